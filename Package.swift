@@ -1,0 +1,103 @@
+// swift-tools-version: 6.2
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import PackageDescription
+
+/// What every target of ours compiles with (docs/CONTRIBUTING.md says why each is on).
+let commonSettings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .enableExperimentalFeature("Lifetimes"),
+    .treatAllWarnings(as: .error),
+]
+
+/// Products also declare every unsafe construct; tests cannot (`#expect` expands to code that does not say `unsafe`).
+let productSettings: [SwiftSetting] = commonSettings + [.strictMemorySafety()]
+
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let systemPackage: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
+let subprocess: Target.Dependency = .product(name: "Subprocess", package: "swift-subprocess")
+
+func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: productSettings)
+}
+
+func tests(of name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .testTarget(
+        name: "\(name)Tests",
+        dependencies: [.init(stringLiteral: name), "TestSupport"] + dependencies,
+        swiftSettings: commonSettings)
+}
+
+let package = Package(
+    name: "tapas",
+    products: [
+        .executable(name: "tapas", targets: ["tapas"])
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+        .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0", traits: []),
+    ],
+    targets: [
+        // C: prototypes and system libraries.
+        .target(name: "CLinux"),
+        .systemLibrary(name: "CMnl", pkgConfig: "libmnl", providers: [.apt(["libmnl-dev"])]),
+        .systemLibrary(name: "CCap", pkgConfig: "libcap", providers: [.apt(["libcap-dev"])]),
+
+        // Pure rooms: values in, values out.
+        room("NetworkTypes"),
+        room("NetworkModel", ["NetworkTypes"]),
+        room("Wire", ["NetworkTypes"]),
+        room("Options", ["NetworkModel", "NetworkTypes", "CLinux"]),
+        room("Planning", ["NetworkModel", "NetworkTypes"]),
+        room("Services", ["Wire", "NetworkModel", "NetworkTypes"]),
+
+        // Rooms that touch the system.
+        room("LinuxSystem", ["CLinux", systemPackage]),
+        room("Diagnostics", ["LinuxSystem", logging]),
+        room("Netlink", ["CMnl", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes"]),
+        room("HostMonitor", ["Netlink", "LinuxSystem", "NetworkModel", "NetworkTypes", logging]),
+        room("NamespaceControl", ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", logging]),
+        room("Forwarding", ["Wire", "Services", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", logging]),
+        room("Sandbox", ["CCap", "CLinux", "LinuxSystem"]),
+
+        .executableTarget(
+            name: "tapas",
+            dependencies: [
+                "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "Sandbox",
+                "Diagnostics", "LinuxSystem", "NetworkModel", "NetworkTypes", logging,
+            ],
+            swiftSettings: productSettings),
+
+        // Tests without root.
+        .target(
+            name: "TestSupport", dependencies: ["NetworkTypes"], path: "Tests/TestSupport",
+            swiftSettings: commonSettings),
+        tests(of: "NetworkTypes"),
+        tests(of: "NetworkModel", ["NetworkTypes"]),
+        tests(of: "Wire", ["NetworkTypes"]),
+        tests(of: "Options", ["NetworkModel", "NetworkTypes"]),
+        tests(of: "Planning", ["NetworkModel", "NetworkTypes"]),
+        tests(of: "Services", ["Wire", "NetworkModel", "NetworkTypes"]),
+        tests(of: "LinuxSystem", [systemPackage]),
+        tests(of: "Diagnostics", [logging, "LinuxSystem"]),
+        tests(of: "Netlink", ["NetworkModel", "NetworkTypes", "LinuxSystem"]),
+        tests(of: "HostMonitor", ["NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink"]),
+        tests(of: "NamespaceControl", ["NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink"]),
+        tests(of: "Forwarding", ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem"]),
+        tests(of: "Sandbox", ["LinuxSystem"]),
+        .testTarget(
+            name: "ArchitectureTests", dependencies: [subprocess, systemPackage], swiftSettings: commonSettings),
+
+        // Tests in network namespaces of their own: real programs, real kernel.
+        .target(
+            name: "Lab", dependencies: [subprocess, systemPackage], path: "Integration/Lab",
+            swiftSettings: commonSettings),
+        .testTarget(
+            name: "Scenarios", dependencies: ["Lab"], path: "Integration/Scenarios", swiftSettings: commonSettings),
+    ]
+)

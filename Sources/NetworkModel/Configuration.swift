@@ -1,0 +1,87 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkTypes
+
+/// A value for each family.
+public struct PerFamily<Value> {
+    /// The IPv4 value.
+    public var v4: Value
+    /// The IPv6 value.
+    public var v6: Value
+
+    /// Makes a pair.
+    public init(v4: Value, v6: Value) {
+        self.v4 = v4
+        self.v6 = v6
+    }
+
+    /// The value of a family.
+    public subscript(family: AddressFamily) -> Value {
+        get { family == .v4 ? v4 : v6 }
+        set { if family == .v4 { v4 = newValue } else { v6 = newValue } }
+    }
+}
+
+extension PerFamily: Sendable where Value: Sendable {}
+extension PerFamily: Equatable where Value: Equatable {}
+extension PerFamily: Hashable where Value: Hashable {}
+
+/// What the user asked for, as far as it decides the namespace's configuration and the translation: with a
+/// ``HostSnapshot`` the input of `plan()`. The options named here are described in tapas(1).
+public struct Configuration: Hashable, Sendable {
+    /// `--map-host-loopback`, `--map-guest-addr`: the default, an address, or nothing.
+    public enum Mapping: Hashable, Sendable {
+        /// Not given.
+        case `default`
+        /// `none`.
+        case none
+        /// An address.
+        case address(IPAddress)
+    }
+
+    /// Whether `--config-net` programs the namespace.
+    public var configuresNamespace = false
+    /// Families in use: `-4`, `-6` or both.
+    public var families: Set<AddressFamily> = [.v4, .v6]
+    /// `-a`: the address, with the prefix length if it was given.
+    public var addresses = PerFamily<IPAddress?>(v4: nil, v6: nil)
+    /// The prefix length for `-a`, from `/LEN` or `-n`; nil if neither was given.
+    public var prefixLengths = PerFamily<Int?>(v4: nil, v6: nil)
+    /// `-g`.
+    public var gateways = PerFamily<IPAddress?>(v4: nil, v6: nil)
+    /// `-i`: the template interface of both families.
+    public var templateInterface: String?
+    /// `--outbound-if4`, `--outbound-if6`.
+    public var outboundInterfaces = PerFamily<String?>(v4: nil, v6: nil)
+    /// `-o`: the source address of host sockets.
+    public var outboundAddresses = PerFamily<IPAddress?>(v4: nil, v6: nil)
+    /// `-m` in bytes; nil leaves the kernel's MTU (`-m 0`).
+    public var mtu: UInt32? = 65520
+    /// `-M`: the MAC address that stands for the gateway and all else.
+    public var gatewayMAC = MACAddress.defaultGateway
+    /// `--ns-mac-addr`.
+    public var namespaceMAC: MACAddress?
+    /// `-I`: the name of the interface in the namespace.
+    public var interfaceName: String?
+    /// Not `--no-copy-routes`.
+    public var copiesRoutes = true
+    /// Not `--no-copy-addrs`.
+    public var copiesAddresses = true
+    /// `--no-map-gw`: the gateway's address is not the host's loopback.
+    public var gatewayMapsToHost = true
+    /// `--map-host-loopback`.
+    public var hostLoopbackMappings = PerFamily<Mapping>(v4: .default, v6: .default)
+    /// `--map-guest-addr`.
+    public var guestAddressMappings = PerFamily<Mapping>(v4: .default, v6: .default)
+    /// `--dns-forward`.
+    public var dnsForward = PerFamily<IPAddress?>(v4: nil, v6: nil)
+    /// `--dns-host`.
+    public var dnsHost = PerFamily<IPAddress?>(v4: nil, v6: nil)
+    /// `-D`: resolvers given; empty unless given.
+    public var dnsServers: [IPAddress] = []
+    /// `-D none`.
+    public var suppressesDNS = false
+
+    /// Makes the configuration of a bare `tapas` command line.
+    public init() {}
+}

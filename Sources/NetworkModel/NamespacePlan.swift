@@ -1,0 +1,130 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkTypes
+
+/// How a family is run (design: modes are a result, not a setting).
+public enum FamilyMode: Hashable, Sendable, CustomStringConvertible {
+    /// Not used: `-4`, `-6`, or the namespace's kernel has no such family.
+    case off
+    /// The user gave the address or the gateway; nothing of the host overrides them.
+    case manual
+    /// A host interface is copied.
+    case template(InterfaceIndex, name: String)
+    /// No usable host interface: link-local addresses of our own.
+    case local
+
+    /// The word for people.
+    public var description: String {
+        switch self {
+        case .off: "off"
+        case .manual: "manual"
+        case .template(_, let name): "template \(name)"
+        case .local: "local"
+        }
+    }
+}
+
+/// An address that the namespace's interface is to have.
+public struct PlannedAddress: Hashable, Sendable {
+    /// The address with its prefix length.
+    public var prefix: Prefix
+    /// The other end of a point-to-point address.
+    public var peer: IPAddress?
+    /// The broadcast address, if one is to be set.
+    public var broadcast: IPv4Address?
+    /// The scope.
+    public var scope: RoutingScope
+    /// The flags to set; IPv6 addresses always skip duplicate detection.
+    public var flags: InterfaceAddress.Flags
+
+    /// Makes a planned address.
+    public init(
+        prefix: Prefix, peer: IPAddress? = nil, broadcast: IPv4Address? = nil, scope: RoutingScope = .universe,
+        flags: InterfaceAddress.Flags = []
+    ) {
+        self.prefix = prefix
+        self.peer = peer
+        self.broadcast = broadcast
+        self.scope = scope
+        self.flags = flags
+    }
+}
+
+/// One decision with its cause, for people: what `explain` and the log print.
+public struct Reason: Hashable, Sendable, CustomStringConvertible {
+    /// The family it concerns, if one.
+    public var family: AddressFamily?
+    /// The sentence.
+    public var text: String
+
+    /// Makes a reason.
+    public init(_ family: AddressFamily?, _ text: String) {
+        self.family = family
+        self.text = text
+    }
+
+    /// The family and the sentence.
+    public var description: String { family.map { "\($0): \(text)" } ?? text }
+}
+
+/// The plan of one family.
+public struct FamilyPlan: Hashable, Sendable {
+    /// The mode.
+    public var mode: FamilyMode
+    /// The addresses to have, in the order to add them.
+    public var addresses: [PlannedAddress]
+    /// The routes to have, in an order in which each finds its gateway; next hops' interfaces are nil and stand for
+    /// the namespace's interface.
+    public var routes: [Route]
+    /// The address that DHCP, Router Advertisements and translation speak of.
+    public var guestAddress: Prefix?
+    /// The namespace's default router.
+    public var gateway: IPAddress?
+    /// The address we speak from on the link.
+    public var ownAddress: IPAddress?
+
+    /// Makes a family's plan.
+    public init(
+        mode: FamilyMode, addresses: [PlannedAddress] = [], routes: [Route] = [], guestAddress: Prefix? = nil,
+        gateway: IPAddress? = nil, ownAddress: IPAddress? = nil
+    ) {
+        self.mode = mode
+        self.addresses = addresses
+        self.routes = routes
+        self.guestAddress = guestAddress
+        self.gateway = gateway
+        self.ownAddress = ownAddress
+    }
+}
+
+/// What the namespace is to look like and how its traffic is translated: the result of `plan()`.
+public struct NamespacePlan: Hashable, Sendable {
+    /// The interface's name; chosen at the first plan and kept for life.
+    public var interfaceName: String
+    /// The MTU to set in bytes; nil leaves the kernel's.
+    public var mtu: UInt32?
+    /// The hardware address to set; nil leaves the kernel's.
+    public var namespaceMAC: MACAddress?
+    /// The families' plans.
+    public var families: PerFamily<FamilyPlan>
+    /// The rules for the data path.
+    public var rules: TranslationRules
+    /// Why each choice was made.
+    public var reasons: [Reason]
+    /// What the user should know, each once, on standard error at start.
+    public var warnings: [String]
+
+    /// Makes a plan.
+    public init(
+        interfaceName: String, mtu: UInt32?, namespaceMAC: MACAddress?, families: PerFamily<FamilyPlan>,
+        rules: TranslationRules, reasons: [Reason] = [], warnings: [String] = []
+    ) {
+        self.interfaceName = interfaceName
+        self.mtu = mtu
+        self.namespaceMAC = namespaceMAC
+        self.families = families
+        self.rules = rules
+        self.reasons = reasons
+        self.warnings = warnings
+    }
+}

@@ -1,0 +1,57 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkTypes
+
+/// How addresses are translated between the namespace and the host's sockets: a value published to the data path,
+/// which evaluates it for each new flow and never for one that exists.
+public struct TranslationRules: Hashable, Sendable {
+    /// The rules of one family.
+    public struct Family: Hashable, Sendable {
+        /// Whether the family is in use.
+        public var isEnabled: Bool
+        /// The namespace's address: where inbound flows go until another source address is seen.
+        public var guestAddress: IPAddress?
+        /// Whether the namespace's observed source addresses replace ``guestAddress`` for inbound flows.
+        public var learnsGuestAddress: Bool
+        /// The address we speak from on the link: the gateway (IPv4), a link-local (IPv6).
+        public var ownAddress: IPAddress?
+        /// The gateway as the namespace knows it.
+        public var gateway: IPAddress?
+        /// The destination that means the host's loopback (`--map-host-loopback`).
+        public var hostLoopback: IPAddress?
+        /// The destination that means the host's own address (`--map-guest-addr`).
+        public var mappedGuestAddress: IPAddress?
+        /// The host's own address, for ``mappedGuestAddress``: resolved for each new flow.
+        public var hostAddress: IPAddress?
+        /// The destination whose DNS ports are forwarded (`--dns-forward`).
+        public var dnsForward: IPAddress?
+        /// The source address of host sockets (`-o`).
+        public var outboundAddress: IPAddress?
+        /// The device host sockets are bound to (`--outbound-if4`, `--outbound-if6`).
+        public var outboundInterface: String?
+        /// The scope of link-local destinations on the host: the template interface.
+        public var linkLocalScope: InterfaceIndex?
+
+        /// Makes the rules of a family that is not in use.
+        public init() {
+            isEnabled = false
+            learnsGuestAddress = false
+        }
+    }
+
+    /// The families' rules.
+    public var families: PerFamily<Family>
+    /// Where forwarded queries go, in the order to try; empty means SERVFAIL.
+    public var dnsServers: [ResolverConfiguration.Server]
+    /// The hardware address that stands for the gateway and everything else on the link.
+    public var gatewayMAC: MACAddress
+    /// The MTU that is told to the namespace; nil if it is left alone.
+    public var mtu: UInt32?
+
+    /// Makes rules under which nothing is in use.
+    public init() {
+        families = .init(v4: .init(), v6: .init())
+        dnsServers = []
+        gatewayMAC = .defaultGateway
+    }
+}

@@ -1,0 +1,85 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// What Swift cannot import: headers that the Glibc module leaves out, function-like macros, and calls declared only
+// under _GNU_SOURCE. Prototypes begin with tapas_; each wraps the one call it is named for and returns as that call
+// does (-1 and errno), so that all judgement stays in Swift.
+
+#ifndef TAPAS_LINUX_H
+#define TAPAS_LINUX_H
+
+#include <linux/if_tun.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/// strerrorname_np(3): "ENOENT", or NULL for an unknown number.
+const char *tapas_errno_name(int error);
+
+/// fcntl(2) F_DUPFD_CLOEXEC.
+int tapas_dup_cloexec(int fd, int lowest);
+/// fcntl(2) F_GETFL and F_SETFL that change only O_NONBLOCK.
+int tapas_set_nonblocking(int fd, int enabled);
+/// close_range(2).
+int tapas_close_range(unsigned first, unsigned last);
+
+/// TUNSETIFF with a name of up to 15 bytes and IFF_* flags; the kernel's choice of name is written to chosen[16].
+int tapas_tun_set_interface(int fd, const char *name, short flags, char *chosen);
+/// TUNSETOFFLOAD with TUN_F_* flags.
+int tapas_tun_set_offload(int fd, unsigned flags);
+/// TUNSETVNETHDRSZ in bytes.
+int tapas_tun_set_header_size(int fd, int size);
+/// TUNSETCARRIER: 1 on, 0 off.
+int tapas_tun_set_carrier(int fd, int on);
+
+/// TUN_F_USO4 | TUN_F_USO6: absent from the oldest headers we build with.
+unsigned tapas_tun_uso_flags(void);
+
+/// FIONREAD, SIOCOUTQ and the like: an ioctl(2) that reads one int.
+int tapas_ioctl_get_int(int fd, unsigned long request, int *value);
+/// The request numbers, which Swift does not import.
+unsigned long tapas_siocoutq(void);
+unsigned long tapas_siocinq(void);
+
+/// accept4(2) with SOCK_NONBLOCK and SOCK_CLOEXEC.
+int tapas_accept(int fd, struct sockaddr_storage *address, socklen_t *length);
+/// struct mmsghdr, which the headers keep under _GNU_SOURCE.
+struct tapas_message {
+    struct msghdr header;
+    unsigned length;
+};
+
+/// recvmmsg(2) without a timeout.
+int tapas_recvmmsg(int fd, struct tapas_message *messages, unsigned count, int flags);
+/// sendmmsg(2).
+int tapas_sendmmsg(int fd, struct tapas_message *messages, unsigned count, int flags);
+/// pipe2(2).
+int tapas_pipe(int fds[2], int flags);
+/// splice(2) between two descriptors without offsets.
+ssize_t tapas_splice(int in, int out, size_t length, unsigned flags);
+
+/// The control-message macros of cmsg(3) over one message.
+struct cmsghdr *tapas_cmsg_first(struct msghdr *message);
+struct cmsghdr *tapas_cmsg_next(struct msghdr *message, struct cmsghdr *control);
+void *tapas_cmsg_data(struct cmsghdr *control);
+size_t tapas_cmsg_space(size_t length);
+size_t tapas_cmsg_length(size_t length);
+
+/// The options that the headers of the oldest supported distribution lack or keep under _GNU_SOURCE.
+enum {
+    TAPAS_UDP_SEGMENT = 103, // linux/udp.h, not compatible with netinet/udp.h
+    TAPAS_UDP_GRO = 104,
+    TAPAS_IP_BIND_ADDRESS_NO_PORT = 24,
+};
+
+/// gettid(2).
+pid_t tapas_gettid(void);
+
+#endif

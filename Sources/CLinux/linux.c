@@ -1,0 +1,81 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+#define _GNU_SOURCE
+
+#include "tapas_linux.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
+const char *tapas_errno_name(int error) { return strerrorname_np(error); }
+
+int tapas_dup_cloexec(int fd, int lowest) { return fcntl(fd, F_DUPFD_CLOEXEC, lowest); }
+
+int tapas_set_nonblocking(int fd, int enabled) {
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0) return -1;
+    return fcntl(fd, F_SETFL, enabled ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
+}
+
+int tapas_close_range(unsigned first, unsigned last) { return (int)syscall(SYS_close_range, first, last, 0); }
+
+int tapas_tun_set_interface(int fd, const char *name, short flags, char *chosen) {
+    struct ifreq request;
+    memset(&request, 0, sizeof(request));
+    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    request.ifr_flags = flags;
+    int result = ioctl(fd, TUNSETIFF, &request);
+    if (result == 0) memcpy(chosen, request.ifr_name, IFNAMSIZ);
+    return result;
+}
+
+int tapas_tun_set_offload(int fd, unsigned flags) { return ioctl(fd, TUNSETOFFLOAD, (unsigned long)flags); }
+int tapas_tun_set_header_size(int fd, int size) { return ioctl(fd, TUNSETVNETHDRSZ, &size); }
+int tapas_tun_set_carrier(int fd, int on) { return ioctl(fd, TUNSETCARRIER, &on); }
+unsigned tapas_tun_uso_flags(void) { return TUN_F_USO4 | TUN_F_USO6; }
+
+int tapas_ioctl_get_int(int fd, unsigned long request, int *value) { return ioctl(fd, request, value); }
+unsigned long tapas_siocoutq(void) { return SIOCOUTQ; }
+unsigned long tapas_siocinq(void) { return SIOCINQ; }
+
+int tapas_accept(int fd, struct sockaddr_storage *address, socklen_t *length) {
+    return accept4(fd, (struct sockaddr *)address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+_Static_assert(sizeof(struct tapas_message) == sizeof(struct mmsghdr), "the same layout");
+_Static_assert(offsetof(struct tapas_message, length) == offsetof(struct mmsghdr, msg_len), "the same layout");
+
+int tapas_recvmmsg(int fd, struct tapas_message *messages, unsigned count, int flags) {
+    return recvmmsg(fd, (struct mmsghdr *)messages, count, flags, NULL);
+}
+
+int tapas_sendmmsg(int fd, struct tapas_message *messages, unsigned count, int flags) {
+    return sendmmsg(fd, (struct mmsghdr *)messages, count, flags);
+}
+
+int tapas_pipe(int fds[2], int flags) { return pipe2(fds, flags); }
+
+ssize_t tapas_splice(int in, int out, size_t length, unsigned flags) {
+    return splice(in, NULL, out, NULL, length, flags);
+}
+
+struct cmsghdr *tapas_cmsg_first(struct msghdr *message) { return CMSG_FIRSTHDR(message); }
+struct cmsghdr *tapas_cmsg_next(struct msghdr *message, struct cmsghdr *control) {
+    return CMSG_NXTHDR(message, control);
+}
+void *tapas_cmsg_data(struct cmsghdr *control) { return CMSG_DATA(control); }
+size_t tapas_cmsg_space(size_t length) { return CMSG_SPACE(length); }
+size_t tapas_cmsg_length(size_t length) { return CMSG_LEN(length); }
+
+pid_t tapas_gettid(void) { return (pid_t)syscall(SYS_gettid); }

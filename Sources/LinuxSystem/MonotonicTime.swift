@@ -1,0 +1,44 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+
+/// A moment of `CLOCK_MONOTONIC`, in nanoseconds.
+public struct MonotonicTime: Hashable, Sendable, Comparable {
+    /// Nanoseconds since the clock's start (the machine's boot, sleep left out).
+    public var nanoseconds: Int64
+
+    /// Makes a moment.
+    @inlinable
+    public init(nanoseconds: Int64) {
+        self.nanoseconds = nanoseconds
+    }
+
+    /// Now (clock_gettime(2), a vDSO call).
+    public static var now: MonotonicTime { read(CLOCK_MONOTONIC) }
+
+    /// Now on `CLOCK_BOOTTIME`, which goes on while the machine sleeps.
+    public static var sinceBoot: MonotonicTime { read(CLOCK_BOOTTIME) }
+
+    private static func read(_ clock: clockid_t) -> MonotonicTime {
+        var time = timespec()
+        // Cannot fail: the clock exists and the pointer is ours.
+        unsafe clock_gettime(clock, &time)
+        return MonotonicTime(nanoseconds: Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec))
+    }
+
+    /// Later by some milliseconds.
+    @inlinable
+    public func advanced(milliseconds: Int64) -> MonotonicTime {
+        MonotonicTime(nanoseconds: nanoseconds &+ milliseconds &* 1_000_000)
+    }
+
+    /// The milliseconds from another moment to this one, rounded down.
+    @inlinable
+    public func milliseconds(since other: MonotonicTime) -> Int64 {
+        (nanoseconds &- other.nanoseconds) / 1_000_000
+    }
+
+    /// Orders by time.
+    @inlinable
+    public static func < (a: MonotonicTime, b: MonotonicTime) -> Bool { a.nanoseconds < b.nanoseconds }
+}

@@ -54,7 +54,9 @@ public struct RouteLookup: Hashable, Sendable {
 
 /// The host's network at one moment, as one value: the input of `plan()`.
 public struct HostSnapshot: Hashable, Sendable {
-    /// Counts the snapshots that differed, from 1. Not compared by ``hasSameContent(as:)``.
+    /// Counts the snapshots that differed, from 1.
+    ///
+    /// Not compared by ``hasSameContent(as:)``.
     public var epoch: UInt64
     /// The links in the kernel's order.
     public var links: [Link]

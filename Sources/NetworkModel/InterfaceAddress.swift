@@ -73,7 +73,9 @@ public struct InterfaceAddress: Hashable, Sendable {
     /// The flags.
     public var flags: Flags
 
-    /// Makes an address. Lifetimes are left out on purpose: a refresh changes nothing that we do.
+    /// Makes an address.
+    ///
+    /// Lifetimes are left out on purpose: a refresh changes nothing that we do.
     public init(
         interface: InterfaceIndex, prefix: Prefix, peer: IPAddress? = nil, broadcast: IPv4Address? = nil,
         scope: RoutingScope = .universe, flags: Flags = []

@@ -67,7 +67,9 @@ public struct InternetChecksum: Sendable {
     @inlinable
     public var value: UInt16 { ~folded }
 
-    /// The folded sum of a buffer in host order. The one place that reads raw memory: all loads lie within `buffer`,
+    /// The folded sum of a buffer in host order.
+    ///
+    /// The one place that reads raw memory: all loads lie within `buffer`,
     /// whose bounds the loop conditions keep.
     @usableFromInline
     static func fold(_ buffer: UnsafeRawBufferPointer) -> UInt16 {

@@ -1,0 +1,134 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkTypes
+
+/// What truly holds on the namespace's interface, as read back from its kernel: the left side of `diff()`.
+///
+/// Routes name no interface: a next hop's `interface` is nil and stands for the namespace's interface. Routes of the
+/// main table only; routes of other interfaces of the namespace are left out.
+public struct AppliedState: Hashable, Sendable {
+    /// Who put an object there; only what is ours is ever changed or removed.
+    ///
+    /// Copied routes keep the host's protocol number, so a tag cannot tell: the one who applies operations remembers
+    /// the identities of what it added (``adoptOwnership(from:)``).
+    public enum Origin: Hashable, Sendable {
+        /// Put there by tapas.
+        case ours
+        /// Made by the kernel: link-local addresses, connected routes.
+        case kernel
+        /// Put there by somebody in the namespace.
+        case foreign
+    }
+
+    /// An address that is there.
+    public struct Address: Hashable, Sendable {
+        /// The address with the flags that the kernel reports.
+        public var value: PlannedAddress
+        /// Who put it there.
+        public var origin: Origin
+
+        /// Makes an address.
+        public init(_ value: PlannedAddress, origin: Origin) {
+            self.value = value
+            self.origin = origin
+        }
+    }
+
+    /// A route that is there.
+    public struct RouteEntry: Hashable, Sendable {
+        /// The route, next hops without interface.
+        public var value: Route
+        /// Who put it there.
+        public var origin: Origin
+
+        /// Makes a route.
+        public init(_ value: Route, origin: Origin) {
+            self.value = value
+            self.origin = origin
+        }
+    }
+
+    /// Whether the link is administratively up.
+    public var isUp: Bool
+    /// The link's MTU in bytes.
+    public var mtu: UInt32
+    /// The link's hardware address.
+    public var mac: MACAddress?
+    /// Whether secondary IPv4 addresses outlive their primary (sysctl `promote_secondaries`).
+    public var promotesSecondaries: Bool
+    /// The addresses in the kernel's order.
+    public var addresses: [Address]
+    /// The main table's routes through the link in the kernel's order.
+    public var routes: [RouteEntry]
+
+    /// Makes a state; the defaults are those of a new tap device.
+    public init(
+        isUp: Bool = false, mtu: UInt32 = 1500, mac: MACAddress? = nil, promotesSecondaries: Bool = false,
+        addresses: [Address] = [], routes: [RouteEntry] = []
+    ) {
+        self.isUp = isUp
+        self.mtu = mtu
+        self.mac = mac
+        self.promotesSecondaries = promotesSecondaries
+        self.addresses = addresses
+        self.routes = routes
+    }
+
+    /// Marks as ours each object that `earlier` knows as ours: the way to keep ownership over a fresh dump.
+    public mutating func adoptOwnership(from earlier: AppliedState) {
+        let ourAddresses = Set(earlier.addresses.filter { $0.origin == .ours }.map(\.value.identity))
+        let ourRoutes = Set(earlier.routes.filter { $0.origin == .ours }.map(\.value.identity))
+        for index in addresses.indices where ourAddresses.contains(addresses[index].value.identity) {
+            addresses[index].origin = .ours
+        }
+        for index in routes.indices where ourRoutes.contains(routes[index].value.identity) {
+            routes[index].origin = .ours
+        }
+    }
+}
+
+extension PlannedAddress {
+    /// By what the kernel tells two addresses of a link apart.
+    public struct Identity: Hashable, Sendable {
+        private let address: IPAddress
+        private let length: Int?
+        private let peer: IPAddress?
+
+        /// IPv4: address, prefix length and peer; IPv6: the address alone.
+        init(_ address: PlannedAddress) {
+            self.address = address.prefix.address
+            length = address.prefix.family == .v4 ? address.prefix.length : nil
+            peer = address.prefix.family == .v4 ? address.peer : nil
+        }
+    }
+
+    /// By what the kernel tells this address apart from the link's others.
+    public var identity: Identity { Identity(self) }
+    /// The address itself.
+    public var address: IPAddress { prefix.address }
+    /// The family.
+    public var family: AddressFamily { prefix.family }
+}
+
+extension Route {
+    /// By what the kernel tells two routes of a table apart when one is added exclusively or replaced.
+    public struct Identity: Hashable, Sendable {
+        private let destination: Prefix
+        private let source: Prefix?
+        private let metric: UInt32
+        private let typeOfService: UInt8
+
+        init(_ route: Route) {
+            destination = route.destination.network
+            source = route.source?.network
+            metric = route.family == .v6 && route.metric == 0 ? Route.defaultIPv6Metric : route.metric
+            typeOfService = route.family == .v4 ? route.typeOfService : 0
+        }
+    }
+
+    /// The metric the kernel gives an IPv6 route that asks for none (`IP6_RT_PRIO_USER`).
+    public static let defaultIPv6Metric: UInt32 = 1024
+
+    /// By what the kernel tells this route apart from the table's others.
+    public var identity: Identity { Identity(self) }
+}

@@ -1,0 +1,35 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkTypes
+
+/// One step of reprogramming the namespace's interface: what `diff()` returns, in the order to carry out.
+///
+/// Each is idempotent in effect: "exists" on an addition and "no such object" on a removal are success when the state
+/// is what was wanted. A step that the kernel refuses is reported and skipped; the next `diff()` of the state read
+/// back shows what is still missing.
+public enum NamespaceOperation: Hashable, Sendable {
+    /// Set the link's hardware address.
+    case setMAC(MACAddress)
+    /// Set the link's MTU in bytes.
+    case setMTU(UInt32)
+    /// Set the link up, so that its link-local address skips duplicate detection.
+    case setLinkUp
+    /// Let secondary IPv4 addresses outlive their primary (`promote_secondaries`).
+    case setPromoteSecondaries
+    /// Add an address with infinite lifetimes (`RTM_NEWADDR`, create and exclusive).
+    case addAddress(PlannedAddress)
+    /// Set the preferred lifetime of an address to 0 (`RTM_NEWADDR`, replace).
+    case deprecateAddress(PlannedAddress)
+    /// Set the lifetimes of a deprecated address to infinite (`RTM_NEWADDR`, replace).
+    case restoreAddress(PlannedAddress)
+    /// Add a route (`RTM_NEWROUTE`, create and exclusive); next hops go out by the namespace's interface.
+    case addRoute(Route)
+    /// Replace the route of the same ``Route/identity-swift.property`` (`RTM_NEWROUTE`, create and replace).
+    case replaceRoute(Route)
+    /// Reset, towards the namespace, all flows whose namespace side has this address; it is about to go.
+    case resetFlows(IPAddress)
+    /// Remove a route; "no such process" is success.
+    case removeRoute(Route)
+    /// Remove an address; "cannot assign requested address" is success.
+    case removeAddress(PlannedAddress)
+}

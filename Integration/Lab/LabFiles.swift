@@ -1,0 +1,77 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import SystemPackage
+
+/// Files that every lab of the run shares: the program under test and the helper programs.
+///
+/// They are copied to a folder that everybody may read, because some tests run as an ordinary user, who may have no way
+/// into the folder of the sources. `contrib/dev/lab` names that folder in TAPAS_LAB_DIRECTORY and removes it
+/// afterwards.
+enum LabFiles {
+    struct Places: Sendable {
+        let directory: String
+        let binary: String
+    }
+
+    /// Made once for the whole run.
+    static let shared = Swift.Result<Places, LabError> { () throws(LabError) in
+        guard let source = environmentVariable("TAPAS_BINARY"), source.hasPrefix("/") else {
+            throw LabError("TAPAS_BINARY must be the absolute path of the program under test; see docs/testing.md")
+        }
+        let directory = environmentVariable("TAPAS_LAB_DIRECTORY") ?? "/tmp/tapas-lab-\(getpid())"
+        try makeFolder(directory, mode: 0o755)
+        try makeFolder(directory + "/programs", mode: 0o755)
+        let binary: String
+        if source.hasPrefix("/usr/") {
+            binary = source
+        } else {
+            binary = directory + "/tapas"
+            try copy(source, to: binary, mode: 0o755)
+        }
+        let programs = FilePath(#filePath).removingLastComponent().appending("Programs")
+        for name in ["client", "dns", "left_behind", "netstate", "pattern", "raw", "serve", "terminal"] {
+            try copy(programs.appending(name + ".py").string, to: "\(directory)/programs/\(name).py", mode: 0o644)
+        }
+        return Places(directory: directory, binary: binary)
+    }
+
+    /// The path of a helper program's copy.
+    static func program(_ name: String) -> String {
+        ((try? shared.get().directory) ?? "") + "/programs/" + name
+    }
+
+    private static func copy(_ source: String, to target: String, mode: mode_t) throws(LabError) {
+        do {
+            let input = try FileDescriptor.open(FilePath(source), .readOnly)
+            defer { try? input.close() }
+            let output = try FileDescriptor.open(
+                FilePath(target + ".new"), .writeOnly, options: [.create, .truncate],
+                permissions: FilePermissions(rawValue: mode))
+            defer { try? output.close() }
+            var chunk = [UInt8](repeating: 0, count: 1 << 20)
+            while true {
+                let count = try chunk.withUnsafeMutableBytes { buffer in try input.read(into: buffer) }
+                if count == 0 { break }
+                try output.writeAll(chunk[..<count])
+            }
+        } catch {
+            throw LabError("copying \(source) to \(target): \(error)")
+        }
+        chmod(target + ".new", mode)
+        rename(target + ".new", target)
+    }
+}
+
+/// The value of an environment variable.
+public func environmentVariable(_ name: String) -> String? {
+    getenv(name).map { String(cString: $0) }
+}
+
+/// Makes a folder, whatever the umask; an existing one is fine.
+func makeFolder(_ path: String, mode: mode_t) throws(LabError) {
+    if mkdir(path, mode) != 0, errno != EEXIST {
+        throw LabError("mkdir \(path): \(Errno(rawValue: errno))")
+    }
+    chmod(path, mode)
+}

@@ -1,0 +1,275 @@
+# Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+"""Clients for the servers of serve.py: `client.py WHAT ARGUMENT...`; prints one line and exits with 0 when all is well."""
+import errno
+import hashlib
+import os
+import resource
+import selectors
+import socket
+import struct
+import sys
+import threading
+import time
+
+from pattern import pieces
+
+DEADLINE = 60
+CONGESTION_CONTROL = os.environ.get("TAPAS_LAB_CONGESTION", "").encode()
+
+
+def connect(address, port, timeout=DEADLINE):
+    sock = socket.create_connection((address, int(port)), timeout=timeout)
+    if CONGESTION_CONTROL:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION_CONTROL)
+    return sock
+
+
+def read_all(sock):
+    count, digest, head = 0, hashlib.sha256(), b""
+    while True:
+        data = sock.recv(1 << 18)
+        if not data:
+            return count, digest.hexdigest(), head
+        if len(head) < 4096:
+            head += data[:4096]
+        count += len(data)
+        digest.update(data)
+
+
+def expected(size, seed):
+    digest = hashlib.sha256()
+    for piece in pieces(size, seed):
+        digest.update(piece)
+    return f"{size} {digest.hexdigest()}"
+
+
+def must(condition, text):
+    if not condition:
+        sys.exit(f"failed: {text}")
+
+
+def upload(address, size, seed):
+    """Sends, ends the writing side, and only then is told what arrived: half-close by us."""
+    size, seed = int(size), int(seed)
+    with connect(address, 7002) as sock:
+        for piece in pieces(size, seed):
+            sock.sendall(piece)
+        sock.shutdown(socket.SHUT_WR)
+        answer = read_all(sock)[2].decode().strip()
+    must(answer == expected(size, seed), f"the server read {answer}, we sent {expected(size, seed)}")
+    print("ok", answer)
+
+
+def download(address, size, seed):
+    size, seed = int(size), int(seed)
+    with connect(address, 7003) as sock:
+        sock.sendall(f"{size} {seed}\n".encode())
+        count, digest, _ = read_all(sock)
+    must(f"{count} {digest}" == expected(size, seed), f"we read {count} {digest}, wanted {expected(size, seed)}")
+    print("ok", count, digest)
+
+
+def both(address, size, seed):
+    """Uploads and downloads at the same time."""
+    failures = []
+
+    def guarded(work):
+        try:
+            work(address, size, seed)
+        except BaseException as error:
+            failures.append(f"{work.__name__}: {error}")
+
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in (upload, download)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    must(not failures, "; ".join(failures))
+
+
+def many(address, count):
+    """Keeps `count` connections open at the same time, then sends something else over each and wants it back."""
+    count = int(count)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count + 64)), hard))
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    selector = selectors.DefaultSelector()
+    pending = {}
+    for number in range(count):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        code = sock.connect_ex((address, 7001))
+        must(code in (0, errno.EINPROGRESS), f"connection {number}: {errno.errorcode.get(code, code)}")
+        selector.register(sock, selectors.EVENT_WRITE, number)
+        pending[sock] = None
+    deadline = time.monotonic() + DEADLINE
+    connected = 0
+    while connected < count:
+        must(time.monotonic() < deadline, f"only {connected} of {count} connections were made")
+        for key, _ in selector.select(timeout=1):
+            code = key.fileobj.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            must(code == 0, f"connection {key.data}: {errno.errorcode.get(code, code)}")
+            selector.unregister(key.fileobj)
+            connected += 1
+    for number, sock in enumerate(pending):
+        sock.sendall(f"this is connection {number:06}".encode() * 40)
+        selector.register(sock, selectors.EVENT_READ, number)
+        pending[sock] = b""
+    done = 0
+    while done < count:
+        must(time.monotonic() < deadline, f"only {done} of {count} connections answered")
+        for key, _ in selector.select(timeout=1):
+            data = key.fileobj.recv(1 << 16)
+            must(data, f"connection {key.data} ended early")
+            pending[key.fileobj] += data
+            text = f"this is connection {key.data:06}".encode() * 40
+            if len(pending[key.fileobj]) >= len(text):
+                must(pending[key.fileobj] == text, f"connection {key.data} brought another's data")
+                selector.unregister(key.fileobj)
+                key.fileobj.close()
+                done += 1
+    print("ok", count)
+
+
+def udp(address, *sizes):
+    """Each size, there and back; zero is a datagram too."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for size in sizes:
+        data = b"".join(pieces(int(size), int(size) + 1))
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(5)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            sock.connect((address, 7001))
+            sock.send(data)
+            try:
+                answer = sock.recv(65535)
+            except OSError as error:
+                sys.exit(f"failed: {size} bytes: {error}")
+            must(answer == data, f"{size} bytes came back as {len(answer)} other ones")
+    print("ok", *sizes)
+
+
+def outcome(kind, address, port, limit="10"):
+    """Says how an attempt ends and after how many milliseconds: `refused 3`."""
+    start = time.monotonic()
+    try:
+        if kind == "tcp":
+            connect(address, port, float(limit)).close()
+            word = "connected"
+        else:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.settimeout(float(limit))
+                sock.connect((address, int(port)))
+                sock.send(b"anyone?")
+                sock.recv(100)
+            word = "answered"
+    except TimeoutError as error:
+        word = "timeout" if error.errno is None else "kernel-timeout"
+    except OSError as error:
+        word = {errno.ECONNREFUSED: "refused", errno.EHOSTUNREACH: "unreachable", errno.ENETUNREACH: "unreachable",
+                errno.ECONNRESET: "reset", errno.EACCES: "prohibited"}.get(error.errno, str(error))
+    print(word, round((time.monotonic() - start) * 1000))
+
+
+def after_their_end(address, size, seed, token):
+    """The server ends its side first; what we send afterwards must still arrive."""
+    with connect(address, 7004) as sock:
+        sock.sendall(f"{token}\n".encode())
+        greeting = read_all(sock)[2]
+        must(greeting == b"hello\n", f"the server said {greeting!r}")
+        for piece in pieces(int(size), int(seed)):
+            sock.sendall(piece)
+    answer = ask(address, token)
+    must(answer == expected(int(size), int(seed)), f"the server read {answer}")
+    print("ok")
+
+
+def ask(address, token):
+    with connect(address, 7005) as sock:
+        sock.sendall(f"{token}\n".encode())
+        return read_all(sock)[2].decode().strip()
+
+
+def end(address, how, token):
+    """Ends a connection by `reset` or `close` and prints what the server saw."""
+    sock = connect(address, 7008)
+    sock.sendall(f"{token}\n".encode())
+    if how == "reset":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+    print(ask(address, token))
+
+
+def be_reset(address):
+    """Prints what we see when the server resets."""
+    with connect(address, 7006) as sock:
+        sock.sendall(b"now\n")
+        try:
+            print("end of file" if sock.recv(10) == b"" else "data")
+        except ConnectionResetError:
+            print("reset")
+
+
+def stuff(address):
+    """Fills a peer that never reads until nothing more goes in; says so and stays."""
+    sock = connect(address, 7007)
+    sock.settimeout(1)
+    sent = 0
+    try:
+        while True:
+            sent += sock.send(b"x" * 65536)
+    except TimeoutError:
+        print("stuffed", sent, flush=True)
+    threading.Event().wait()
+
+
+def ignore(address):
+    """Asks for more data than fits and never reads it; says so and stays."""
+    sock = connect(address, 7003)
+    sock.sendall(b"1000000000 1\n")
+    must(sock.recv(1) != b"", "the server ended")
+    print("ignoring", flush=True)
+    threading.Event().wait()
+
+
+def hold(address, port):
+    """Keeps a connection open and says how it ends: `reset`, `end of file`."""
+    sock = connect(address, port)
+    sock.settimeout(None)
+    print("holding", flush=True)
+    try:
+        data = sock.recv(10)
+        print("end of file" if data == b"" else "data", flush=True)
+    except OSError as error:
+        print(errno.errorcode.get(error.errno, str(error)), flush=True)
+
+
+def who(kind, address, port="7009"):
+    """Prints whom the server takes us for."""
+    if kind == "tcp":
+        with connect(address, port, 5) as sock:
+            print(read_all(sock)[2].decode().strip())
+        return
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.connect((address, int(port)))
+        sock.send(b"who am I?")
+        print(sock.recv(200).decode())
+
+
+def short_ones(address, count):
+    """`count` short connections one after another; prints how many worked."""
+    for _ in range(int(count)):
+        with connect(address, 7009, 5) as sock:
+            must(read_all(sock)[0] > 0, "no answer")
+    print("ok", count)
+
+
+COMMANDS = {
+    "upload": upload, "download": download, "both": both, "many": many, "udp": udp, "outcome": outcome,
+    "after-their-end": after_their_end, "end": end, "be-reset": be_reset, "stuff": stuff, "ignore": ignore,
+    "hold": hold, "who": who, "short": short_ones,
+}
+COMMANDS[sys.argv[1]](*sys.argv[2:])

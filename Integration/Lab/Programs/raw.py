@@ -1,0 +1,96 @@
+# Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+"""Frames that no decent kernel sends, straight onto the namespace's interface: `raw.py WHAT IFNAME ...`."""
+import random
+import socket
+import struct
+import sys
+
+
+def checksum(data):
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def ipv4(protocol, source, target, payload, length=None, ihl=5, fragment=0):
+    head = struct.pack("!BBHHHBBH4s4s", 0x40 | ihl, 0, length or 20 + len(payload), 1, fragment, 64, protocol, 0,
+                       socket.inet_aton(source), socket.inet_aton(target))
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
+
+
+def ipv6(next_header, source, target, payload, length=None):
+    return struct.pack("!IHBB16s16s", 6 << 28, len(payload) if length is None else length, next_header, 64,
+                       socket.inet_pton(socket.AF_INET6, source), socket.inet_pton(socket.AF_INET6, target)) + payload
+
+
+def syn(source, target, source_port, target_port, flags=0x02, offset=5):
+    head = struct.pack("!HHIIBBHHH", source_port, target_port, 1000, 0, offset << 4, flags, 65535, 0, 0)
+    pseudo = socket.inet_aton(source) + socket.inet_aton(target) + struct.pack("!BBH", 0, 6, len(head))
+    return head[:16] + struct.pack("!H", checksum(pseudo + head)) + head[18:]
+
+
+def ethernet(kind, payload, target=b"\xff" * 6, source=b"\x02\0\0\0\0\x01"):
+    return target + source + struct.pack("!H", kind) + payload
+
+
+def open_interface(name):
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    sock.bind((name, 0))
+    return sock, sock.getsockname()[4]
+
+
+def garbage(name, count, seed, source="192.0.2.10", target="192.0.2.1", source6="2001:db8:1::10",
+            target6="2001:db8:1::1"):
+    """Noise, truncations, wrong lengths and impossible headers, most of them of the namespace's own MAC address."""
+    sock, mac = open_interface(name)
+    dice = random.Random(int(seed))
+
+    def noise(most):
+        return dice.randbytes(dice.randrange(most))
+
+    def some_ipv4():
+        payload = dice.choice([syn(source, target, dice.randrange(65536), dice.randrange(65536), dice.randrange(256),
+                                   dice.randrange(16)), struct.pack("!HHHH", 1, 53, dice.randrange(65536), 0), noise(80)])
+        return ipv4(dice.choice([1, 2, 6, 17, 47, 132, 255]), source, target, payload + noise(8),
+                    length=dice.choice([None, 0, 1, 19, 65535]), ihl=dice.randrange(16), fragment=dice.randrange(65536))
+
+    def some_ipv6():
+        return ipv6(dice.choice([0, 6, 17, 43, 44, 58, 59, 60, 255]), source6, target6, noise(120),
+                    length=dice.choice([None, 0, 65535]))
+
+    arp = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, mac, socket.inet_aton(source), b"\0" * 6,
+                      socket.inet_aton(target))
+    shapes = [
+        lambda: (0x0800, some_ipv4()), lambda: (0x86DD, some_ipv6()), lambda: (0x0806, arp + noise(10)),
+        lambda: (0x0806, arp[:dice.randrange(len(arp))]), lambda: (dice.randrange(65536), noise(200)),
+        lambda: (0x0800, some_ipv4()[:dice.randrange(40)]), lambda: (0x86DD, some_ipv6()[:dice.randrange(60)]),
+        lambda: (0x0800, ipv4(17, source, target, struct.pack("!HHHH", 68, 67, dice.randrange(400), 0) + noise(400))),
+        lambda: (0x86DD, ipv6(58, source6, "ff02::1", bytes([dice.choice([133, 135, 136, 143, 128])]) + noise(60))),
+        lambda: (0x86DD, ipv6(17, "fe80::1234", "ff02::1:2", struct.pack("!HHHH", 546, 547, 8, 0) + noise(60))),
+    ]
+    for _ in range(int(count)):
+        kind, payload = dice.choice(shapes)()
+        frame = ethernet(kind, payload, target=dice.choice([b"\xff" * 6, dice.randbytes(6)]), source=mac)
+        if dice.random() < 0.1:
+            frame = frame[:dice.randrange(14, len(frame) + 1)]
+        try:
+            sock.send(frame)
+        except OSError:
+            pass  # The kernel refuses some sizes itself; the others are what matters.
+    print("sent", count)
+
+
+def syn_flood(name, count, source, target, port):
+    """Opens that are never completed, from ports and addresses that do not answer."""
+    sock, mac = open_interface(name)
+    dice = random.Random(1)
+    for number in range(int(count)):
+        segment = syn(source, target, 1024 + number % 60000, int(port) if number % 2 else dice.randrange(1, 65536))
+        sock.send(ethernet(0x0800, ipv4(6, source, target, segment), source=mac))
+    print("sent", count)
+
+
+{"garbage": garbage, "syn-flood": syn_flood}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,193 @@
+# Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+"""The servers of a lab host, in one process; prints "ready" once every one of them listens.
+
+TCP (every connection has a thread of its own):
+  7001 echo       sends back what it reads; ends when the peer ends
+  7002 sink       reads to the end, then says "BYTES SHA256" and closes: data after the peer's FIN
+  7003 source     reads "BYTES SEED", sends that many bytes of the pattern, closes
+  7004 hang up    reads a token line, sends "hello", shuts its writing side, reads to the end: data after our FIN
+  7005 ask        reads a token line, says what became of that token's connection (waits for it)
+  7006 reset      reads a line, then resets
+  7007 deaf       never reads
+  7008 ending     reads a token line, remembers whether end of file or a reset came
+  7009 who        says "ADDRESS PORT" of its peer
+  8080 HTTP       "hello from the lab" for any request
+UDP: 7001 echo, 7009 who.
+"""
+import hashlib
+import os
+import socket
+import socketserver
+import struct
+import sys
+import threading
+
+from pattern import pieces
+
+CONGESTION_CONTROL = os.environ.get("TAPAS_LAB_CONGESTION", "").encode()
+results = {}
+changed = threading.Condition()
+deaf = []
+
+
+def remember(token, result):
+    with changed:
+        results[token] = result
+        changed.notify_all()
+
+
+def read_line(sock):
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = sock.recv(1)
+        if not byte:
+            break
+        line += byte
+    return line.decode().strip()
+
+
+def read_all(sock):
+    count, digest = 0, hashlib.sha256()
+    while True:
+        data = sock.recv(1 << 18)
+        if not data:
+            return f"{count} {digest.hexdigest()}"
+        count += len(data)
+        digest.update(data)
+
+
+def echo(sock):
+    while True:
+        data = sock.recv(1 << 16)
+        if not data:
+            return
+        sock.sendall(data)
+
+
+def sink(sock):
+    sock.sendall((read_all(sock) + "\n").encode())
+
+
+def source(sock):
+    size, seed = read_line(sock).split()
+    for piece in pieces(int(size), int(seed)):
+        sock.sendall(piece)
+
+
+def hang_up(sock):
+    token = read_line(sock)
+    sock.sendall(b"hello\n")
+    sock.shutdown(socket.SHUT_WR)
+    remember(token, read_all(sock))
+
+
+def ask(sock):
+    token = read_line(sock)
+    with changed:
+        if changed.wait_for(lambda: token in results, timeout=20):
+            sock.sendall((results[token] + "\n").encode())
+        else:
+            sock.sendall(b"nothing yet\n")
+
+
+def reset(sock):
+    read_line(sock)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def never_read(sock):
+    deaf.append(sock.dup())
+
+
+def ending(sock):
+    token = read_line(sock)
+    try:
+        while sock.recv(1 << 16):
+            pass
+        remember(token, "end of file")
+    except ConnectionResetError:
+        remember(token, "reset")
+
+
+def who(sock):
+    host, port = sock.getpeername()[:2]
+    sock.sendall(f"{host.removeprefix('::ffff:')} {port}\n".encode())
+
+
+def http(sock):
+    sock.settimeout(10)
+    request = b""
+    while b"\r\n\r\n" not in request:
+        data = sock.recv(4096)
+        if not data:
+            return
+        request += data
+    body = b"hello from the lab\n"
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    sock.sendall(head.encode() + body)
+
+
+SERVICES = {
+    7001: echo, 7002: sink, 7003: source, 7004: hang_up, 7005: ask,
+    7006: reset, 7007: never_read, 7008: ending, 7009: who, 8080: http,
+}
+
+
+def serve_udp(sock, answer):
+    while True:
+        data, peer = sock.recvfrom(65535)
+        sock.sendto(answer(data, peer), peer)
+
+
+def main():
+    threading.stack_size(256 * 1024)
+
+    class Server(socketserver.ThreadingTCPServer):
+        address_family = socket.AF_INET6
+        allow_reuse_address = True
+        daemon_threads = True
+        request_queue_size = 4096
+
+        def server_bind(self):
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            if CONGESTION_CONTROL:
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION_CONTROL)
+            super().server_bind()
+
+        def handle_error(self, request, client_address):
+            error = sys.exc_info()[1]
+            if not isinstance(error, (ConnectionError, TimeoutError)):
+                super().handle_error(request, client_address)
+
+    for port, service in SERVICES.items():
+        class Handler(socketserver.BaseRequestHandler):
+            serve = staticmethod(service)
+
+            def handle(self):
+                self.serve(self.request)
+
+        server = Server(("::", port), Handler)
+        if service is never_read:
+            server.shutdown_request = lambda request: request.close()
+        if service is reset:
+            # Closing without shutdown: the lingering time of zero then makes a reset of it.
+            server.shutdown_request = lambda request: request.close()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def name(_, peer):
+        return f"{peer[0].removeprefix('::ffff:')} {peer[1]}".encode()
+
+    for port, answer in {7001: lambda data, _: data, 7009: name}.items():
+        for family, any_address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            sock.bind((any_address, port))
+            threading.Thread(target=serve_udp, args=(sock, answer), daemon=True).start()
+
+    print("ready", flush=True)
+    threading.Event().wait()
+
+
+main()

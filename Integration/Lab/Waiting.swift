@@ -1,0 +1,36 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+/// A failure of the lab or of what it waited for, in words for the person who reads the test's output.
+public struct LabError: Error, CustomStringConvertible, Sendable {
+    /// What failed, with all that helps to see why.
+    public let description: String
+
+    /// Makes an error.
+    ///
+    /// - Parameter description: What failed.
+    public init(_ description: String) {
+        self.description = description
+    }
+}
+
+/// Waits until a condition holds.
+///
+/// There is no time at which the condition is expected: it is looked at every few milliseconds until it holds.
+///
+/// - Parameters:
+///   - what: The condition in words, for the error.
+///   - limit: After this time the wait has failed.
+///   - condition: Looked at again and again; what it throws ends the wait.
+/// - Returns: How long it took.
+/// - Throws: `LabError` that names the condition when the limit has passed.
+@discardableResult
+public func eventually(
+    _ what: String, within limit: Duration = .seconds(10), _ condition: () async throws -> Bool
+) async throws -> Duration {
+    let start = ContinuousClock.now
+    while true {
+        if try await condition() { return .now - start }
+        guard .now - start < limit else { throw LabError("waited \(limit) for: \(what)") }
+        try await Task.sleep(for: .milliseconds(2))
+    }
+}

@@ -1,0 +1,14 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import Lab
+public import Testing
+
+/// Every scenario, one after the other: they share two cores and the kernel's time.
+///
+/// Suites are extensions of this one, one a file. `contrib/test.sh` runs them in namespaces of their own.
+@Suite(.serialized) enum Scenarios {}
+
+extension User: CustomTestStringConvertible {
+    /// The user in words, in the names of tests.
+    public var testDescription: String { rawValue }
+}

@@ -1,0 +1,148 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import NetworkModel
+internal import NetworkTypes
+
+extension CommandLineParser {
+    /// Checks the whole and makes the invocation.
+    ///
+    /// - Parameters:
+    ///   - arguments: All arguments.
+    ///   - operandIndex: Where the operands begin in them.
+    /// - Returns: What the command line asks for.
+    /// - Throws: The first contradiction found.
+    consuming func finish(arguments: [String], operandIndex: Int) throws(UsageError) -> Invocation {
+        invocation.operandIndex = operandIndex
+        try settleMode(operands: Array(arguments.dropFirst(operandIndex)))
+        try settleAddresses()
+        try settleMTU()
+        try settleServices()
+        try settleForwards()
+        return invocation
+    }
+
+    private mutating func settleMode(operands: [String]) throws(UsageError) {
+        if let netnsPath {
+            if let operand = operands.first {
+                throw UsageError(
+                    "\(OptionDescription.of(.netns).displayName) \(quoted(netnsPath)) and operand \(quoted(operand)): "
+                        + "give one of them")
+            }
+            invocation.mode = .attachPath(netnsPath)
+        } else if operands.count == 1, let operand = operands.first, !operand.isEmpty,
+            operand.utf8.allSatisfy({ (0x30...0x39).contains($0) })
+        {
+            guard let pid = Int32(operand), pid > 0 else {
+                throw UsageError("process id \(quoted(operand)): give 1 to \(Int32.max), or a command")
+            }
+            invocation.mode = .attach(pid: pid)
+        } else {
+            if operands.first == "" { throw UsageError("command '': empty; give a command, or none for a shell") }
+            invocation.mode = .spawn(command: operands)
+        }
+        if invocation.statsInterval != nil, invocation.goesToBackground {
+            throw UsageError(OptionDescription.of(.stats), "there is no terminal in the background; add -f")
+        }
+    }
+
+    private mutating func settleAddresses() throws(UsageError) {
+        if let netmask {
+            let given =
+                addressWithLength.v4 ?? (invocation.configuration.addresses.v4 == nil ? addressWithLength.v6 : nil)
+            if let given {
+                throw UsageError(
+                    OptionDescription.of(.netmask), netmask.text,
+                    "\(quoted(given)) names its prefix length already; leave one of them out")
+            }
+            invocation.configuration.prefixLengths.v4 = netmask.length
+        }
+        if let option = copySuppressors.first, !invocation.configuration.configuresNamespace {
+            throw UsageError(option, "without effect; add --config-net")
+        }
+        for option in copySuppressors {
+            let instead = option.name == .noCopyRoutes ? "-g/--gateway" : "-a/--address"
+            invocation.warnings.append("\(option.displayName) is deprecated; \(instead) implies it")
+        }
+        if let mac = invocation.configuration.namespaceMAC, mac == invocation.configuration.gatewayMAC {
+            throw UsageError(
+                OptionDescription.of(.nsMacAddr), mac.description,
+                "also the gateway's address; give another one, or another -M/--mac-addr")
+        }
+    }
+
+    private mutating func settleMTU() throws(UsageError) {
+        guard let mtu else { return }
+        let option = OptionDescription.of(.mtu)
+        if mtu == 0 {
+            invocation.configuration.mtu = nil
+            return
+        }
+        if mtu < 68 {
+            throw UsageError(option, String(mtu), "IPv4 needs 68; give more, or 0 to leave the kernel's MTU")
+        }
+        if mtu < 1280, invocation.configuration.families.contains(.v6) {
+            throw UsageError(option, String(mtu), "IPv6 needs 1280; give more, or add -4")
+        }
+        invocation.configuration.mtu = UInt32(clamping: mtu)
+    }
+
+    private mutating func settleServices() throws(UsageError) {
+        if invocation.configuration.configuresNamespace { invocation.disabledFeatures.insert(.routerAdvertisements) }
+        if !invocation.splicesInbound {
+            if invocation.spliceOnly {
+                throw UsageError(OptionDescription.of(.noSplice), "contradicts --splice-only; give one of them")
+            }
+            if invocation.hostLoopbackToNamespaceLoopback {
+                throw UsageError(OptionDescription.of(.noSplice), "contradicts --host-lo-to-ns-lo; give one of them")
+            }
+        }
+        if invocation.spliceOnly {
+            invocation.hostLoopbackToNamespaceLoopback = true
+            invocation.disabledFeatures.formUnion([.icmp, .ndp])
+            invocation.configuration.suppressesDNS = true
+            invocation.configuration.dnsServers = []
+            invocation.configuration.dnsForward = .init(v4: nil, v6: nil)
+            invocation.configuration.dnsHost = .init(v4: nil, v6: nil)
+            invocation.searchDomains = []
+        }
+    }
+
+    private mutating func settleForwards() throws(UsageError) {
+        var table = ForwardTable()
+        var seen: Set<Invocation.ForwardOption> = []
+        for (option, forward, text) in specifications {
+            let isRepeated = !seen.insert(forward).inserted
+            if text == PortSpecification.none {
+                if isRepeated {
+                    throw UsageError(
+                        option, text, "another \(option.displayName) comes before it; leave one of them out")
+                }
+                continue
+            }
+            let feature: Invocation.Feature = forward.transport == .tcp ? .tcp : .udp
+            if !invocation.isEnabled(feature) {
+                throw UsageError(
+                    option, text,
+                    "--no-\(feature == .tcp ? "tcp" : "udp") switches the protocol off; leave one of them out")
+            }
+            let rules: [PortForward]
+            do {
+                rules = try PortSpecification.parse(
+                    text, direction: forward.direction, transport: forward.transport,
+                    families: invocation.configuration.families, ephemeralRange: ephemeralRange)
+            } catch {
+                throw UsageError("\(option.displayName) \(error)")
+            }
+            do {
+                try table.add(rules)
+            } catch {
+                throw UsageError(option, text, error.description)
+            }
+        }
+        invocation.forwards = table.forwards
+        invocation.defaultedForwards = Set(
+            Invocation.ForwardOption.allCases.filter { forward in
+                !seen.contains(forward) && invocation.isEnabled(forward.transport == .tcp ? .tcp : .udp)
+            })
+    }
+}

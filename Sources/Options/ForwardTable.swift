@@ -1,0 +1,97 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkModel
+internal import NetworkTypes
+
+/// The rules of both directions, none of which conflict.
+public struct ForwardTable: Hashable, Sendable {
+    /// How many rules a direction may have.
+    public static let ruleLimit = 255
+    /// How many listening sockets a direction may need.
+    public static let socketLimit = 327_680
+
+    /// The rules in the order they were added.
+    public private(set) var forwards: [PortForward] = []
+
+    /// Makes an empty table.
+    public init() {}
+
+    /// Adds rules, all or none of them.
+    ///
+    /// - Throws: Which rules conflict, or which limit would be exceeded; the table is as before then.
+    public mutating func add(_ rules: [PortForward]) throws(ForwardTableError) {
+        var changed = forwards
+        for rule in rules {
+            if let existing = changed.first(where: { $0.conflicts(with: rule) }) {
+                throw .conflict(rule, existing: existing)
+            }
+            let sameDirection = changed.lazy.filter { $0.direction == rule.direction }
+            guard sameDirection.count < Self.ruleLimit else { throw .tooManyRules(rule.direction) }
+            let sockets = sameDirection.reduce(rule.portCount) { $0 + $1.portCount }
+            guard sockets <= Self.socketLimit else { throw .tooManySockets(rule.direction, needed: sockets) }
+            changed.append(rule)
+        }
+        forwards = changed
+    }
+}
+
+/// Why rules cannot be added to a ``ForwardTable``.
+public enum ForwardTableError: Error, Hashable, Sendable {
+    /// A rule would listen where another one listens.
+    case conflict(PortForward, existing: PortForward)
+    /// The direction would have more than ``ForwardTable/ruleLimit`` rules.
+    case tooManyRules(ForwardDirection)
+    /// The direction would need more than ``ForwardTable/socketLimit`` sockets.
+    case tooManySockets(ForwardDirection, needed: Int)
+}
+
+extension ForwardTableError: CustomStringConvertible {
+    /// One line: what is wrong, and a remedy.
+    public var description: String {
+        switch self {
+        case .conflict(let rule, let existing):
+            """
+            \(rule.listeningDescription) conflicts with \(existing.listeningDescription), which is forwarded already; \
+            leave one out, or exclude its ports from the other with '~'
+            """
+        case .tooManyRules(let direction):
+            "more than \(ForwardTable.ruleLimit) \(direction.words) rules; use ranges"
+        case .tooManySockets(let direction, let needed):
+            "\(needed) \(direction.words) sockets needed, more than \(ForwardTable.socketLimit); forward fewer ports"
+        }
+    }
+}
+
+extension PortForward {
+    /// The number of ports, and so of sockets.
+    var portCount: Int { Int(last.rawValue) - Int(first.rawValue) + 1 }
+
+    /// Whether both rules would listen on one port of one address and device: an unnamed address or device takes in
+    /// the named ones, as in the kernel's bind(2).
+    func conflicts(with other: PortForward) -> Bool {
+        guard direction == other.direction, transport == other.transport, first <= other.last, other.first <= last
+        else { return false }
+        if let interface, let otherInterface = other.interface, interface != otherInterface { return false }
+        guard let address, let otherAddress = other.address else { return true }
+        guard address.family == otherAddress.family else { return false }
+        return address == otherAddress || address.isUnspecified || otherAddress.isUnspecified
+    }
+
+    /// What is listened on, in words: `TCP port 127.0.0.1%lo:80-90`.
+    var listeningDescription: String {
+        let place =
+            switch address {
+            case .none: "*"
+            case .some(.v4(let address)): "\(address)"
+            case .some(.v6(let address)): "[\(address)]"
+            }
+        let device = interface.map { "%\($0)" } ?? ""
+        let ports = first == last ? "\(first)" : "\(first)-\(last)"
+        return "\(transport) \(first == last ? "port" : "ports") \(place)\(device):\(ports)"
+    }
+}
+
+extension ForwardDirection {
+    /// "inbound" or "outbound".
+    var words: String { self == .inbound ? "inbound" : "outbound" }
+}

@@ -1,0 +1,227 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkModel
+public import NetworkTypes
+
+/// What the command line asks for.
+public struct Invocation: Hashable, Sendable {
+    /// What is given the network.
+    public enum Mode: Hashable, Sendable {
+        /// A command in namespaces of its own; a login shell if it is empty. Where its words begin in the program's
+        /// arguments is ``Invocation/operandIndex``: words that are not UTF-8 are exact only there.
+        case spawn(command: [String])
+        /// The network namespace of a process.
+        case attach(pid: Int32)
+        /// A namespace file: the path given with `--netns`, or /run/netns/NAME.
+        case attachPath(String)
+    }
+
+    /// How much is printed.
+    public enum Verbosity: Hashable, Sendable, Comparable {
+        /// Warnings and errors (`-q`).
+        case quiet
+        /// The default: as ``quiet`` around a command, otherwise a summary too.
+        case standard
+        /// `-d`.
+        case debug
+        /// `--trace`.
+        case trace
+    }
+
+    /// A user or group, as given to `--runas`.
+    public enum Account: Hashable, Sendable {
+        /// A numeric id.
+        case id(UInt32)
+        /// A name, yet to be looked up.
+        case name(String)
+    }
+
+    /// Parts that can be switched off.
+    public enum Feature: Hashable, Sendable, CaseIterable {
+        /// `--no-tcp`.
+        case tcp
+        /// `--no-udp`.
+        case udp
+        /// `--no-icmp`: echo.
+        case icmp
+        /// `--no-dhcp`.
+        case dhcp
+        /// `--no-dhcpv6`.
+        case dhcpv6
+        /// `--no-ra`, and `--config-net`.
+        case routerAdvertisements
+        /// `--no-ndp`, and `--no-icmp`.
+        case ndp
+    }
+
+    /// The options that forward ports.
+    public enum ForwardOption: Hashable, Sendable, CaseIterable {
+        /// `-t`.
+        case tcpInbound
+        /// `-u`.
+        case udpInbound
+        /// `-T`.
+        case tcpOutbound
+        /// `-U`.
+        case udpOutbound
+
+        /// Which side listens.
+        public var direction: ForwardDirection {
+            switch self {
+            case .tcpInbound, .udpInbound: .inbound
+            case .tcpOutbound, .udpOutbound: .outbound
+            }
+        }
+
+        /// The protocol.
+        public var transport: TransportProtocol {
+            switch self {
+            case .tcpInbound, .tcpOutbound: .tcp
+            case .udpInbound, .udpOutbound: .udp
+            }
+        }
+    }
+
+    /// What is given the network.
+    public var mode: Mode = .spawn(command: [])
+    /// Where the operands begin in the program's arguments; their count if there are none.
+    public var operandIndex = 0
+
+    // MARK: Process and logging
+
+    /// `-q`, `-d`, `--trace`: the last one given.
+    public var verbosity: Verbosity = .standard
+    /// `-f`.
+    public var foreground = false
+    /// `-l`.
+    public var logFile: String?
+    /// `--log-size` in bytes.
+    public var logSize = 1_048_576
+    /// `-p`.
+    public var capturePath: String?
+    /// `-P`.
+    public var pidFile: String?
+    /// `--runas`: the user.
+    public var runAsUser: Account?
+    /// `--runas`: the group; nil if only the user was given (its number, or its primary group).
+    public var runAsGroup: Account?
+    /// `-c`.
+    public var controlPath: String?
+    /// `--stats`: the shortest time between two tables.
+    public var statsInterval: Duration?
+    /// `--chroot-fallback`.
+    public var usesChrootFallback = false
+    /// `-F`.
+    public var tapDescriptor: Int32?
+
+    // MARK: Namespaces
+
+    /// `--userns`.
+    public var userNamespacePath: String?
+    /// `--netns-only`.
+    public var netnsOnly = false
+    /// Not `--no-netns-quit`.
+    public var quitsWithNamespace = true
+
+    // MARK: Following the host
+
+    /// Not `--no-monitor`.
+    public var monitorsHost = true
+    /// `--hold-down`.
+    public var holdDown: Duration = .seconds(2)
+
+    // MARK: Services and translation
+
+    /// What was switched off, directly or by what another option implies.
+    public var disabledFeatures: Set<Feature> = []
+    /// `-H`.
+    public var hostname: String?
+    /// `--fqdn`.
+    public var fqdn: String?
+    /// `--dhcp-dns`.
+    public var advertisesResolvers = false
+    /// `--dhcp-search`.
+    public var advertisesSearchList = false
+    /// `-S`: nil for that of resolv.conf, empty for none.
+    public var searchDomains: [String]?
+    /// What planning needs.
+    public var configuration = Configuration()
+
+    // MARK: Forwarding
+
+    /// The rules that were asked for, free of conflicts; without defaults.
+    public var forwards: [PortForward] = []
+    /// The options that did not appear and whose protocol is in use: their default is `auto`.
+    public var defaultedForwards: Set<ForwardOption> = []
+    /// `--freebind`.
+    public var bindsAbsentAddresses = false
+    /// Not `--no-splice`.
+    public var splicesInbound = true
+    /// `--splice-only`: no interface but `lo` in the namespace.
+    public var spliceOnly = false
+    /// `--host-lo-to-ns-lo`, and `--splice-only`.
+    public var hostLoopbackToNamespaceLoopback = false
+
+    // MARK: Remarks
+
+    /// What a person should be told, one line each: deprecated options, values without effect.
+    public var warnings: [String] = []
+
+    /// Makes the invocation of a bare command line: a shell.
+    public init() {}
+}
+
+extension Invocation {
+    /// Whether the command is made in namespaces of its own.
+    public var isSpawn: Bool {
+        if case .spawn = mode { true } else { false }
+    }
+
+    /// Whether the program leaves its terminal once all is set up: attached and not `-f`.
+    public var goesToBackground: Bool { !isSpawn && !foreground }
+
+    /// The file of the network namespace to join; nil to make one.
+    public var networkNamespacePath: String? {
+        switch mode {
+        case .spawn: nil
+        case .attach(let pid): "/proc/\(pid)/ns/net"
+        case .attachPath(let path): path
+        }
+    }
+
+    /// The file of the user namespace to join, if one is: that of `--userns`, or the process's own unless
+    /// `--netns-only`.
+    public var joinedUserNamespacePath: String? {
+        if let userNamespacePath { return userNamespacePath }
+        if case .attach(let pid) = mode, !netnsOnly { return "/proc/\(pid)/ns/user" }
+        return nil
+    }
+
+    /// Whether a part is in use.
+    public func isEnabled(_ feature: Feature) -> Bool { !disabledFeatures.contains(feature) }
+
+    /// The rules of the defaults: `auto` for each of ``defaultedForwards``.
+    ///
+    /// - Parameter ephemeralRange: The ephemeral ports that `auto` leaves out.
+    /// - Returns: At most two rules for each option.
+    public func defaultForwards(ephemeralRange: ClosedRange<Port>) -> [PortForward] {
+        ForwardOption.allCases.filter(defaultedForwards.contains).flatMap { option in
+            PortSpecification.automatic(
+                direction: option.direction, transport: option.transport, families: configuration.families,
+                ephemeralRange: ephemeralRange)
+        }
+    }
+
+    /// The options in use that this version reads but does not act on, as written in full: `--stats`.
+    public var unsupported: [String] {
+        var names: [OptionName] = []
+        if controlPath != nil { names.append(.confPath) }
+        if statsInterval != nil { names.append(.stats) }
+        if tapDescriptor != nil { names.append(.fd) }
+        if advertisesResolvers { names.append(.dhcpDNS) }
+        if advertisesSearchList { names.append(.dhcpSearch) }
+        if let searchDomains, !searchDomains.isEmpty { names.append(.search) }
+        if fqdn != nil { names.append(.fqdn) }
+        return names.map { OptionDescription.of($0).longName }
+    }
+}

@@ -1,0 +1,138 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+extension OptionDescription {
+    /// The options, in the order they are listed; each one's position is its name's raw value (a test holds that).
+    public static let table: [OptionDescription] = [
+        .init(.debug, ["debug"], letter: "d", .process, "Print debugging messages; undoes --quiet"),
+        .init(.trace, ["trace"], .process, "Print a line for every batch of packets; implies --debug"),
+        .init(.quiet, ["quiet"], letter: "q", .process, "Print warnings and errors only"),
+        .init(.foreground, ["foreground"], letter: "f", .process, "Do not go to the background when attached"),
+        .init(.stderr, ["stderr"], letter: "e", .process, "No effect; accepted for compatibility"),
+        .init(
+            .logFile, ["log-file"], letter: "l", argument: "PATH", .process,
+            "Log to a file instead of the system log"),
+        .init(.logSize, ["log-size"], argument: "BYTES", .process, "Largest size of the log file (default 1048576)"),
+        .init(.stats, ["stats"], argument: "SECONDS", .process, "Print a table of events at most this often"),
+        .init(.runas, ["runas"], argument: "UID[:GID]|LOGIN[:GROUP]", .process, "Change to this user and group"),
+        .init(.confPath, ["conf-path"], letter: "c", argument: "PATH", .process, "Control socket"),
+        .init(.help, ["help"], letter: "h", .process, "Print this help and exit"),
+        .init(.version, ["version"], .process, "Print the version and exit"),
+        .init(
+            .pcap, ["pcap"], letter: "p", argument: "FILE", .process,
+            "Write the namespace's packets to a capture file"),
+        .init(
+            .pid, ["pid"], letter: "P", argument: "FILE", .process,
+            "Write the process id to a file once all is ready"),
+        .init(.chrootFallback, ["chroot-fallback"], .process, "If pivot_root(2) fails, move the mount and chroot(2)"),
+        .init(.fd, ["fd"], letter: "F", argument: "FD", .process, "Use this descriptor as an open tap"),
+        .init(.netns, ["netns"], argument: "PATH|NAME", .namespaces, "Attach to this network namespace"),
+        .init(.userns, ["userns"], argument: "PATH", .namespaces, "Attach: join this user namespace"),
+        .init(.netnsOnly, ["netns-only"], .namespaces, "Neither join nor make a user namespace"),
+        .init(.noNetnsQuit, ["no-netns-quit"], .namespaces, "Attach: stay when the namespace is deleted"),
+        .init(.configNet, ["config-net"], .addresses, "Set addresses, routes and MTU in the namespace"),
+        .init(
+            .mtu, ["mtu"], letter: "m", argument: "BYTES", .addresses,
+            "MTU in the namespace (default 65520; 0 leaves the kernel's)"),
+        .init(
+            .address, ["address"], letter: "a", argument: "ADDR[/LEN]", .addresses,
+            "Address of the namespace, once for each family"),
+        .init(.netmask, ["netmask"], letter: "n", argument: "LEN|MASK", .addresses, "IPv4 prefix length or netmask"),
+        .init(
+            .gateway, ["gateway"], letter: "g", argument: "ADDR", .addresses,
+            "Default gateway of the namespace, once for each family"),
+        .init(
+            .interface, ["interface"], letter: "i", argument: "NAME", .addresses,
+            "Host interface whose addresses and routes are copied"),
+        .init(
+            .outbound, ["outbound"], letter: "o", argument: "ADDR", .addresses,
+            "Source address of host sockets, once for each family"),
+        .init(
+            .outboundIf4, ["outbound-if4"], argument: "NAME", .addresses,
+            "Bind IPv4 host sockets to this interface"),
+        .init(
+            .outboundIf6, ["outbound-if6"], argument: "NAME", .addresses,
+            "Bind IPv6 host sockets to this interface"),
+        .init(.ipv4Only, ["ipv4-only"], letter: "4", .addresses, "IPv4 only"),
+        .init(.ipv6Only, ["ipv6-only"], letter: "6", .addresses, "IPv6 only"),
+        .init(
+            .macAddr, ["mac-addr"], letter: "M", argument: "MAC", .addresses,
+            "MAC address of the gateway (default 9a:55:9a:55:9a:55)"),
+        .init(
+            .nsMacAddr, ["ns-mac-addr"], argument: "MAC", .addresses,
+            "MAC address of the interface in the namespace"),
+        .init(
+            .nsIfname, ["ns-ifname"], letter: "I", argument: "NAME", .addresses,
+            "Name of the interface in the namespace"),
+        .init(.noCopyRoutes, ["no-copy-routes"], .addresses, "With --config-net: a default route only"),
+        .init(.noCopyAddrs, ["no-copy-addrs"], .addresses, "With --config-net: one address of each family only"),
+        .init(.noMonitor, ["no-monitor"], .following, "Configure once; do not follow the host's network"),
+        .init(
+            .holdDown, ["hold-down"], argument: "SECONDS", .following,
+            "Wait after the loss of a family's last address (default 2)"),
+        .init(
+            .dns, ["dns"], letter: "D", argument: "ADDR|none", .services,
+            "Resolver, up to three for each family (default resolv.conf)"),
+        .init(
+            .dnsForward, ["dns-forward"], argument: "ADDR", .services,
+            "Forward DNS queries to this address to the host's resolver"),
+        .init(.dnsHost, ["dns-host"], argument: "ADDR", .services, "Send forwarded queries to this resolver"),
+        .init(
+            .search, ["search"], letter: "S", argument: "LIST|none", .services,
+            "Search domains, separated by blanks (default resolv.conf)"),
+        .init(
+            .hostname, ["hostname"], letter: "H", argument: "NAME", .services,
+            "Host name for the namespace and DHCP"),
+        .init(.fqdn, ["fqdn"], argument: "NAME", .services, "Fully qualified name for DHCP and DHCPv6"),
+        .init(.dhcpDNS, ["dhcp-dns"], .services, "Advertise resolvers by DHCP, DHCPv6 and NDP"),
+        .init(.dhcpSearch, ["dhcp-search"], .services, "Advertise the search list by DHCP, DHCPv6 and NDP"),
+        .init(.noDHCP, ["no-dhcp"], .services, "No DHCP server"),
+        .init(.noDHCPv6, ["no-dhcpv6"], .services, "No DHCPv6 server"),
+        .init(.noRA, ["no-ra"], .services, "No Router Advertisements"),
+        .init(.noNDP, ["no-ndp"], .services, "No NDP responses"),
+        .init(
+            .mapHostLoopback, ["map-host-loopback"], argument: "ADDR|none", .translation,
+            "Address that means the host's loopback (default gateway)"),
+        .init(
+            .mapGuestAddr, ["map-guest-addr"], argument: "ADDR|none", .translation,
+            "Address that means the host's own (default none)"),
+        .init(
+            .noMapGw, ["no-map-gw"], hidden: ["no-m"], .translation,
+            "The gateway's address does not mean the host's loopback"),
+        .init(.noTCP, ["no-tcp"], .translation, "No TCP"),
+        .init(.noUDP, ["no-udp"], .translation, "No UDP"),
+        .init(.noICMP, ["no-icmp"], .translation, "No ICMP echo; implies --no-ndp"),
+        .init(
+            .tcpPorts, ["tcp-ports"], letter: "t", argument: "SPEC", .forwarding,
+            "TCP ports from the host to the namespace (default auto)"),
+        .init(
+            .udpPorts, ["udp-ports"], letter: "u", argument: "SPEC", .forwarding,
+            "UDP ports from the host to the namespace (default auto)"),
+        .init(
+            .tcpNs, ["tcp-ns"], letter: "T", argument: "SPEC", .forwarding,
+            "TCP ports from the namespace's loopback to the host (default auto)"),
+        .init(
+            .udpNs, ["udp-ns"], letter: "U", argument: "SPEC", .forwarding,
+            "UDP ports from the namespace's loopback to the host (default auto)"),
+        .init(.freebind, ["freebind"], .forwarding, "Listen on addresses the host does not have (yet)"),
+        .init(
+            .hostLoToNsLo, ["host-lo-to-ns-lo"], .forwarding,
+            "Host loopback connections arrive at the namespace's loopback"),
+        .init(.noSplice, ["no-splice"], .forwarding, "Inbound loopback connections pass the tap like others"),
+        .init(.spliceOnly, ["splice-only"], .forwarding, "Loopback forwarding only: no interface but lo"),
+        .init(
+            .socket, ["socket", "socket-path"], letter: "s", argument: "PATH", .virtualMachine,
+            "Socket to listen on"),
+        .init(.oneOff, ["one-off"], letter: "1", .virtualMachine, "Quit after one client"),
+        .init(.vhostUser, ["vhost-user"], .virtualMachine, "vhost-user transport"),
+        .init(
+            .printCapabilities, ["print-capabilities"], .process,
+            "Print what is supported as JSON and exit"),
+        .init(.noDHCPDNS, ["no-dhcp-dns"], .virtualMachine, "Do not advertise resolvers"),
+        .init(.noDHCPSearch, ["no-dhcp-search"], .virtualMachine, "Do not advertise the search list"),
+        .init(
+            .repairPath, ["repair-path"], argument: "PATH|none", .virtualMachine,
+            "Migration helper's socket; 'none' is accepted"),
+        .init(.migrateExit, ["migrate-exit"], .virtualMachine, "Quit after migration"),
+        .init(.migrateNoLinger, ["migrate-no-linger"], .virtualMachine, "Close connections at migration"),
+    ]
+}

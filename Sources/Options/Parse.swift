@@ -1,0 +1,55 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkTypes
+
+/// What a command line comes to.
+public enum ParseOutcome: Hashable, Sendable {
+    /// Do what it asks for.
+    case run(Invocation)
+    /// Print ``HelpText/help(program:)`` to standard output and exit with 0.
+    case help
+    /// Print the version to standard output and exit with 0.
+    case version
+    /// Print ``HelpText/capabilities`` to standard output and exit with 0.
+    case printCapabilities
+}
+
+/// Parses a command line that is compatible with pasta(1).
+///
+/// Options end at `--` or at the first operand; nothing beyond is looked at. `--help`, `--version` and
+/// `--print-capabilities` act when they are reached: what comes before them must be right, what comes after is not
+/// looked at, and nothing is checked that only the whole line tells.
+///
+/// - Parameters:
+///   - arguments: The program's arguments, its own name included.
+///   - ephemeralRange: The host's ephemeral ports, which `all` and `auto` leave out; the namespace's are taken to be
+///     the same.
+/// - Returns: What to do.
+/// - Throws: What is wrong, in one line; the program ends with status 1.
+public func parse(
+    arguments: [String], ephemeralRange: ClosedRange<Port> = EphemeralRange.fallback
+) throws(UsageError) -> ParseOutcome {
+    let scanner = GetoptScanner(arguments)
+    var parser = CommandLineParser(ephemeralRange: ephemeralRange)
+    for item in scanner.items {
+        switch item.option.name {
+        case .help: return .help
+        case .version: return .version
+        case .printCapabilities: return .printCapabilities
+        default: try parser.apply(item.option, item.argument)
+        }
+    }
+    if let failure = scanner.failure { throw failure }
+    if let program = arguments.first { try refuseVirtualMachineName(program) }
+    return .run(try parser.finish(arguments: arguments, operandIndex: scanner.operandIndex))
+}
+
+/// Refuses to be called `passt`, which callers take for the transport to virtual machines.
+private func refuseVirtualMachineName(_ program: String) throws(UsageError) {
+    let base = program.split(separator: "/").last ?? ""
+    if base.contains("passt"), !base.contains("pasta") {
+        throw UsageError(
+            "\(quoted(String(base))): connecting virtual machines is not supported; call the program tapas or pasta "
+                + "for namespaces")
+    }
+}

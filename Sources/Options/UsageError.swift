@@ -1,0 +1,53 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+/// A command line that cannot be carried out: one line for standard error, and exit status 1.
+public struct UsageError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The status that the program ends with.
+    public static let exitStatus: Int32 = 1
+
+    /// What is wrong: one line that names the option, the value and a remedy; no line end.
+    public var message: String
+    /// Whether a hint at `--help` should follow: the words could not be read as options at all.
+    public var showsUsageHint: Bool
+
+    /// Makes an error.
+    public init(_ message: String, showsUsageHint: Bool = false) {
+        self.message = message
+        self.showsUsageHint = showsUsageHint
+    }
+
+    /// The message.
+    public var description: String { message }
+
+    /// Makes the error of an option whose value cannot be used.
+    init(_ option: OptionDescription, _ value: String, _ problem: String) {
+        self.init("\(option.displayName) \(quoted(value)): \(problem)")
+    }
+
+    /// Makes the error of an option that takes no value.
+    init(_ option: OptionDescription, _ problem: String) {
+        self.init("\(option.displayName): \(problem)")
+    }
+}
+
+/// A value from outside between single quotes: control characters escaped, so that a message stays one line and cannot
+/// steer a terminal, and cut off when very long.
+func quoted(_ text: String) -> String {
+    "'\(printable(text))'"
+}
+
+/// As ``quoted(_:)``, without the quotes.
+func printable(_ text: some StringProtocol) -> String {
+    let limit = 160
+    var result = ""
+    for (count, scalar) in text.unicodeScalars.enumerated() {
+        if count == limit { return result + "..." }
+        switch scalar.properties.generalCategory {
+        case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .unassigned, .privateUse:
+            result += "\\u{\(String(scalar.value, radix: 16))}"
+        default:
+            result.unicodeScalars.append(scalar)
+        }
+    }
+    return result
+}

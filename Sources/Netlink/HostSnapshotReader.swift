@@ -1,0 +1,86 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkModel
+public import NetworkTypes
+
+/// What reading the host's tables gave.
+public struct HostReading: Hashable, Sendable {
+    /// The tables that were read; the others of ``snapshot`` are as they were given.
+    public var tables: HostTables
+    /// The state, without resolvers, which are not the kernel's.
+    public var snapshot: HostSnapshot
+    /// In how many milliseconds the first route expires that has a lifetime; nil if none has or routes were not read.
+    public var firstExpiryMilliseconds: Int64?
+}
+
+/// Reads the host's network into a ``HostSnapshot``.
+public enum HostSnapshotReader {
+    /// Dumps tables, and looks up what follows from them.
+    ///
+    /// Routes are those of every table but the local one, cached and expired ones left out. A route that refers to a
+    /// nexthop object and for which the kernel tells no next hops gets those of the object.
+    ///
+    /// - Parameters:
+    ///   - tables: What to read. A start-up that needs little reads little.
+    ///   - families: The families to read.
+    ///   - earlier: The state that holds for the tables that are not read.
+    ///   - socket: A socket in the host's network namespace.
+    /// - Returns: The state.
+    /// - Throws: What the kernel or the socket said.
+    public static func read(
+        _ tables: HostTables = .all, families: Set<AddressFamily> = [.v4, .v6],
+        onto earlier: HostSnapshot = HostSnapshot(), using socket: inout NetlinkSocket
+    ) throws(NetlinkError) -> HostReading {
+        var snapshot = earlier
+        var firstExpiry: Int64?
+        let ordered = AddressFamily.allCases.filter(families.contains)
+        if tables.contains(.links) { snapshot.links = try socket.links() }
+        if tables.contains(.addresses) {
+            snapshot.addresses = []
+            for family in ordered { snapshot.addresses += try socket.addresses(family) }
+        }
+        if tables.contains(.nextHops) { snapshot.nextHopObjects = try socket.nextHopObjects() }
+        if tables.contains(.routes) {
+            snapshot.routes = []
+            for family in ordered {
+                let listing = try socket.routes(family)
+                snapshot.routes += listing.routes
+                if let expiry = listing.firstExpiryMilliseconds { firstExpiry = min(firstExpiry ?? .max, expiry) }
+            }
+        }
+        if !tables.isDisjoint(with: [.routes, .nextHops]) {
+            fillNextHops(of: &snapshot.routes, from: snapshot.nextHopObjects)
+        }
+        if tables.contains(.rules) {
+            snapshot.rules = []
+            for family in ordered { snapshot.rules += try socket.rules(family) }
+        }
+        if tables.contains(.lookups) {
+            snapshot.lookups = []
+            for family in ordered { snapshot.lookups.append(try socket.lookup(HostSnapshot.probe(family))) }
+        }
+        return HostReading(tables: tables, snapshot: snapshot, firstExpiryMilliseconds: firstExpiry)
+    }
+
+    /// Gives routes without next hops those of the nexthop object they refer to.
+    ///
+    /// The kernel tells them itself unless the sysctl `nexthop_compat_mode` is off.
+    package static func fillNextHops(of routes: inout [Route], from objects: [NextHopObject]) {
+        guard !objects.isEmpty else { return }
+        let byID = Dictionary(objects.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+        for index in routes.indices where routes[index].nextHops.isEmpty {
+            guard let object = routes[index].nextHopID.flatMap({ byID[$0] }) else { continue }
+            if object.isBlackhole {
+                routes[index].type = .blackhole
+            } else if let hop = object.hop {
+                routes[index].nextHops = [hop]
+            } else {
+                routes[index].nextHops = object.group.compactMap { member in
+                    guard var hop = byID[member.id]?.hop else { return nil }
+                    hop.weight = member.weight
+                    return hop
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import CLinux
+package import NetworkTypes
+
+/// Builds one netlink request: the only place where lengths are computed, by patching them afterwards.
+///
+/// What does not fit (an attribute above 65,535 bytes) marks the message as overlong instead of trapping; the socket
+/// refuses such a message before it is sent.
+package struct MessageWriter {
+    /// The message so far; its length, sequence and port fields are filled in by ``finish(sequence:portID:)``.
+    package private(set) var bytes: [UInt8]
+    /// Whether an attribute was too long to be told.
+    package private(set) var isOverlong = false
+
+    /// Begins a message with its header.
+    package init(type: Int, flags: Int32) {
+        bytes = []
+        bytes.reserveCapacity(256)
+        append(UInt32(0))
+        append(UInt16(truncatingIfNeeded: type))
+        append(UInt16(truncatingIfNeeded: flags | NLM_F_REQUEST))
+        append(UInt32(0))
+        append(UInt32(0))
+    }
+
+    /// Appends a byte.
+    package mutating func append(_ value: UInt8) {
+        bytes.append(value)
+    }
+
+    /// Appends a 16-bit number.
+    package mutating func append(_ value: UInt16) {
+        let little = value.littleEndian
+        bytes.append(UInt8(truncatingIfNeeded: little))
+        bytes.append(UInt8(truncatingIfNeeded: little >> 8))
+    }
+
+    /// Appends a 32-bit number.
+    package mutating func append(_ value: UInt32) {
+        let little = value.littleEndian
+        for shift: UInt32 in [0, 8, 16, 24] { bytes.append(UInt8(truncatingIfNeeded: little >> shift)) }
+    }
+
+    /// Appends an attribute of one byte.
+    package mutating func attribute(_ type: Int, _ value: UInt8) {
+        attribute(type) { $0.append(value) }
+    }
+
+    /// Appends an attribute of a 32-bit number.
+    package mutating func attribute(_ type: Int, _ value: UInt32) {
+        attribute(type) { $0.append(value) }
+    }
+
+    /// Appends an attribute of bytes.
+    package mutating func attribute(_ type: Int, _ value: [UInt8]) {
+        attribute(type) { $0.bytes.append(contentsOf: value) }
+    }
+
+    /// Appends an attribute of an address.
+    package mutating func attribute(_ type: Int, _ value: IPAddress) {
+        attribute(type, value.networkBytes)
+    }
+
+    /// Appends an attribute of a text that ends with NUL.
+    package mutating func attribute(_ type: Int, text: String) {
+        attribute(type, Array(text.utf8) + [0])
+    }
+
+    /// Appends an attribute whose payload is what `body` appends.
+    package mutating func attribute(_ type: Int, _ body: (inout MessageWriter) -> Void) {
+        let start = bytes.count
+        append(UInt16(0))
+        append(UInt16(truncatingIfNeeded: type))
+        body(&self)
+        patchLength(at: start)
+        pad()
+    }
+
+    /// Appends what begins with its own 16-bit length, as `struct rtnexthop` does.
+    package mutating func lengthPrefixed(_ body: (inout MessageWriter) -> Void) {
+        let start = bytes.count
+        append(UInt16(0))
+        body(&self)
+        patchLength(at: start)
+        pad()
+    }
+
+    /// The whole message with its length, number and port.
+    package mutating func finish(sequence: UInt32, portID: UInt32) -> [UInt8] {
+        patch(UInt32(truncatingIfNeeded: bytes.count), at: 0)
+        patch(sequence, at: 8)
+        patch(portID, at: 12)
+        return bytes
+    }
+
+    private mutating func patchLength(at start: Int) {
+        let length = bytes.count - start
+        guard let value = UInt16(exactly: length) else {
+            isOverlong = true
+            return
+        }
+        let little = value.littleEndian
+        bytes[start] = UInt8(truncatingIfNeeded: little)
+        bytes[start + 1] = UInt8(truncatingIfNeeded: little >> 8)
+    }
+
+    private mutating func patch(_ value: UInt32, at offset: Int) {
+        let little = value.littleEndian
+        for index in 0..<4 { bytes[offset + index] = UInt8(truncatingIfNeeded: little >> UInt32(8 * index)) }
+    }
+
+    private mutating func pad() {
+        while !bytes.count.isMultiple(of: 4) { bytes.append(0) }
+    }
+}

@@ -1,0 +1,74 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkModel
+internal import NetworkTypes
+
+extension NetlinkSocket {
+    /// Changes a link; of its flags only those that are named (`ip link set`).
+    ///
+    /// - Throws: The kernel's refusal, or what the socket said.
+    public mutating func setLink(_ index: InterfaceIndex, _ change: LinkChange) throws(NetlinkError) {
+        try self.change(change.iproute2Words(index), LinkMessage.change(index, change))
+    }
+
+    /// Adds an address (`ip address add`), or changes the one that is there (`ip address replace`).
+    ///
+    /// Of the flags only those that may be asked for are sent. An address with the flag `deprecated` is given a
+    /// preferred lifetime of 0 unless `lifetime` says otherwise.
+    ///
+    /// - Throws: The kernel's refusal (EEXIST if it is there and the addition is exclusive), or what the socket said.
+    public mutating func addAddress(
+        _ address: InterfaceAddress, _ addition: NetlinkAddition = .exclusive, lifetime: AddressLifetime? = nil
+    ) throws(NetlinkError) {
+        let verb = addition == .exclusive ? "add" : "replace"
+        try change(
+            "address \(verb) \(address.iproute2Words(lifetime: lifetime))",
+            AddressMessage.add(address, addition, lifetime: lifetime))
+    }
+
+    /// Deletes an address (`ip address delete`).
+    ///
+    /// - Throws: The kernel's refusal (EADDRNOTAVAIL if it is not there), or what the socket said.
+    public mutating func deleteAddress(_ address: InterfaceAddress) throws(NetlinkError) {
+        try change("address delete \(address.iproute2Words())", AddressMessage.delete(address))
+    }
+
+    /// Adds a route (`ip route add`), or replaces the one of the same destination, metric and TOS (`ip route replace`).
+    ///
+    /// - Parameters:
+    ///   - route: The route; a next hop that names no link goes out by `interface`.
+    ///   - addition: Whether a route that is there is an error or replaced.
+    ///   - interface: The link for next hops that name none; nil if each names its own.
+    /// - Throws: The kernel's refusal (EEXIST if it is there and the addition is exclusive, ENETUNREACH if its gateway
+    ///   cannot be reached yet), or what the socket said.
+    public mutating func addRoute(
+        _ route: Route, _ addition: NetlinkAddition = .exclusive, through interface: InterfaceIndex? = nil
+    ) throws(NetlinkError) {
+        let route = route.resolved(through: interface)
+        let verb = addition == .exclusive ? "add" : "replace"
+        try change("route \(verb) \(route.iproute2Words)", RouteMessage.add(route, addition))
+    }
+
+    /// Deletes a route (`ip route delete`): the one of the same destination, metric, TOS, maker and next hops.
+    ///
+    /// - Throws: The kernel's refusal (ESRCH if it is not there), or what the socket said.
+    public mutating func deleteRoute(
+        _ route: Route, through interface: InterfaceIndex? = nil
+    ) throws(NetlinkError) {
+        let route = route.resolved(through: interface)
+        try change("route delete \(route.iproute2Words)", RouteMessage.delete(route))
+    }
+}
+
+extension Route {
+    /// The route with a link for each next hop that names none; a unicast route without next hops gets one.
+    package func resolved(through interface: InterfaceIndex?) -> Route {
+        guard let interface, nextHopID == nil else { return self }
+        var route = self
+        if route.nextHops.isEmpty, type == .unicast { route.nextHops = [NextHop(interface: nil)] }
+        for index in route.nextHops.indices where route.nextHops[index].interface == nil {
+            route.nextHops[index].interface = interface
+        }
+        return route
+    }
+}

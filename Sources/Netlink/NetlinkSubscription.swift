@@ -1,0 +1,143 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import CLinux
+public import LinuxSystem
+public import SystemPackage
+
+/// Which of the kernel's tables a notification is about.
+public struct HostTables: OptionSet, Hashable, Sendable, CustomStringConvertible {
+    /// One bit a table.
+    public let rawValue: UInt8
+
+    /// Makes a set from its bits.
+    public init(rawValue: UInt8) {
+        self.rawValue = rawValue
+    }
+
+    /// Links.
+    public static let links = HostTables(rawValue: 1)
+    /// Addresses of both families.
+    public static let addresses = HostTables(rawValue: 2)
+    /// Routes of both families.
+    public static let routes = HostTables(rawValue: 4)
+    /// Policy rules of both families.
+    public static let rules = HostTables(rawValue: 8)
+    /// Nexthop objects.
+    public static let nextHops = HostTables(rawValue: 16)
+    /// Lookups, which depend on all the others.
+    public static let lookups = HostTables(rawValue: 32)
+    /// All tables.
+    public static let all: HostTables = [.links, .addresses, .routes, .rules, .nextHops, .lookups]
+
+    /// The names of the tables in the set: "links, routes".
+    public var description: String {
+        let names = [
+            (HostTables.links, "links"), (.addresses, "addresses"), (.routes, "routes"), (.rules, "rules"),
+            (.nextHops, "nexthops"), (.lookups, "lookups"),
+        ]
+        return names.filter { contains($0.0) }.map(\.1).joined(separator: ", ")
+    }
+
+    /// The table that a message type is about; empty for types that tell nothing of the host's state.
+    package init(messageType type: UInt16) {
+        switch Int(type) {
+        case RTM_NEWLINK, RTM_DELLINK: self = .links
+        case RTM_NEWADDR, RTM_DELADDR: self = .addresses
+        case RTM_NEWROUTE, RTM_DELROUTE: self = .routes
+        case RTM_NEWRULE, RTM_DELRULE: self = .rules
+        case RTM_NEWNEXTHOP, RTM_DELNEXTHOP: self = .nextHops
+        default: self = []
+        }
+    }
+}
+
+/// What one turn of draining a subscription found.
+public struct NetlinkNotifications: Hashable, Sendable {
+    /// The tables that notifications were about; all of them if some were lost.
+    public var tables: HostTables = []
+    /// How many notifications were read.
+    public var count = 0
+    /// Whether notifications were lost (ENOBUFS, a cut-off or unreadable datagram).
+    public var wereLost = false
+    /// Whether a Router Advertisement's options arrived (resolvers may have changed).
+    public var hasRouterOptions = false
+    /// Whether more may be waiting: the turn's budget was used up.
+    public var mayHaveMore = false
+
+    /// Makes the result of an empty turn.
+    public init() {}
+}
+
+/// An rtnetlink socket that only listens: events are hints that a table changed, and what it holds now is dumped over
+/// a ``NetlinkSocket``.
+///
+/// The socket's buffer is the default one: it overflows when thousands of routes change at once, which is normal
+/// operation. `NETLINK_NO_ENOBUFS` stays off, since that report is how we learn of it.
+public struct NetlinkSubscription: ~Copyable, @unchecked Sendable {
+    // @unchecked: as for NetlinkSocket, the transport is owned by this value alone.
+    private let transport: any NetlinkTransport
+    private var buffer: [UInt8]
+    /// What the subscription has been through.
+    public private(set) var counters = NetlinkCounters()
+
+    /// Subscribes in the calling thread's network namespace.
+    ///
+    /// - Throws: The error of socket(2), bind(2) or setsockopt(2).
+    public init(to groups: [NetlinkGroup] = NetlinkGroup.hostState) throws(SystemCallError) {
+        self.init(over: try MnlTransport(groups: groups))
+    }
+
+    /// Makes a subscription over a transport, which must not be shared.
+    package init(over transport: any NetlinkTransport) {
+        self.transport = transport
+        buffer = [UInt8](repeating: 0, count: 16384)
+    }
+
+    /// The descriptor to watch for readability, lent; nil in tests.
+    public var descriptor: FileDescriptor? { transport.descriptor }
+
+    /// Reads what waits, without waiting for more.
+    ///
+    /// - Parameter budget: How many datagrams to read at most, so that a storm does not hold the thread.
+    /// - Returns: What changed.
+    /// - Throws: The error of recvmsg(2); ENOBUFS is a result.
+    public mutating func drain(budget: Int = 256) throws(SystemCallError) -> NetlinkNotifications {
+        var found = NetlinkNotifications()
+        for _ in 0..<budget {
+            switch transport.receive(into: &buffer) {
+            case .empty:
+                return found
+            case .overflow:
+                counters.overflows += 1
+                found.wereLost = true
+                found.tables = .all
+            case .failed(let error):
+                throw SystemCallError("recvmsg", "NETLINK_ROUTE", error)
+            case .datagram(_, let sender) where sender != 0:
+                counters.strays += 1
+            case .datagram(let byteCount, _):
+                // Only headers are looked at, so that a cut-off datagram costs at most the messages behind the cut.
+                if !Self.read(buffer.span.extracting(0..<min(byteCount, buffer.count)), &found) {
+                    counters.malformed += 1
+                }
+                if byteCount > buffer.count { counters.truncations += 1 }
+            }
+        }
+        found.mayHaveMore = true
+        return found
+    }
+
+    /// Reads the headers of a datagram's messages; false if it could not be read to its end.
+    private static func read(_ datagram: Span<UInt8>, _ found: inout NetlinkNotifications) -> Bool {
+        var walk = MessageWalk()
+        while let (header, _) = walk.next(in: datagram) {
+            found.count += 1
+            found.tables.formUnion(HostTables(messageType: header.type))
+            if Int(header.type) == RTM_NEWNDUSEROPT { found.hasRouterOptions = true }
+        }
+        guard walk.isDamaged else { return true }
+        found.wereLost = true
+        found.tables = .all
+        return false
+    }
+}

@@ -69,3 +69,30 @@ public struct PortForward: Hashable, Sendable {
         self.policy = policy
     }
 }
+
+extension PortForward: CustomStringConvertible {
+    /// One line: `TCP 127.0.0.1%lo:80-90 => 192.0.2.1:8080-8090 (best effort)`.
+    public var description: String {
+        var text = "\(transport) \(address.map(Self.place) ?? "*")"
+        if let interface { text += "%\(interface)" }
+        text += ":\(Self.ports(first, width: width)) => "
+        if let targetAddress { text += "\(Self.place(targetAddress)):" }
+        text += Self.ports(targetFirst, width: width)
+        switch policy {
+        case .explicit: break
+        case .bestEffort: text += " (best effort)"
+        case .scanned: text += " (auto)"
+        }
+        return text
+    }
+
+    private var width: UInt16 { last.rawValue &- first.rawValue }
+
+    private static func place(_ address: IPAddress) -> String {
+        address.family == .v6 ? "[\(address)]" : "\(address)"
+    }
+
+    private static func ports(_ first: Port, width: UInt16) -> String {
+        width == 0 ? "\(first)" : "\(first)-\(first.rawValue &+ width)"
+    }
+}

@@ -77,17 +77,9 @@ extension PortForward {
         return address == otherAddress || address.isUnspecified || otherAddress.isUnspecified
     }
 
-    /// What is listened on, in words: `TCP port 127.0.0.1%lo:80-90`.
+    /// What is listened on: `TCP 127.0.0.1%lo:80-90`.
     var listeningDescription: String {
-        let place =
-            switch address {
-            case .none: "*"
-            case .some(.v4(let address)): "\(address)"
-            case .some(.v6(let address)): "[\(address)]"
-            }
-        let device = interface.map { "%\($0)" } ?? ""
-        let ports = first == last ? "\(first)" : "\(first)-\(last)"
-        return "\(transport) \(first == last ? "port" : "ports") \(place)\(device):\(ports)"
+        description.split(separator: " =>").first.map(String.init) ?? description
     }
 }
 

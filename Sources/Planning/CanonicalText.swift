@@ -1,0 +1,139 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkModel
+import NetworkTypes
+
+extension PlannedAddress {
+    /// The address in the words of ip-address(8), without label and lifetimes.
+    public var text: String {
+        var words = [family == .v4 ? "inet" : "inet6"]
+        if let peer {
+            words += ["\(address)", "peer", "\(peer)/\(prefix.length)"]
+        } else {
+            words.append("\(prefix)")
+        }
+        if let broadcast { words += ["brd", "\(broadcast)"] }
+        words += ["scope", scope.word]
+        if flags.contains(.secondary) { words.append(family == .v4 ? "secondary" : "temporary") }
+        if flags.contains(.deprecated) { words.append("deprecated") }
+        if flags.contains(.noPrefixRoute) { words.append("noprefixroute") }
+        if flags.contains(.home) { words.append("home") }
+        return words.joined(separator: " ")
+    }
+}
+
+extension AppliedState {
+    /// The state as canonical text: the link, then addresses, then routes as ip(8) prints them, in sorted order.
+    ///
+    /// Two states with equal text behave alike; the order in which things were added does not show, but what it
+    /// decided (`secondary`) does.
+    /// - Parameter device: the interface's name.
+    /// - Returns: the lines, without a line end after the last.
+    public func canonicalText(device: String) -> String {
+        var lines = ["link \(isUp ? "up" : "down") mtu \(mtu)" + (mac.map { " address \($0)" } ?? "")]
+        lines += addresses.map(\.value).sorted { $0.sortKey < $1.sortKey }.map(\.text)
+        lines += routes.map(\.value.canonical).sorted { $0.isBefore($1) }.map { $0.text(device: device) }
+        return lines.joined(separator: "\n")
+    }
+}
+
+extension NamespacePlan {
+    /// The plan as canonical text.
+    ///
+    /// The link, each family's mode, addresses and routes in the order to add them, its translation rules, and the
+    /// resolvers. Reasons and warnings are left out.
+    public var canonicalText: String {
+        var lines = ["link \(interfaceName) mtu \(mtu.map(String.init) ?? "unchanged")"]
+        if let namespaceMAC { lines[0] += " address \(namespaceMAC)" }
+        for family in AddressFamily.allCases {
+            let plan = families[family]
+            lines.append("\(family) \(plan.mode)")
+            lines += plan.addresses.map { "  " + $0.text }
+            lines += plan.routes.map { "  " + $0.text(device: interfaceName) }
+            lines += rules.families[family].words.map { "  \($0)" }
+        }
+        let servers = rules.dnsServers.map { server in "\(server.address)" + (server.zone.map { "%\($0)" } ?? "") }
+        if !servers.isEmpty { lines.append("dns \(servers.joined(separator: " "))") }
+        return lines.joined(separator: "\n")
+    }
+}
+
+extension NamespaceOperation {
+    /// The operation in the words of ip(8).
+    /// - Parameter device: the interface's name.
+    /// - Returns: what follows `ip` on a command line, or a sentence like it.
+    public func text(device: String) -> String {
+        switch self {
+        case .setMAC(let mac): "link set \(device) address \(mac)"
+        case .setMTU(let mtu): "link set \(device) mtu \(mtu)"
+        case .setLinkUp: "link set \(device) up"
+        case .setPromoteSecondaries: "sysctl net.ipv4.conf.\(device).promote_secondaries=1"
+        case .addAddress(let address): "addr add \(address.command) dev \(device)"
+        case .deprecateAddress(let address): "addr replace \(address.command) dev \(device) preferred_lft 0"
+        case .restoreAddress(let address): "addr replace \(address.command) dev \(device) preferred_lft forever"
+        case .addRoute(let route): "route add \(route.text(device: device))"
+        case .replaceRoute(let route): "route replace \(route.text(device: device))"
+        case .resetFlows(let address): "reset flows of \(address)"
+        case .removeRoute(let route): "route del \(route.text(device: device))"
+        case .removeAddress(let address): "addr del \(address.command) dev \(device)"
+        }
+    }
+}
+
+extension PlannedAddress {
+    /// IPv4 before IPv6, then by address, length and peer.
+    fileprivate var sortKey: String {
+        "\(family == .v4 ? 4 : 6) \(address.asIPv6.paddedText)/\(prefix.length + 1000) \(peer?.description ?? "")"
+    }
+
+    /// The words that ip-address(8) takes.
+    fileprivate var command: String {
+        var words = peer.map { ["\(address)", "peer", "\($0)/\(prefix.length)"] } ?? ["\(prefix)"]
+        if let broadcast { words += ["brd", "\(broadcast)"] }
+        if flags.contains(.noPrefixRoute) { words.append("noprefixroute") }
+        if flags.contains(.home) { words.append("home") }
+        if family == .v6, flags.contains(.noDuplicateDetection) { words.append("nodad") }
+        return words.joined(separator: " ")
+    }
+}
+
+extension Route {
+    fileprivate func isBefore(_ other: Route) -> Bool {
+        if destination != other.destination { return destination < other.destination }
+        if metric != other.metric { return metric < other.metric }
+        return text < other.text
+    }
+}
+
+extension IPv6Address {
+    /// The number with leading zeros, which sorts as text.
+    fileprivate var paddedText: String {
+        let text = [high, low].map { half in
+            let digits = String(half, radix: 16)
+            return String(repeating: "0", count: 16 - digits.count) + digits
+        }
+        return text.joined()
+    }
+}
+
+extension TranslationRules.Family {
+    /// One line for each rule in force.
+    fileprivate var words: [String] {
+        guard isEnabled else { return [] }
+        var lines: [String] = []
+        func add(_ name: String, _ value: (some CustomStringConvertible)?) {
+            if let value { lines.append("\(name) \(value)") }
+        }
+        add("guest", guestAddress)
+        add("own", ownAddress)
+        add("gateway", gateway)
+        add("host-loopback", hostLoopback)
+        add("guest-map", mappedGuestAddress)
+        add("host", hostAddress)
+        add("dns-forward", dnsForward)
+        add("outbound", outboundAddress)
+        add("outbound-if", outboundInterface)
+        add("scope", linkLocalScope)
+        return lines
+    }
+}

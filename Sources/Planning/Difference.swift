@@ -1,0 +1,233 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkModel
+public import NetworkTypes
+
+// Theory of operation.
+//
+// Make before break: link, new addresses, new and replaced routes, then what is no longer planned. Every step is
+// carried out on a simulated kernel as it is put down, so that each later step is chosen for the state that will
+// really hold then: what an address takes along when it goes is put back, a gateway that an old route still hides is
+// tried again once that route is gone.
+//
+// Only what is ours is touched. An address or a route of somebody else that stands where a planned one belongs stays,
+// and the planned one is left out. Nothing is written where nothing differs, so that nothing inside is disturbed.
+
+/// The operations that take the namespace's interface from what holds to what is planned, in order.
+///
+/// A default route stays in place at every step if both sides have one. Flows are reset right before their address is
+/// removed, when the new address and routes are there to reconnect by: a reset that came after the removal would be
+/// ignored by the namespace's kernel.
+/// - Parameters:
+///   - applied: what holds, as read back from the namespace's kernel.
+///   - plan: what is to hold.
+///   - retaining: addresses that flows use and the host still has: if they are not planned any more they are
+///     deprecated instead of removed, until a later call does not name them.
+/// - Returns: the operations; none if nothing differs.
+public func diff(
+    applied: AppliedState, plan: NamespacePlan, retaining: Set<IPAddress> = []
+) -> [NamespaceOperation] {
+    var difference = Difference(state: applied, plan: plan, retaining: retaining)
+    difference.run()
+    return difference.operations
+}
+
+/// The addresses in use by flows that the host still has: what `diff()` is to retain.
+///
+/// - Parameters:
+///   - addressesInUse: the namespace's addresses that flows have.
+///   - snapshot: the host's network now.
+/// - Returns: those addresses in use that the host still has.
+public func retainedAddresses(_ addressesInUse: Set<IPAddress>, _ snapshot: HostSnapshot) -> Set<IPAddress> {
+    addressesInUse.intersection(snapshot.addresses.lazy.filter { !$0.flags.contains(.duplicate) }.map(\.address))
+}
+
+private struct Difference {
+    private var state: AppliedState
+    private let plan: NamespacePlan
+    private let retaining: Set<IPAddress>
+    private let plannedAddresses: [PlannedAddress]
+    private let plannedRoutes: [Route]
+    private(set) var operations: [NamespaceOperation] = []
+
+    init(state: AppliedState, plan: NamespacePlan, retaining: Set<IPAddress>) {
+        self.state = state
+        self.plan = plan
+        self.retaining = retaining
+        plannedAddresses = AddressFamily.allCases.flatMap { plan.families[$0].addresses }
+        let wanted = Set(plannedAddresses.map(\.identity))
+        let lingers = state.addresses.contains {
+            $0.origin == .ours && $0.value.family == .v4 && retaining.contains($0.value.address)
+                && !wanted.contains($0.value.identity)
+        }
+        plannedRoutes = AddressFamily.allCases.flatMap { family in
+            plan.families[family].routes.map { route in
+                lingers && family == .v4 ? route.preferring(plan.families.v4.guestAddress?.address) : route
+            }.map(\.canonical)
+        }
+    }
+
+    mutating func run() {
+        changeLink()
+        addAddresses()
+        let refused = addRoutes()
+        removeRoutes { !$0.isDefault }
+        for route in refused { settle(route, isLastTry: true) }
+        removeDefaults()
+        removeAddresses()
+        for route in plannedRoutes { settle(route, isLastTry: true) }
+    }
+
+    private mutating func emit(_ operation: NamespaceOperation) {
+        operations.append(operation)
+        _ = simulate(operation, on: &state)
+    }
+
+    private mutating func changeLink() {
+        if let mac = plan.namespaceMAC, state.mac != mac { emit(.setMAC(mac)) }
+        if let mtu = plan.mtu, state.mtu != mtu { emit(.setMTU(mtu)) }
+        if !state.isUp { emit(.setLinkUp) }
+    }
+
+    // MARK: Addresses
+
+    private func entry(_ address: PlannedAddress) -> AppliedState.Address? {
+        state.addresses.first { $0.value.identity == address.identity }
+    }
+
+    private mutating func addAddresses() {
+        for address in plannedAddresses {
+            guard let entry = entry(address) else {
+                emit(.addAddress(address))
+                continue
+            }
+            guard entry.origin == .ours else { continue }
+            if !entry.value.isSame(as: address) {
+                exchange(entry.value, for: address)
+            } else if entry.value.flags.contains(.deprecated) != address.flags.contains(.deprecated) {
+                emit(address.flags.contains(.deprecated) ? .deprecateAddress(address) : .restoreAddress(address))
+            }
+        }
+        for entry in stale() where retaining.contains(entry.address) && !entry.flags.contains(.deprecated) {
+            emit(.deprecateAddress(entry))
+        }
+    }
+
+    /// Exchanges an address for one of the same identity that differs in something the kernel cannot change.
+    ///
+    /// With its last IPv4 address the link would lose every route, and sockets would lose theirs: a second entry of
+    /// the same address, of another length and without a route, holds the place meanwhile.
+    private mutating func exchange(_ old: PlannedAddress, for new: PlannedAddress) {
+        let length = new.prefix.length == 32 ? 31 : 32
+        var holder: PlannedAddress?
+        if new.family == .v4, let prefix = Prefix(new.address, length: length) {
+            holder = PlannedAddress(prefix: prefix, flags: .noPrefixRoute)
+        }
+        if let candidate = holder, entry(candidate) != nil { holder = nil }
+        if let holder { emit(.addAddress(holder)) }
+        promote(before: old)
+        emit(.removeAddress(old))
+        emit(.addAddress(new))
+        if let holder { emit(.removeAddress(holder)) }
+    }
+
+    /// What is ours and not planned.
+    private func stale() -> [PlannedAddress] {
+        let wanted = Set(plannedAddresses.map(\.identity))
+        return state.addresses.filter { $0.origin == .ours && !wanted.contains($0.value.identity) }.map(\.value)
+    }
+
+    private mutating func removeAddresses() {
+        let going = stale().filter { !retaining.contains($0.address) }
+        let identities = Set(going.map(\.identity))
+        let staying = Set(state.addresses.map(\.value).filter { !identities.contains($0.identity) }.map(\.address))
+        var reset: Set<IPAddress> = []
+        for address in going.map(\.address) where !staying.contains(address) && reset.insert(address).inserted {
+            emit(.resetFlows(address))
+        }
+        // Secondary addresses before the primary that might take them along.
+        for address in going.reversed().stablySorted(by: { $0.flags.contains(.secondary) ? 0 : 1 }) {
+            promote(before: address)
+            emit(.removeAddress(address))
+        }
+    }
+
+    /// Lets secondary addresses outlive the address that is about to be removed.
+    private mutating func promote(before address: PlannedAddress) {
+        guard !state.promotesSecondaries, address.family == .v4, !address.flags.contains(.secondary) else { return }
+        let hasDependents = state.addresses.contains {
+            $0.value.flags.contains(.secondary) && $0.value.isInSubnet(of: address)
+        }
+        if hasDependents { emit(.setPromoteSecondaries) }
+    }
+
+    // MARK: Routes
+
+    /// Adds and replaces routes in the plan's order; returns those that the kernel would refuse yet.
+    private mutating func addRoutes() -> [Route] {
+        var refused: [Route] = []
+        for route in plannedRoutes where !settle(route, isLastTry: false) { refused.append(route) }
+        return refused
+    }
+
+    /// Sees to it that a planned route is there; false if the kernel would refuse it and this is not the last try.
+    @discardableResult
+    private mutating func settle(_ route: Route, isLastTry: Bool) -> Bool {
+        let entries = state.routes.filter { $0.value.identity == route.identity }
+        let operation: NamespaceOperation
+        if let own = entries.first(where: { $0.origin == .ours }) {
+            if own.value.canonical == route { return true }
+            operation = .replaceRoute(route)
+        } else if entries.isEmpty {
+            operation = .addRoute(route)
+        } else {
+            return true
+        }
+        var next = state
+        if simulate(operation, on: &next) != nil {
+            // The model may be wrong: in the end the kernel is asked, but once.
+            guard isLastTry, !operations.contains(operation) else { return false }
+        }
+        emit(operation)
+        return true
+    }
+
+    private func staleRoutes() -> [Route] {
+        let wanted = Set(plannedRoutes.map(\.identity))
+        return state.routes.filter { $0.origin == .ours && !wanted.contains($0.value.identity) }.map(\.value)
+    }
+
+    /// Removes routes of ours that are not planned, those that depend on others first.
+    private mutating func removeRoutes(where isMeant: (Route) -> Bool) {
+        for route in staleRoutes().reversed() where isMeant(route) { emit(.removeRoute(route)) }
+    }
+
+    /// Removes defaults that are not planned, unless a planned one of the family is still missing: then the old one
+    /// stays until it is there.
+    private mutating func removeDefaults() {
+        for family in AddressFamily.allCases {
+            let planned = plannedRoutes.filter { $0.family == family && $0.isDefault }.map(\.identity)
+            let isThere = state.routes.contains { planned.contains($0.value.identity) }
+            if planned.isEmpty || isThere { removeRoutes { $0.isDefault && $0.family == family } }
+        }
+    }
+}
+
+extension PlannedAddress {
+    /// Whether what the kernel reports is what is wanted, deprecation aside.
+    fileprivate func isSame(as planned: PlannedAddress) -> Bool {
+        prefix == planned.prefix && peer == planned.peer && broadcast == planned.broadcast && scope == planned.scope
+            && flags.intersection(Self.comparedFlags) == planned.flags.intersection(Self.comparedFlags)
+    }
+}
+
+extension Route {
+    /// A default route that names the source address, unless it names one or there is none: IPv4 source selection
+    /// knows nothing of deprecation and would go on choosing an address that only lingers.
+    fileprivate func preferring(_ source: IPAddress?) -> Route {
+        guard isDefault, preferredSource == nil, let source else { return self }
+        var route = self
+        route.preferredSource = source
+        return route
+    }
+}

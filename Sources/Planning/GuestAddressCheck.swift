@@ -1,0 +1,41 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkTypes
+
+/// The warning for a guest address that is the network or the broadcast address of its subnet.
+///
+/// Such an address is used as given, because deployed configurations pass it, but never silently (addressing, R1).
+/// IPv4 /31 and /32, IPv6 /127 and /128 are exempt, and so is an IPv6 address whose host part is all ones.
+/// - Parameters:
+///   - guest: the guest's address with its prefix length.
+///   - gateway: the guest's router, which the example in the warning avoids.
+/// - Returns: one sentence, or nil.
+public func guestAddressWarning(_ guest: Prefix, gateway: IPAddress?) -> String? {
+    guard guest.length < guest.family.addressBitCount - 1 else { return nil }
+    let kind: String
+    if guest.isNetworkAddress {
+        kind = guest.family == .v4 ? "network address" : "network address (subnet-router anycast)"
+    } else if guest.isBroadcastAddress, guest.family == .v4 {
+        kind = "broadcast address"
+    } else {
+        return nil
+    }
+    let example = usableExample(in: guest, avoiding: gateway).map { "; a usable one would be \($0)" } ?? ""
+    return "guest address \(guest.address) is the \(kind) of \(guest.network): used as given\(example)"
+}
+
+/// An address of a subnet that a host may have: 0.0.2.15 in its host part as QEMU gives it, else the first free one.
+private func usableExample(in guest: Prefix, avoiding gateway: IPAddress?) -> Prefix? {
+    let candidates: [IPAddress]
+    switch guest.network.address {
+    case .v4(let network):
+        let hostMask = ~Prefix.mask4(guest.length)
+        let numbers: [UInt32] = [0x20F & hostMask, 1, 2, 3]
+        candidates = numbers.map { .v4(IPv4Address(rawValue: network.rawValue | $0)) }
+    case .v6(let network):
+        candidates = [0x15, 1, 2, 3].map { .v6(IPv6Address(high: network.high, low: network.low | $0)) }
+    }
+    return candidates.lazy.filter { $0 != gateway && guest.contains($0) }
+        .compactMap { Prefix($0, length: guest.length) }
+        .first { !$0.isNetworkAddress && !$0.isBroadcastAddress }
+}

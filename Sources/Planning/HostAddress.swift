@@ -1,0 +1,64 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import NetworkModel
+import NetworkTypes
+
+/// What an address of the host is good for.
+enum AddressVerdict: Equatable {
+    /// It makes its link usable, and is copied.
+    case usable
+    /// 169.254.0.0/16 of global scope: copied beside others, but alone it does not make a link usable.
+    case linkLocal
+    /// Duplicate detection still runs: it may be usable soon.
+    case pending
+    /// Not used, for the given reason.
+    case refused(String)
+}
+
+extension InterfaceAddress {
+    /// What the address is good for (reference: addressing, 5.1; design: "usable").
+    var verdict: AddressVerdict {
+        if flags.contains(.duplicate) { return .refused("duplicate detection failed") }
+        if isTentative { return .pending }
+        if flags.contains(.deprecated) { return .refused("deprecated") }
+        if isTemporary { return .refused("temporary") }
+        if address.isUnspecified || address.isLoopback || address.isMulticast {
+            return .refused("not a unicast address")
+        }
+        switch family {
+        case .v4:
+            if scope.rawValue >= RoutingScope.host.rawValue { return .refused("scope host") }
+            if scope.rawValue >= RoutingScope.link.rawValue { return .refused("scope link") }
+            return address.isLinkLocal ? .linkLocal : .usable
+        case .v6:
+            return address.isLinkLocal || scope.rawValue >= RoutingScope.link.rawValue
+                ? .refused("scope link") : .usable
+        }
+    }
+}
+
+extension HostSnapshot {
+    /// The addresses of one link and family in the kernel's order.
+    func addresses(of link: InterfaceIndex, _ family: AddressFamily) -> [InterfaceAddress] {
+        addresses.filter { $0.interface == link && $0.family == family }
+    }
+
+    /// A route's next hops: its own, or those of the nexthop object it refers to where they are not filled in.
+    func nextHops(of route: Route) -> [NextHop] {
+        guard route.nextHops.isEmpty, let id = route.nextHopID,
+            let object = nextHopObjects.first(where: { $0.id == id }), !object.isBlackhole
+        else { return route.nextHops }
+        if let hop = object.hop { return [hop] }
+        return object.group.compactMap { member in
+            guard let part = nextHopObjects.first(where: { $0.id == member.id }), !part.isBlackhole, var hop = part.hop
+            else { return nil }
+            hop.weight = member.weight
+            return hop
+        }
+    }
+
+    /// The main table's unicast routes of a family, in the kernel's order.
+    func mainRoutes(_ family: AddressFamily) -> [Route] {
+        routes.filter { $0.family == family && $0.table == .main && $0.type == .unicast }
+    }
+}

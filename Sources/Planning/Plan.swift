@@ -1,0 +1,81 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkModel
+public import NetworkTypes
+
+// Theory of operation.
+//
+// `plan()` is the only place that knows policy, and a function of its arguments alone: no clock, no I/O, no memory.
+// So what the program does after a change on the host equals what it would do if it started now.
+//
+//     snapshot, configuration ─▶ TemplateChooser ─▶ FamilyPlanner ──▶ TranslationPlanner ─▶ NamespacePlan
+//                                 (per family)       AddressPlanner    ResolverPlanner
+//                                                    RouteCopier
+//
+// The mode of a family is a result. `manual` means that the user gave its address or its gateway; what was not given
+// still comes from the template interface, if there is one, else it is the local one's. Explicit options hold in
+// every mode, and an address and a gateway each without the other.
+
+/// What the namespace is to look like, given the host's network and the user's wishes.
+///
+/// - Parameters:
+///   - snapshot: the host's network now.
+///   - configuration: what the user asked for.
+///   - previous: the plan before; only the interface's name is taken from it, which is chosen once.
+///   - namespaceFamilies: the families that the namespace's kernel has.
+/// - Returns: the plan with its reasons and warnings; there is one for every snapshot.
+/// - Complexity: O(routes + addresses × routes of the template).
+public func plan(
+    _ snapshot: HostSnapshot, _ configuration: Configuration, previous: NamespacePlan? = nil,
+    namespaceFamilies: Set<AddressFamily>
+) -> NamespacePlan {
+    var report = Report()
+    let families = configuration.families.intersection(namespaceFamilies)
+    var plans = PerFamily(v4: FamilyPlan(mode: .off), v6: FamilyPlan(mode: .off))
+    var templates = PerFamily<Template?>(v4: nil, v6: nil)
+    for family in AddressFamily.allCases {
+        guard families.contains(family) else {
+            let isWanted = configuration.families.contains(family)
+            report.note(family, isWanted ? "off: the namespace's kernel has no \(family)" : "off: not asked for")
+            continue
+        }
+        let chooser = TemplateChooser(snapshot: snapshot, configuration: configuration, family: family)
+        templates[family] = chooser.choose(&report)
+        if templates[family] == nil, let name = configuration.outboundInterfaces[family],
+            configuration.templateInterface == nil
+        {
+            report.warn(family, "interface \(name) of --outbound-if\(family == .v4 ? 4 : 6) is not usable now")
+        }
+        plans[family] = FamilyPlanner(
+            snapshot: snapshot, configuration: configuration, family: family, template: templates[family],
+            families: families
+        ).plan(&report)
+    }
+    let name = interfaceName(configuration, previous: previous, templates, &report)
+    let rules = TranslationPlanner(
+        snapshot: snapshot, configuration: configuration, plans: plans, templates: templates
+    ).rules(&report)
+    return NamespacePlan(
+        interfaceName: name, mtu: configuration.mtu, namespaceMAC: configuration.namespaceMAC, families: plans,
+        rules: rules, reasons: report.reasons, warnings: report.warnings)
+}
+
+/// The interface's name: the user's, the one chosen before, the IPv4 template's, the IPv6 template's, `tap0`.
+private func interfaceName(
+    _ configuration: Configuration, previous: NamespacePlan?, _ templates: PerFamily<Template?>,
+    _ report: inout Report
+) -> String {
+    if let name = configuration.interfaceName {
+        report.note(nil, "interface name \(name): given with -I")
+        return name
+    }
+    if let name = previous?.interfaceName { return name }
+    for family in AddressFamily.allCases {
+        if let template = templates[family] {
+            report.note(nil, "interface name \(template.link.name): the \(family) template's")
+            return template.link.name
+        }
+    }
+    report.note(nil, "interface name tap0: there is no template")
+    return "tap0"
+}

@@ -1,0 +1,241 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import NetworkModel
+import NetworkTypes
+
+/// The host interface that a family is modelled on.
+struct Template {
+    /// The interface.
+    var link: Link
+    /// Whether the user named it (`-i`, `--outbound-if4`, `--outbound-if6`).
+    var isPinned: Bool
+    /// Whether packets to everywhere leave through it: by a default route of the main table or by the kernel's lookup.
+    var hasDefault: Bool
+    /// The gateway of that default, if it has one of the same family.
+    var gateway: IPAddress?
+}
+
+/// Chooses the template interface of a family and says why.
+///
+/// Theory of operation. A named interface is taken or nothing is. Else the kernel is asked where packets to the
+/// Internet go (the snapshot holds its answer), because only the kernel knows its policy rules and VPN tables; and
+/// only without a telling answer the main table is scanned as upstream does: defaults by metric, or, if there is no
+/// default at all, the first other route that is not link-local. A candidate without carrier, or whose addresses are
+/// all still tentative, is passed over for the next; one that has no address of the family ends the search, so that
+/// the family is local.
+///
+/// Kill switch: an answer of "refused" that comes of an error route or rule is an answer, not the absence of a
+/// default. The family becomes local then: its default stays, connections fail at once on the host, and the interface
+/// below the VPN is never shown to the namespace in its place. Only "no route at all" (`ENETUNREACH`) is scanned past.
+/// Routes made for the looked-up documentation network itself say nothing of the default, and are scanned past too.
+struct TemplateChooser {
+    /// What the kernel's lookup tells.
+    private enum Lookup {
+        case unknown(String)
+        case refused(errno: Int32)
+        case leaves(by: InterfaceIndex, gateway: IPAddress?)
+    }
+
+    /// An interface that some route leads through.
+    private struct Candidate {
+        var interface: InterfaceIndex
+        var isDefault: Bool
+        var cause: String
+    }
+
+    /// Whether a link will do.
+    private enum Fitness {
+        case fit
+        case noCarrier
+        case pending
+        case noAddress(String)
+    }
+
+    /// `ENETUNREACH` on every Linux architecture but those that tapas does not run on (errno(3)).
+    private static let networkUnreachable: Int32 = 101
+
+    let snapshot: HostSnapshot
+    let configuration: Configuration
+    let family: AddressFamily
+
+    /// The template, or nil if no host interface can be one; each candidate's fate is noted.
+    func choose(_ report: inout Report) -> Template? {
+        if let name = configuration.templateInterface {
+            return pinned(name, option: "-i", &report)
+        }
+        if let name = configuration.outboundInterfaces[family] {
+            return pinned(name, option: family == .v4 ? "--outbound-if4" : "--outbound-if6", &report)
+        }
+        let lookup = readLookup()
+        var candidates = scan()
+        switch lookup {
+        case .unknown(let why):
+            report.note(family, "\(why); the main table decides")
+        case .refused(let errno):
+            report.note(
+                family,
+                "the host refuses the default (errno \(errno)): no interface is copied until it is back, lest the one "
+                    + "below a VPN is shown")
+            return nil
+        case .leaves(let interface, _):
+            let known = candidates.first { $0.interface == interface && $0.isDefault }
+            candidates.removeAll { $0.interface == interface }
+            let cause = "the kernel sends packets to everywhere through it" + (known.map { ", \($0.cause)" } ?? "")
+            candidates.insert(Candidate(interface: interface, isDefault: true, cause: cause), at: 0)
+        }
+        if candidates.contains(where: \.isDefault) { candidates.removeAll { !$0.isDefault } }
+        return walk(candidates, lookup, &report)
+    }
+
+    private func walk(_ candidates: [Candidate], _ lookup: Lookup, _ report: inout Report) -> Template? {
+        var chosen: Link?
+        search: for candidate in candidates {
+            guard let link = snapshot.link(candidate.interface) else { continue }
+            if let chosen {
+                report.note(family, "\(link.name) is not the template (\(candidate.cause)): \(chosen.name) comes first")
+                continue
+            }
+            switch fitness(of: link, acceptsLinkLocal: false) {
+            case .fit:
+                report.note(family, "template \(link.name): \(candidate.cause)")
+                chosen = link
+            case .noCarrier:
+                report.note(family, "\(link.name) is not the template (\(candidate.cause)): no carrier")
+            case .pending:
+                report.note(
+                    family, "\(link.name) is not the template (\(candidate.cause)): its addresses are still tentative")
+            case .noAddress(let why):
+                report.note(family, "\(link.name) is not the template (\(candidate.cause)): \(why)")
+                if candidate.isDefault { break search }
+            }
+        }
+        if candidates.isEmpty { report.note(family, "no host interface has a route that is not link-local") }
+        return chosen.map { template($0, isPinned: false, lookup) }
+    }
+
+    private func pinned(_ name: String, option: String, _ report: inout Report) -> Template? {
+        guard let link = snapshot.link(named: name) else {
+            report.note(family, "\(name) (\(option)) is absent")
+            return nil
+        }
+        switch fitness(of: link, acceptsLinkLocal: true) {
+        case .fit:
+            report.note(family, "template \(name): named with \(option)")
+            return template(link, isPinned: true, readLookup())
+        case .noCarrier:
+            report.note(family, "\(name) (\(option)) has no carrier")
+        case .pending:
+            report.note(family, "\(name) (\(option)): its addresses are still tentative")
+        case .noAddress(let why):
+            report.note(family, "\(name) (\(option)): \(why)")
+        }
+        return nil
+    }
+
+    // MARK: Candidates
+
+    private func readLookup() -> Lookup {
+        let probe = HostSnapshot.probe(family)
+        guard let lookup = snapshot.lookups.first(where: { $0.destination == probe }) else {
+            return .unknown("the kernel was not asked for its way out")
+        }
+        // Part of a default may be as long as VPNs split it; longer is a route of the documentation network itself.
+        let longest = family == .v4 ? 15 : 23
+        switch lookup.answer {
+        case .unreachable(Self.networkUnreachable):
+            return .unknown("the kernel knows no way out")
+        case .unreachable(let errno):
+            let errors = snapshot.routes.filter {
+                $0.family == family && $0.type != .unicast && $0.type != .throw && $0.destination.contains(probe)
+            }
+            if !errors.isEmpty, errors.allSatisfy({ $0.destination.length > longest }) {
+                return .unknown("a route of its own refuses \(probe)")
+            }
+            return .refused(errno: errno)
+        case .route(let interface, let gateway, _, let table):
+            guard table != .local, let link = snapshot.link(interface), !isLoopback(link) else {
+                return .unknown("the kernel's answer for \(probe) is not a way out")
+            }
+            let matching = snapshot.routes.filter {
+                $0.family == family && $0.table == table && $0.type == .unicast && $0.destination.contains(probe)
+                    && snapshot.nextHops(of: $0).contains { $0.interface == interface }
+            }
+            if let best = matching.map(\.destination.length).max(), best > longest {
+                return .unknown("a route of its own leads to \(probe)")
+            }
+            return .leaves(by: interface, gateway: gateway?.family == family ? gateway : nil)
+        }
+    }
+
+    /// Interfaces of the main table: of default routes by metric, then of others in the kernel's order.
+    private func scan() -> [Candidate] {
+        var candidates: [Candidate] = []
+        func consider(_ route: Route, isDefault: Bool, cause: String) {
+            let hops = snapshot.nextHops(of: route).filter { !$0.flags.contains(.dead) }
+            for hop in hops {
+                guard let interface = hop.interface, let link = snapshot.link(interface), !isLoopback(link),
+                    !candidates.contains(where: { $0.interface == interface && $0.isDefault == isDefault })
+                else { continue }
+                candidates.append(Candidate(interface: interface, isDefault: isDefault, cause: cause))
+            }
+        }
+        let routes = snapshot.mainRoutes(family)
+        let defaults = routes.filter(\.destination.isDefault)
+        for route in defaults.stablySorted(by: \.defaultRank) {
+            let origin = route.source.map { " from \($0)" } ?? ""
+            consider(route, isDefault: true, cause: "default route\(origin), metric \(route.metric)")
+        }
+        for route in routes where !route.destination.isDefault && !route.destination.address.isLinkLocal {
+            consider(route, isDefault: false, cause: "no default, route to \(route.destination)")
+        }
+        return candidates
+    }
+
+    private func isLoopback(_ link: Link) -> Bool {
+        link.index == .loopback || link.flags.contains(.loopback)
+    }
+
+    private func fitness(of link: Link, acceptsLinkLocal: Bool) -> Fitness {
+        guard link.hasCarrier else { return .noCarrier }
+        if configuration.addresses[family] != nil { return .fit }
+        let verdicts = snapshot.addresses(of: link.index, family).map(\.verdict)
+        if verdicts.contains(.usable) || acceptsLinkLocal && verdicts.contains(.linkLocal) { return .fit }
+        if verdicts.contains(.pending) { return .pending }
+        return .noAddress(verdicts.isEmpty ? "it has no \(family) address" : "it has no usable \(family) address")
+    }
+
+    // MARK: The default through the template
+
+    private func template(_ link: Link, isPinned: Bool, _ lookup: Lookup) -> Template {
+        let defaults = snapshot.mainRoutes(family).filter(\.destination.isDefault).stablySorted(by: \.defaultRank)
+        for route in defaults {
+            let hops = snapshot.nextHops(of: route).filter { $0.interface == link.index && !$0.flags.contains(.dead) }
+            guard !hops.isEmpty else { continue }
+            // The heaviest hop on the template; the first of equals.
+            let heaviest = hops.reduce(hops[0]) { $1.weight > $0.weight ? $1 : $0 }
+            let gateway = heaviest.gateway?.family == family ? heaviest.gateway : nil
+            return Template(link: link, isPinned: isPinned, hasDefault: true, gateway: gateway)
+        }
+        if case .leaves(link.index, let gateway) = lookup {
+            return Template(link: link, isPinned: isPinned, hasDefault: true, gateway: gateway)
+        }
+        return Template(link: link, isPinned: isPinned, hasDefault: false, gateway: nil)
+    }
+}
+
+extension Route {
+    /// Orders default routes: those for every source first, then by metric.
+    fileprivate var defaultRank: UInt64 {
+        (source == nil ? 0 : 1 << 32) | UInt64(metric)
+    }
+}
+
+extension Array {
+    /// The elements by a key, equal ones in their order.
+    func stablySorted(by key: (Element) -> some Comparable) -> [Element] {
+        enumerated().sorted { a, b in
+            let (left, right) = (key(a.element), key(b.element))
+            return left == right ? a.offset < b.offset : left < right
+        }.map(\.element)
+    }
+}

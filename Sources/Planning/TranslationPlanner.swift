@@ -1,0 +1,115 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import NetworkModel
+import NetworkTypes
+
+/// Makes the data path's rules from the families' plans (reference: addressing, 6 and 9).
+struct TranslationPlanner {
+    let snapshot: HostSnapshot
+    let configuration: Configuration
+    let plans: PerFamily<FamilyPlan>
+    let templates: PerFamily<Template?>
+
+    /// The rules; the choice of resolvers is noted.
+    func rules(_ report: inout Report) -> TranslationRules {
+        var rules = TranslationRules()
+        for family in AddressFamily.allCases where plans[family].mode != .off {
+            rules.families[family] = self.family(family, &report)
+        }
+        rules.dnsServers = servers(&report)
+        rules.gatewayMAC = configuration.gatewayMAC
+        rules.mtu = configuration.mtu
+        return rules
+    }
+
+    private func family(_ family: AddressFamily, _ report: inout Report) -> TranslationRules.Family {
+        let plan = plans[family]
+        var rules = TranslationRules.Family()
+        rules.isEnabled = true
+        rules.guestAddress = plan.guestAddress?.address
+        rules.learnsGuestAddress = configuration.addresses[family] == nil
+        rules.ownAddress = plan.ownAddress
+        rules.gateway = plan.gateway
+        switch configuration.hostLoopbackMappings[family] {
+        case .default: rules.hostLoopback = configuration.gatewayMapsToHost ? plan.gateway : nil
+        case .none: rules.hostLoopback = nil
+        case .address(let address): rules.hostLoopback = address
+        }
+        if case .address(let address) = configuration.guestAddressMappings[family] {
+            rules.mappedGuestAddress = address
+        }
+        rules.hostAddress = hostAddress(family)
+        rules.dnsForward = dnsForward(family, hostLoopback: rules.hostLoopback, &report)
+        rules.outboundAddress = configuration.outboundAddresses[family]
+        rules.outboundInterface = configuration.outboundInterfaces[family]
+        rules.linkLocalScope = templates[family]?.link.index
+        for (address, option) in [
+            (rules.hostLoopback, "the host's loopback"), (rules.mappedGuestAddress, "the host's own address"),
+            (rules.dnsForward, "DNS forwarding"),
+        ] where address != nil && plan.addresses.contains(where: { $0.address == address }) {
+            report.warn(
+                family,
+                "\(address?.description ?? "") stands for \(option) but is the namespace's own address: "
+                    + "nothing sent to it leaves the namespace")
+        }
+        return rules
+    }
+
+    /// The host's address for connections to itself: the source that its kernel would choose now, else the
+    /// template's best address, else any.
+    private func hostAddress(_ family: AddressFamily) -> IPAddress? {
+        let probe = HostSnapshot.probe(family)
+        let isBound = configuration.outboundInterfaces[family] != nil
+        if !isBound, let lookup = snapshot.lookups.first(where: { $0.destination == probe }),
+            case .route(_, _, let source?, let table) = lookup.answer, table != .local, source.family == family,
+            snapshot.addresses.contains(where: { $0.address == source })
+        {
+            return source
+        }
+        let usable = snapshot.addresses.filter {
+            $0.family == family && $0.interface != .loopback && ($0.verdict == .usable || $0.verdict == .linkLocal)
+        }
+        let own = usable.filter { $0.interface == templates[family]?.link.index }
+        let guest = plans[family].guestAddress?.address
+        return (own.first { $0.address == guest } ?? own.first ?? usable.first)?.address
+    }
+
+    // MARK: Resolvers
+
+    /// Where forwarded queries go: the servers of `--dns-host`, else all of the host's in their order.
+    private func servers(_ report: inout Report) -> [ResolverConfiguration.Server] {
+        let given = AddressFamily.allCases.compactMap { configuration.dnsHost[$0] }
+        let servers = given.isEmpty ? snapshot.resolvers.servers : given.map { .init($0) }
+        var unique: [ResolverConfiguration.Server] = []
+        for server in servers where !unique.contains(server) && !server.address.isUnspecified { unique.append(server) }
+        let list = unique.map { server in "\(server.address)" + (server.zone.map { "%\($0)" } ?? "") }
+        if list.isEmpty {
+            report.note(nil, "no resolver on the host: forwarded queries fail at once")
+        } else {
+            report.note(
+                nil,
+                "forwarded queries go to \(list.joined(separator: ", ")): "
+                    + (given.isEmpty ? "the host's resolvers" : "given with --dns-host"))
+        }
+        return unique
+    }
+
+    /// The address whose DNS ports are forwarded: the user's, else the host loopback's if the host's own resolver is
+    /// one that the namespace cannot reach otherwise (on the host's loopback, or at the mapped address).
+    private func dnsForward(
+        _ family: AddressFamily, hostLoopback: IPAddress?, _ report: inout Report
+    ) -> IPAddress? {
+        if let address = configuration.dnsForward[family] {
+            report.note(family, "DNS to \(address) is forwarded: given with --dns-forward")
+            return address
+        }
+        let isRead = !configuration.suppressesDNS && !configuration.dnsServers.contains { $0.family == family }
+        guard isRead, let hostLoopback else { return nil }
+        let hidden = snapshot.resolvers.servers.first {
+            $0.address.family == family && ($0.address.isLoopback || $0.address == hostLoopback)
+        }
+        guard let hidden else { return nil }
+        report.note(family, "DNS to \(hostLoopback) is forwarded: the host's resolver is \(hidden.address)")
+        return hostLoopback
+    }
+}

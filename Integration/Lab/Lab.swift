@@ -54,6 +54,7 @@ public final class Lab: Sendable {
             set -e
             mount --make-rprivate /
             mount -t sysfs sysfs /sys
+            mount -t tmpfs -o mode=755 tmpfs /run
             hostname \(name)
             ip link set lo up
             sysctl -q net.ipv4.tcp_congestion_control=\(congestionControl) 2> /dev/null || true

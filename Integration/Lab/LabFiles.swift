@@ -63,6 +63,13 @@ enum LabFiles {
     }
 }
 
+/// The path of one of the lab's helper programs, where everybody can read it.
+///
+/// - Parameter name: Its file name in `Integration/Lab/Programs`.
+public func helperProgram(_ name: String) -> String {
+    LabFiles.program(name)
+}
+
 /// The value of an environment variable.
 public func environmentVariable(_ name: String) -> String? {
     getenv(name).map { String(cString: $0) }

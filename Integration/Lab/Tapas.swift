@@ -48,7 +48,21 @@ extension Host {
     /// - Throws: `LabError` when it ends before it is ready.
     @discardableResult
     public func attach(_ guest: Host, _ options: [String] = ["--config-net"]) async throws -> Program {
-        try await attach(path: guest.networkNamespace, options)
+        try await attach(path: try await nameFile(of: guest), options)
+    }
+
+    /// Gives a guest's network namespace a name in this host's file system, as Podman does: a file with the namespace
+    /// mounted on it.
+    ///
+    /// - Parameter guest: The namespace.
+    /// - Returns: The file.
+    public func nameFile(of guest: Host) async throws -> String {
+        let file = "/run/guests/\(guest.name)"
+        try await must([
+            "sh", "-ec",
+            "mkdir -p /run/guests; if [ ! -e \(file) ]; then touch \(file); mount --bind \(guest.networkNamespace) \(file); fi",
+        ])
+        return file
     }
 
     /// Attaches tapas to a namespace file, in the foreground, and waits until it is ready.

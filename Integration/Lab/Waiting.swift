@@ -34,3 +34,20 @@ public func eventually(
         try await Task.sleep(for: .milliseconds(2))
     }
 }
+
+/// Watches that a condition goes on to hold for a while: for what must *not* happen.
+///
+/// - Parameters:
+///   - what: The condition in words, for the error.
+///   - duration: How long to watch.
+///   - condition: Looked at again and again.
+/// - Throws: `LabError` that names the condition when it fails.
+public func throughout(
+    _ duration: Duration, _ what: String, _ condition: () async throws -> Bool
+) async throws {
+    let start = ContinuousClock.now
+    while .now - start < duration {
+        guard try await condition() else { throw LabError("after \(ContinuousClock.now - start), no longer: \(what)") }
+        try await Task.sleep(for: .milliseconds(20))
+    }
+}

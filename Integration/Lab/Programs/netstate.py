@@ -30,7 +30,7 @@ def route_line(family, route):
         parts.append(f"via {route['via']['family']} {route['via']['host']}")
     if "nexthops" in route:
         parts.extend(hops(route))
-    if "scope" in route and family == "-4":
+    if route.get("scope", "global") != "global" and family == "-4":
         parts.append(f"scope {route['scope']}")
     if "prefsrc" in route:
         parts.append(f"src {route['prefsrc']}")
@@ -63,7 +63,8 @@ def main():
             flags = [flag for flag in ("noprefixroute", "secondary", "tentative", "dadfailed", "deprecated",
                                        "mngtmpaddr", "temporary") if address.get(flag)]
             peer = f" peer {address['address']}" if "address" in address else ""
-            lines.append(" ".join([f"addr {local}{peer}/{address['prefixlen']}", f"scope {address['scope']}", *flags]))
+            scope = [] if address["scope"] == "global" else [f"scope {address['scope']}"]
+            lines.append(" ".join([f"addr {local}{peer}/{address['prefixlen']}", *scope, *flags]))
     for family in ("-4", "-6"):
         for route in ip("-d", family, "route", "show", "table", "main"):
             if route["dst"] == "fe80::/64" or route.get("dev") == "lo":

@@ -1,7 +1,7 @@
 # Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 """Runs a command on a terminal of its own and types: `terminal.py WAIT-FOR:TYPE... -- COMMAND...`.
 
-Each WAIT-FOR:TYPE waits until the text appears in what the command wrote since the step before, then types; \\n and ^C
+Each WAIT-FOR:TYPE waits until the text appears in what the command wrote since the step before, then types; \\n, ^C and ^Z
 stand for the keys. Prints all that the terminal showed, then `status N` (128 + signal when one ended it).
 """
 import os
@@ -19,7 +19,7 @@ if child == 0:
 shown, since, deadline = b"", 0, time.monotonic() + 20
 while True:
     while steps and steps[0][0].encode() in shown[since:]:
-        text = steps.pop(0)[1].replace("\\n", "\n").replace("^C", "\x03")
+        text = steps.pop(0)[1].replace("\\n", "\n").replace("^C", "\x03").replace("^Z", "\x1a")
         since = len(shown)
         os.write(terminal, text.encode())
     ready, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))

@@ -1,0 +1,132 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import Lab
+import Testing
+
+extension Scenarios {
+    /// The command lines of tapas' clients (docs: who starts pasta, and how).
+    ///
+    ///     guest ══ tapas in host ── eth0 ── server        (Laptop)
+    @Suite("tapas is started as its clients do", .timeLimit(.minutes(2))) struct AttachClients {
+        @Test("Podman's plain container")
+        func podmansPlainContainer() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab)
+                let (host, guest) = (laptop.host, laptop.guest)
+                try await laptop.server.startPython("dns.py", Laptop.near[0], "198.18.7.7")
+                try await host.resolver("nameserver \(Laptop.near[0])\n")
+                let file = "/run/user/netns/netns-1234"
+                try await host.must([
+                    "sh", "-ec",
+                    """
+                    mkdir -p /run/user/netns /run/bin
+                    ln -s \(binary) /run/bin/pasta
+                    touch \(file)
+                    mount --bind \(guest.networkNamespace) \(file)
+                    """,
+                ])
+                let options =
+                    "--config-net --dns-forward 169.254.1.1 -t none -u none -T none -U none --no-map-gw --quiet "
+                    + "--netns \(file) --map-guest-addr 169.254.1.2"
+                let start = try await host.run([
+                    "sh", "-c", "{ /run/bin/pasta \(options) 2>&1; echo status $?; } | cat",
+                ])
+                #expect(start.output == "status 0\n", "\(start)")
+                print("measured: Podman's start: \(start.duration)")
+
+                let state = try await guest.networkState()
+                #expect(state.contains("addr 192.0.2.10/24") && state.contains("addr 2001:db8:1::10/64"), "\(state)")
+                let name = try await guest.must(["dig", "+short", "+tries=1", "@169.254.1.1", "web.example"])
+                #expect(name == "198.18.7.7\n")
+                try await host.startPython("serve.py")
+                let own = try await guest.python("client.py", "outcome", "tcp", "169.254.1.2", "7001")
+                #expect(own.hasPrefix("connected"), "--map-guest-addr leads to the host's own address: \(own)")
+
+                let processes = try await lab.strays().filter { $0.contains("pasta") }
+                #expect(processes.count == 1, "\(processes)")
+                let processID = processes.first?.prefix { $0 != " " } ?? "0"
+                try await host.must(["sh", "-c", "umount -l \(file); rm \(file)"])
+                let time = try await eventually("tapas has ended", within: .seconds(2)) {
+                    contents(of: "/proc/\(processID)/cmdline").isEmpty
+                }
+                print("measured: unlink of the namespace's file to the end of tapas: \(time)")
+            }
+        }
+
+        @Test("Lix: the namespaces are descriptors 0 and 1")
+        func theNamespacesAreDescriptors0And1() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab)
+                let container = try await Attach.container(in: laptop.host, as: .namespaceRoot)
+                let pidFile = lab.newPath("pid")
+                let program = try await laptop.host.start(
+                    [
+                        "sh", "-c",
+                        """
+                        exec \(binary) --quiet --foreground --config-net --gateway 169.254.1.1 --address 169.254.1.2 \
+                        --netmask 16 --ns-ifname tap7 --no-netns-quit --pid \(pidFile) \
+                        --netns /proc/self/fd/0 --userns /proc/self/fd/1 \
+                        < /proc/\(container.processID)/ns/net 1< /proc/\(container.processID)/ns/user
+                        """,
+                    ], tested: true)
+                try await eventually("tapas is ready") {
+                    guard program.termination == nil else { throw LabError("ended: \(program.errors)") }
+                    return contents(of: pidFile).hasSuffix("\n")
+                }
+                let addresses = try await Attach.addresses(of: container.processID, seenFrom: laptop.host)
+                #expect(addresses.contains("tap7") && addresses.contains("169.254.1.2/16"), "\(addresses)")
+                #expect(program.termination == nil)
+            }
+        }
+
+        @Test("bubblejail: the pid file is a pipe")
+        func thePidFileIsAPipe() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let fifo = lab.newPath("ready")
+                try await laptop.host.must(["mkfifo", fifo])
+                let reader = try await laptop.host.start(["cat", fifo])
+                let program = try await laptop.host.startTapas([
+                    "--config-net", "--foreground", "--pid", fifo, "--netns", laptop.guest.networkNamespace,
+                ])
+                let read = try await reader.end(within: .seconds(5))
+                #expect(read.output == "\(program.processID)\n")
+                #expect(try await laptop.guest.networkState().contains("addr 192.0.2.10/24"))
+            }
+        }
+
+        @Test(
+            "probes for options end with status 0, unknown ones with 1",
+            arguments: [
+                (["--version"], 0), (["--help"], 0), (["--host-lo-to-ns-lo", "--version"], 0),
+                (["--no-such-option", "--version"], 1),
+            ] as [([String], Int32)])
+        func probesForOptions(options: [String], status: Int32) async throws {
+            try await withLab { lab in
+                let host = try await lab.host("host")
+                let outcome = try await host.tapas(options)
+                #expect(outcome.termination == .exited(status), "\(outcome)")
+                #expect(outcome.output.isEmpty == (status != 0), "\(outcome)")
+                if status != 0 { #expect(outcome.errors.contains("unrecognized option '--no-such-option'"), "\(outcome)") }
+            }
+        }
+
+        @Test("rootlesskit's options for a process")
+        func rootlesskitsOptions() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab)
+                let container = try await Attach.container(in: laptop.host, as: .ordinary)
+                let outcome = try await laptop.host.run(
+                    Attach.readingToTheEnd([
+                        binary, "--stderr", "--ns-ifname=tap0", "--mtu=65520", "--config-net", "--address=10.0.2.100",
+                        "--netmask=24", "--gateway=10.0.2.2", "--dns-forward=10.0.2.3", "--no-map-gw", "--ipv4-only",
+                        "--tcp-ports=none", "--udp-ports=none", "--host-lo-to-ns-lo", "\(container.processID)",
+                    ]), as: .ordinary)
+                #expect(outcome.output.hasSuffix("status 0\n"), "\(outcome)")
+                let addresses = try await Attach.addresses(of: container.processID, seenFrom: laptop.host)
+                #expect(addresses.contains("tap0") && addresses.contains("10.0.2.100/24"), "\(addresses)")
+            }
+        }
+    }
+}

@@ -79,6 +79,8 @@ extension MACAddress: CustomStringConvertible {
 extension Character {
     /// Whether this is an ASCII hexadecimal digit.
     public var isASCIIHexDigit: Bool {
-        isASCIIDigit || ("a"..."f").contains(self) || ("A"..."F").contains(self)
+        guard let ascii = asciiValue else { return false }
+        return isASCIIDigit || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains(ascii)
+            || (UInt8(ascii: "A")...UInt8(ascii: "F")).contains(ascii)
     }
 }

@@ -102,6 +102,8 @@ extension Prefix: CustomStringConvertible, Comparable {
 }
 
 extension Character {
-    /// Whether this is one of `0` to `9`.
-    public var isASCIIDigit: Bool { ("0"..."9").contains(self) }
+    /// Whether this is one of `0` to `9`, with no combining mark.
+    public var isASCIIDigit: Bool {
+        asciiValue.map { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) } ?? false
+    }
 }

@@ -156,7 +156,9 @@ public final class EventLoop: SerialExecutor {
         try control(EPOLL_CTL_MOD, descriptor, readiness, token)
     }
 
-    /// Stops watching a descriptor that stays open. One that is closed needs no removal.
+    /// Stops watching a descriptor that stays open.
+    ///
+    /// One that is closed needs no removal.
     public func remove(_ descriptor: FileDescriptor) {
         // Fails only if it was not watched, which leaves what was wanted.
         try? control(EPOLL_CTL_DEL, descriptor, [], EventToken(rawValue: 0))

@@ -7,6 +7,8 @@
 #ifndef TAPAS_LINUX_H
 #define TAPAS_LINUX_H
 
+#include <time.h>
+#include <linux/errqueue.h>
 #include <linux/if_tun.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>

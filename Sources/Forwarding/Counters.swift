@@ -1,0 +1,92 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import Wire
+
+/// Why a well-formed frame, or a new flow, was dropped.
+///
+/// Each has a counter; malformed frames have those of Wire.
+public enum FlowDropReason: Int, Sendable, CaseIterable {
+    /// A source or destination that may not be on a link: loopback, unspecified, multicast source.
+    case martian
+    /// The family is not in use.
+    case familyOff
+    /// An IP protocol that we do not translate.
+    case unknownProtocol
+    /// An IP fragment that could not be put together.
+    case fragment
+    /// `--no-tcp`, `--no-udp` or `--no-icmp`.
+    case protocolOff
+    /// The host has no address for `--map-guest-addr`.
+    case noHostAddress
+    /// No interface that a link-local destination could belong to.
+    case noScope
+    /// A host socket could not be made.
+    case socket
+    /// The flow table was full and nothing could go.
+    case tableFull
+    /// A segment for a flow that does not exist.
+    case unknownFlow
+    /// A segment beyond a gap; the namespace sends it again.
+    case outOfOrder
+    /// A segment outside the window.
+    case outOfWindow
+    /// The backlog's memory was used up.
+    case backlogFull
+    /// The kernel did not take a datagram.
+    case notSent
+    /// The tap did not take a frame.
+    case tapRefused
+}
+
+/// What the data path counts: plain numbers, read by whoever prints them.
+public struct Counters: Sendable {
+    /// Frames read from the tap.
+    public var framesIn: UInt64 = 0
+    /// Bytes read from the tap.
+    public var bytesIn: UInt64 = 0
+    /// Frames written to the tap.
+    public var framesOut: UInt64 = 0
+    /// Bytes written to the tap.
+    public var bytesOut: UInt64 = 0
+    /// Flows ever opened.
+    public var flowsOpened: UInt64 = 0
+    /// Flows that had to go because the table was full.
+    public var flowsEvicted: UInt64 = 0
+    /// Segments sent to the namespace again.
+    public var retransmissions: UInt64 = 0
+    /// Bytes that went through a backlog.
+    public var backlogBytes: UInt64 = 0
+    private var drops: InlineArray<32, UInt64> = .init(repeating: 0)
+    private var malformed: InlineArray<64, UInt64> = .init(repeating: 0)
+
+    init() {}
+
+    /// How often something was dropped for a reason.
+    public subscript(reason: FlowDropReason) -> UInt64 {
+        drops[reason.rawValue]
+    }
+
+    @inline(__always)
+    mutating func drop(_ reason: FlowDropReason) {
+        drops[reason.rawValue] &+= 1
+    }
+
+    @inline(__always)
+    mutating func drop(_ reason: Wire.DropReason) {
+        malformed[Int(reason.rawValue) & 63] &+= 1
+    }
+
+    /// All counters that are not zero, for people.
+    public var summary: [(name: String, value: UInt64)] {
+        let totals: [(name: String, value: UInt64)] = [
+            ("frames in", framesIn), ("bytes in", bytesIn), ("frames out", framesOut), ("bytes out", bytesOut),
+            ("flows opened", flowsOpened), ("flows evicted", flowsEvicted), ("retransmissions", retransmissions),
+            ("backlog bytes", backlogBytes),
+        ]
+        let drops = FlowDropReason.allCases.map { (name: "dropped: \($0)", value: self[$0]) }
+        let frames = Wire.DropReason.allCases.map { reason in
+            (name: "malformed: \(reason)", value: malformed[Int(reason.rawValue) & 63])
+        }
+        return (totals + drops + frames).filter { $0.value > 0 }
+    }
+}

@@ -1,0 +1,293 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// The data path is one value with one owner, the `Forwarder`, on one thread: no locks, no allocation, no reference
+// counting and no dynamic dispatch for a packet. It has two inputs.
+//
+// Frames from the tap are read in batches into one arena (`readTap`) and classified once each (Wire.FrameSummary).
+// TCP payload and equal datagrams are not sent at once: their places in the arena are gathered as long as they belong
+// to one flow, and go out with one call when the flow changes or the batch ends (`flushGathered`). What a flow owes
+// the namespace by then, an acknowledgement or more data because a window has opened, is done once for the batch:
+// the flow stands in a queue, and `serveQueue` goes through it (`pump`).
+//
+// Readiness of host sockets comes as events with the flow's index and generation. Bytes towards the namespace are
+// peeked, not read (`MSG_PEEK` at `SO_PEEK_OFF`): they stay in the host socket's queue until the namespace has
+// acknowledged them and are then dropped there, so that a retransmission needs no copy of ours and back-pressure
+// reaches the sender. They are read right behind room for their headers, as super-frames of up to 64 KiB, and written
+// to the tap from there.
+//
+// Files: this one has the state and the way of frames to the tap; `DataPath+Frames` the way from it; `TCP/`, `UDP/`,
+// `ICMP/` the protocols; `FlowTable`, `TimerWheel`, `TCP/Backlog` the stores.
+//
+// syscalls: write close
+
+internal import Glibc
+internal import LinuxSystem
+internal import NetworkModel
+internal import NetworkTypes
+internal import SystemPackage
+internal import Wire
+
+/// The kinds of event tokens that belong to the data path.
+enum TokenKind {
+    static let tap: UInt8 = 1
+    static let flow: UInt8 = 2
+}
+
+/// The flows, the tap and everything between.
+@safe
+struct DataPath: ~Copyable {
+    /// Sizes that the path is built with; each with its reason.
+    enum Size {
+        /// The longest frame a tap gives: 64 KiB of IP packet and the Ethernet header.
+        static let frame = 65535 + 14 + 64
+        /// What one batch of frames may take: more does not fit the cache (docs/benchmarks.md).
+        static let batch = 512 * 1024
+        /// Frames in a batch at most, so that small ones do not starve the rest.
+        static let batchFrames = 256
+        /// Room for headers before a payload: virtio-net, Ethernet, IPv6, TCP with options.
+        static let headroom = 256
+        /// A super-frame's payload buffer, headroom included.
+        static let segment = 65536 + headroom
+        /// Super-frames read from a host socket at once.
+        static let segments = 4
+        /// Datagrams received at once.
+        static let datagrams = 64
+        /// What is offered as window at most: enough for a tap, and the bound of a flow's backlog.
+        static let window: UInt32 = 1 << 20
+        /// The shift of the windows we offer.
+        static let windowScale: UInt8 = 7
+        /// 64 KiB chunks of backlog for all flows together.
+        static let backlogChunks = 4096
+    }
+
+    let loop: EventLoop
+    let tap: TapDevice
+    let options: ForwardingOptions
+    var table: FlowTable
+    var wheel: TimerWheel
+    var backlog: BacklogPool
+    var translator: Translator
+    var counters = Counters()
+    var gatewayMAC: MACAddress
+    /// The namespace's hardware address, once a frame has told it.
+    var guestMAC = MACAddress.broadcast
+    var capture: FrameCapture?
+    /// The moment of the present turn of the event loop.
+    var now: MonotonicTime
+
+    /// What was gathered for one flow and not sent yet.
+    var gather = Gather()
+    /// Flows that owe the namespace something.
+    var queueHead: Int32 = -1
+    var queueTail: Int32 = -1
+    /// Indices whose deadline has passed, kept for its memory.
+    var expired: [Int32] = []
+    /// Whether the tap had more when its turn was over.
+    var tapHasMore = false
+    /// Problems already reported, each once.
+    var reported: Reported = []
+
+    let receiveArena: UnsafeMutableRawPointer
+    let sendArena: UnsafeMutableRawPointer
+    let scratch: UnsafeMutableRawPointer
+    let gatherVectors: UnsafeMutablePointer<iovec>
+    let peekVectors: UnsafeMutablePointer<iovec>
+    let datagrams: DatagramBatch
+    let frameHeaderLength: Int
+
+    /// A run of payloads of one flow in the arena.
+    struct Gather {
+        var flow = -1
+        var count = 0
+        var bytes = 0
+        /// The size of all datagrams but the last; 0 for TCP.
+        var segmentSize = 0
+        var isClosed = false
+    }
+
+    /// Problems of which only the first is told.
+    struct Reported: OptionSet {
+        let rawValue: UInt8
+        static let ping = Reported(rawValue: 1)
+        static let sockets = Reported(rawValue: 2)
+    }
+
+    init(
+        loop: EventLoop, tap: consuming TapDevice, rules: TranslationRules, options: ForwardingOptions,
+        now: MonotonicTime
+    ) {
+        self.loop = loop
+        self.options = options
+        frameHeaderLength = tap.headerLength
+        self.tap = tap
+        table = FlowTable(capacity: options.maximumFlows)
+        wheel = TimerWheel(capacity: options.maximumFlows, now: now)
+        backlog = BacklogPool(capacity: Size.backlogChunks)
+        translator = Translator(rules: rules)
+        gatewayMAC = rules.gatewayMAC
+        self.now = now
+        expired.reserveCapacity(256)
+        unsafe receiveArena = .allocate(byteCount: Size.batch + Size.frame, alignment: 4096)
+        unsafe sendArena = .allocate(byteCount: Size.segments * Size.segment, alignment: 4096)
+        unsafe scratch = .allocate(byteCount: Size.segment, alignment: 4096)
+        unsafe gatherVectors = .allocate(capacity: Size.batchFrames)
+        unsafe peekVectors = .allocate(capacity: 128)
+        datagrams = DatagramBatch(capacity: Size.datagrams)
+    }
+
+    deinit {
+        unsafe receiveArena.deallocate()
+        unsafe sendArena.deallocate()
+        unsafe scratch.deallocate()
+        unsafe gatherVectors.deallocate()
+        unsafe peekVectors.deallocate()
+    }
+
+    // MARK: Frames to the tap
+
+    /// Writes a frame whose first byte is at `frame`, with room for the virtio-net header before it.
+    @inline(__always)
+    mutating func transmit(_ frame: UnsafeMutableRawPointer, count: Int, header: VirtioNetHeader) {
+        var start = unsafe frame
+        if frameHeaderLength != 0 {
+            unsafe start -= VirtioNetHeader.length
+            var span = unsafe MutableSpan(
+                _unsafeStart: start.assumingMemoryBound(to: UInt8.self), count: VirtioNetHeader.length)
+            header.write(into: &span)
+        }
+        let total = count + frameHeaderLength
+        let number = tap.descriptor.rawValue
+        let result = transferring { unsafe write(number, start, total) }
+        counters.framesOut &+= 1
+        counters.bytesOut &+= UInt64(count)
+        if case .bytes = result {} else { counters.drop(.tapRefused) }
+        if capture != nil { unsafe recordFrame(frame, count: count) }
+    }
+
+    private mutating func recordFrame(_ frame: UnsafeMutableRawPointer, count: Int) {
+        unsafe capture?.record(UnsafeRawBufferPointer(start: frame, count: count))
+    }
+
+    /// Whether checksums may be left to the namespace's kernel.
+    @inline(__always)
+    var leavesChecksums: Bool { tap.offloads.contains(.checksum) }
+
+    // MARK: The queue of flows that owe something
+
+    /// Puts a flow into the queue unless it stands there.
+    @inline(__always)
+    mutating func enqueue(_ index: Int) {
+        if table[index].flags.contains(.queued) { return }
+        table[index].flags.insert(.queued)
+        table[index].link = -1
+        if queueTail >= 0 { table[Int(queueTail)].link = Int32(index) } else { queueHead = Int32(index) }
+        queueTail = Int32(index)
+    }
+
+    /// Goes through the queue once; flows that still have work stand in it again afterwards.
+    mutating func serveQueue() {
+        var index = queueHead
+        queueHead = -1
+        queueTail = -1
+        while index >= 0 {
+            let next = table[Int(index)].link
+            table[Int(index)].flags.remove(.queued)
+            if table[Int(index)].state != .free { pump(Int(index)) }
+            index = next
+        }
+    }
+
+    // MARK: Flows
+
+    /// Makes room for and adds a flow; nil if not even that helped.
+    mutating func addFlow(_ key: FlowKey, hash: UInt32) -> Int? {
+        if table.count >= options.maximumFlows, !evict() {
+            counters.drop(.tableFull)
+            return nil
+        }
+        guard let index = table.insert(key, hash: hash) else {
+            counters.drop(.tableFull)
+            return nil
+        }
+        wheel.adopt(index)
+        table[index].activity = now.nanoseconds
+        counters.flowsOpened &+= 1
+        return index
+    }
+
+    /// Gives the longest idle flow up.
+    mutating func evict() -> Bool {
+        guard let victim = table.evictionCandidate() else { return false }
+        counters.flowsEvicted &+= 1
+        if table[victim].key.transport == .tcp {
+            resetBothSides(victim)
+        } else {
+            closeFlow(victim)
+        }
+        return true
+    }
+
+    /// Closes a flow's socket and frees everything it holds.
+    mutating func closeFlow(_ index: Int) {
+        if gather.flow == index { gather = Gather() }
+        if table[index].socket >= 0 { HostSocket.close(table[index].socket) }
+        backlog.discard(&table[index])
+        wheel.remove(index)
+        unlinkFromQueue(index)
+        table.remove(index)
+    }
+
+    /// As ``closeFlow(_:)``, with a reset to the host's side in place of FIN.
+    mutating func abortFlow(_ index: Int) {
+        if table[index].socket >= 0 {
+            HostSocket.abort(table[index].socket)
+            table[index].socket = -1
+        }
+        closeFlow(index)
+    }
+
+    /// A freed slot's link is the free list's, so a flow that stands in the queue has to leave it first.
+    private mutating func unlinkFromQueue(_ index: Int) {
+        guard table[index].flags.contains(.queued) else { return }
+        if queueHead == Int32(index) {
+            queueHead = table[index].link
+            if queueHead < 0 { queueTail = -1 }
+            return
+        }
+        var previous = queueHead
+        while previous >= 0 {
+            let next = table[Int(previous)].link
+            if next == Int32(index) {
+                table[Int(previous)].link = table[index].link
+                if queueTail == Int32(index) { queueTail = previous }
+                return
+            }
+            previous = next
+        }
+    }
+
+    // MARK: Sockets
+
+    /// Watches a flow's host socket, edge-triggered for everything.
+    mutating func watch(_ index: Int, socket: CInt) -> Bool {
+        table[index].socket = socket
+        let token = EventToken(kind: TokenKind.flow, generation: table[index].generation, index: UInt32(index))
+        do {
+            try loop.add(
+                FileDescriptor(rawValue: socket),
+                for: [.readable, .writable, .peerClosed, .edgeTriggered], token: token)
+            return true
+        } catch {
+            counters.drop(.socket)
+            return false
+        }
+    }
+
+    /// Sets when a flow is to be looked at.
+    @inline(__always)
+    mutating func setDeadline(_ index: Int, milliseconds: Int64) {
+        wheel.set(index, deadline: now.nanoseconds &+ milliseconds &* 1_000_000)
+    }
+}

@@ -1,0 +1,174 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import NetworkTypes
+internal import Wire
+
+/// What identifies a flow: the addresses and ports as the namespace sees them.
+struct FlowKey: Hashable {
+    /// The namespace's address.
+    var guest: IPv6Address
+    /// The other end's address as the namespace knows it, before translation.
+    var remote: IPv6Address
+    /// The namespace's port; the identifier for echo.
+    var guestPort: UInt16
+    /// The other end's port; 0 for echo.
+    var remotePort: UInt16
+    /// The protocol.
+    var transport: IPProtocol
+
+    /// SipHash (the standard library's, keyed at random for each process) over all fields.
+    var hash: UInt32 {
+        var hasher = Hasher()
+        hasher.combine(guest.high)
+        hasher.combine(guest.low)
+        hasher.combine(remote.high)
+        hasher.combine(remote.low)
+        hasher.combine(UInt64(guestPort) << 32 | UInt64(remotePort) << 16 | UInt64(transport.rawValue))
+        return UInt32(truncatingIfNeeded: hasher.finalize())
+    }
+
+    var isIPv4: Bool { guest.isIPv4Mapped }
+}
+
+/// A flow of any protocol: plain memory without references, 256 bytes at most (the suite holds that).
+///
+/// TCP sequence numbers name bytes on the namespace's side of the flow. `send` is towards the namespace, as seen from
+/// us; `receive` is from it.
+struct Flow {
+    /// What a flow is at, with what each state permits.
+    enum State: UInt8 {
+        /// The slot is free; nothing else in it means anything.
+        case free
+        /// The host socket is connecting; the namespace's SYN has not been answered. Only resets go out.
+        case connecting
+        /// SYN-ACK sent, the namespace's ACK awaited. Nothing is read from the host socket yet.
+        case synReceived
+        /// SYN sent to the namespace for an accepted connection; SYN-ACK awaited.
+        case synSent
+        /// Data in both directions, each until its FIN.
+        case established
+        /// A datagram flow: UDP or echo.
+        case datagram
+    }
+
+    /// Conditions beside the state.
+    struct Flags: OptionSet {
+        let rawValue: UInt32
+        /// The namespace has sent FIN; nothing more comes from it.
+        static let guestFinished = Flags(rawValue: 1 << 0)
+        /// The FIN was passed on (shutdown(2)); all data before it is in the host socket.
+        static let shutDown = Flags(rawValue: 1 << 1)
+        /// The host socket has ended; FIN follows the last byte.
+        static let hostFinished = Flags(rawValue: 1 << 2)
+        /// FIN was sent to the namespace.
+        static let finSent = Flags(rawValue: 1 << 3)
+        /// The namespace has acknowledged our FIN.
+        static let finAcknowledged = Flags(rawValue: 1 << 4)
+        /// The host socket may have unread data (an edge was seen and no EAGAIN since).
+        static let readable = Flags(rawValue: 1 << 5)
+        /// An acknowledgement is owed at the end of the batch.
+        static let owesAck = Flags(rawValue: 1 << 6)
+        /// The flow is in the list of those to be pumped.
+        static let queued = Flags(rawValue: 1 << 7)
+        /// The namespace offered window scaling.
+        static let scales = Flags(rawValue: 1 << 8)
+        /// The namespace's window was zero when data waited: the deadline is for a probe.
+        static let persisting = Flags(rawValue: 1 << 9)
+        /// A datagram has been received on the host socket.
+        static let answered = Flags(rawValue: 1 << 10)
+        /// More than one datagram each way: the longer time-out holds.
+        static let stream = Flags(rawValue: 1 << 11)
+        /// Opened by the host's side (a forwarded port).
+        static let inbound = Flags(rawValue: 1 << 12)
+        /// The kernel has no SO_PEEK_OFF for this socket: sent bytes are skipped when peeking.
+        static let peeksFromStart = Flags(rawValue: 1 << 13)
+        /// Goes to a DNS server in place of the forward address.
+        static let dns = Flags(rawValue: 1 << 14)
+        /// The host socket is bound to a device.
+        static let pinned = Flags(rawValue: 1 << 15)
+        /// The peer has closed its direction: reading goes on until the end is seen.
+        static let hostClosing = Flags(rawValue: 1 << 16)
+    }
+
+    var key: FlowKey
+    var hash: UInt32
+    /// Counts the uses of the slot, modulo 2^24.
+    var generation: UInt32
+    /// The host socket, or -1.
+    var socket: CInt
+    var state: State
+    var flags: Flags
+    /// The next free slot, or the next flow to be pumped; -1 ends the list.
+    var link: Int32
+    /// When anything last happened, in nanoseconds.
+    var activity: Int64
+
+    /// The host socket's own address, once known: flows are found by it when the address goes.
+    var local: IPv6Address
+    /// The interface that the kernel routed the socket to at the start, or 0.
+    var localInterface: UInt32
+
+    // TCP towards the namespace.
+    /// The first sequence number not yet acknowledged.
+    var sendUnacknowledged: UInt32
+    /// The next sequence number to send.
+    var sendNext: UInt32
+    /// The highest sequence number ever sent, plus one.
+    var sendHighest: UInt32
+    /// Bytes acknowledged by the namespace that the host socket still holds.
+    var discardable: UInt32
+    /// The window that the namespace offers, in bytes, from `sendUnacknowledged`.
+    var sendWindow: UInt32
+    /// The namespace's maximum segment size.
+    var mss: UInt16
+    /// The namespace's window scale.
+    var windowScale: UInt8
+    /// Duplicate acknowledgements in a row.
+    var duplicates: UInt8
+    /// Retransmissions without an answer.
+    var retries: UInt8
+
+    // TCP from the namespace.
+    /// The next sequence number expected.
+    var receiveNext: UInt32
+    /// The right edge of the window we have offered.
+    var receiveEdge: UInt32
+    /// What the host socket did not take yet: the first chunk of the backlog, or -1.
+    var backlog: Int32
+    /// The last chunk of the backlog.
+    var backlogEnd: Int32
+    /// Bytes in the backlog.
+    var backlogCount: UInt32
+
+    // Datagrams.
+    /// The TTL or hop limit last set on the host socket.
+    var ttl: UInt8
+
+    init(key: FlowKey, hash: UInt32, generation: UInt32) {
+        self.key = key
+        self.hash = hash
+        self.generation = generation
+        socket = -1
+        state = .free
+        flags = []
+        link = -1
+        activity = 0
+        local = .unspecified
+        localInterface = 0
+        sendUnacknowledged = 0
+        sendNext = 0
+        sendHighest = 0
+        discardable = 0
+        sendWindow = 0
+        mss = 536
+        windowScale = 0
+        duplicates = 0
+        retries = 0
+        receiveNext = 0
+        receiveEdge = 0
+        backlog = -1
+        backlogEnd = -1
+        backlogCount = 0
+        ttl = 64
+    }
+}

@@ -1,0 +1,144 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// Flows live in one slab, reserved whole at start and touched as it fills, and are named by index and generation. A
+// second array, open addressing with linear probing and twice as long, finds them by key: each slot holds an index
+// plus one, 0 for free. The flow keeps its hash, so that removal can close the gap (backward shift) and no tombstones
+// build up under floods.
+//
+// Memory: 8 bytes of slot and 18 of timer for each flow that could be, and the flow's own record once it exists.
+
+internal import Glibc
+internal import NetworkTypes
+
+/// All flows, by index and by key; bounded.
+@safe
+struct FlowTable: ~Copyable {
+    /// The most flows that may exist at once.
+    let capacity: Int
+    /// How many exist.
+    private(set) var count = 0
+
+    private let flows: UnsafeMutablePointer<Flow>
+    private let slots: UnsafeMutablePointer<UInt32>
+    private let mask: Int
+    private var firstFree: Int32 = -1
+    private var highWater = 0
+    private var hand = 0
+
+    /// Reserves the memory; none of it is touched yet.
+    init(capacity: Int) {
+        precondition(capacity > 0 && capacity < 1 << 24)
+        self.capacity = capacity
+        var size = 2
+        while size < capacity * 2 { size *= 2 }
+        mask = size - 1
+        unsafe flows = .allocate(capacity: capacity)
+        // calloc, because fresh pages are zero without being touched.
+        guard let memory = unsafe calloc(size, MemoryLayout<UInt32>.size) else {
+            preconditionFailure("no memory for a flow table of \(capacity)")
+        }
+        unsafe slots = memory.assumingMemoryBound(to: UInt32.self)
+    }
+
+    deinit {
+        unsafe flows.deallocate()
+        unsafe free(slots)
+    }
+
+    /// The flow at an index that is in use.
+    subscript(index: Int) -> Flow {
+        @inline(__always) unsafeAddress { unsafe UnsafePointer(flows + index) }
+        @inline(__always) unsafeMutableAddress { unsafe flows + index }
+    }
+
+    /// Whether an index and generation name a flow that still exists.
+    @inline(__always)
+    func isCurrent(_ index: Int, generation: UInt32) -> Bool {
+        guard index < highWater else { return false }
+        return unsafe flows[index].generation == generation && flows[index].state != .free
+    }
+
+    /// One past the highest index ever used: what a walk over all flows has to visit.
+    var end: Int { highWater }
+
+    /// The index of the flow with a key.
+    @inline(__always)
+    func find(_ key: FlowKey, hash: UInt32) -> Int? {
+        var slot = Int(hash) & mask
+        while true {
+            let entry = unsafe slots[slot]
+            if entry == 0 { return nil }
+            let index = Int(entry) - 1
+            if unsafe flows[index].hash == hash && flows[index].key == key { return index }
+            slot = (slot + 1) & mask
+        }
+    }
+
+    /// Adds a flow whose key is not there; nil if the table is full.
+    mutating func insert(_ key: FlowKey, hash: UInt32) -> Int? {
+        let index: Int
+        if firstFree >= 0 {
+            index = Int(firstFree)
+            firstFree = unsafe flows[index].link
+            let generation = unsafe (flows[index].generation &+ 1) & 0xFF_FFFF
+            unsafe flows[index] = Flow(key: key, hash: hash, generation: generation)
+        } else if highWater < capacity {
+            index = highWater
+            highWater += 1
+            unsafe (flows + index).initialize(to: Flow(key: key, hash: hash, generation: 1))
+        } else {
+            return nil
+        }
+        var slot = Int(hash) & mask
+        while unsafe slots[slot] != 0 { slot = (slot + 1) & mask }
+        unsafe slots[slot] = UInt32(index + 1)
+        count += 1
+        return index
+    }
+
+    /// Removes the flow at an index; its slot may be used again at once.
+    mutating func remove(_ index: Int) {
+        var slot = Int(unsafe flows[index].hash) & mask
+        while unsafe slots[slot] != UInt32(index + 1) {
+            precondition(unsafe slots[slot] != 0, "a flow is not in the table that holds it")
+            slot = (slot + 1) & mask
+        }
+        // Close the gap: move back each entry of the run that would otherwise not be reached any more.
+        var gap = slot
+        var probe = slot
+        while true {
+            probe = (probe + 1) & mask
+            let entry = unsafe slots[probe]
+            if entry == 0 { break }
+            let home = Int(unsafe flows[Int(entry) - 1].hash) & mask
+            if (probe - home) & mask >= (probe - gap) & mask {
+                unsafe slots[gap] = entry
+                gap = probe
+            }
+        }
+        unsafe slots[gap] = 0
+        unsafe flows[index].state = .free
+        unsafe flows[index].link = firstFree
+        firstFree = Int32(index)
+        count -= 1
+    }
+
+    /// The flow that has been idle longest among the next few under a moving hand: what goes when the table is full.
+    mutating func evictionCandidate() -> Int? {
+        var oldest: Int?
+        var seen = 0
+        var steps = 0
+        while seen < 64 && steps < highWater {
+            let index = hand
+            hand = hand + 1 < highWater ? hand + 1 : 0
+            steps += 1
+            if unsafe flows[index].state == .free { continue }
+            seen += 1
+            if let best = oldest, unsafe flows[best].activity <= flows[index].activity { continue }
+            oldest = index
+        }
+        return oldest
+    }
+}

@@ -1,0 +1,138 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation: see DataPath.swift. This class is the one reference through which the event loop and the
+// control plane reach the data path; it lives on the loop's thread and is not Sendable.
+
+public import LinuxSystem
+public import NetworkModel
+public import NetworkTypes
+internal import SystemPackage
+internal import Wire
+
+/// The data path as the event loop sees it.
+public final class Forwarder: EventSink {
+    private var path: DataPath
+    /// Called when the tap is gone: its interface was deleted or its namespace has ended.
+    public var tapDidEnd: (() -> Void)?
+
+    /// Starts to forward.
+    ///
+    /// - Parameters:
+    ///   - tap: the tap, which is watched from now on.
+    ///   - rules: the translation rules to begin with.
+    ///   - options: what does not change.
+    ///   - loop: the event loop, whose thread this is.
+    ///   - capture: where to record all frames.
+    /// - Throws: The error of epoll_ctl(2).
+    public init(
+        tap: consuming TapDevice, rules: TranslationRules, options: ForwardingOptions, loop: EventLoop,
+        capture: consuming FrameCapture? = nil
+    ) throws(SystemCallError) {
+        let descriptor = tap.descriptor
+        path = DataPath(loop: loop, tap: tap, rules: rules, options: options, now: .now)
+        path.capture = capture
+        try loop.add(descriptor, for: .readable, token: EventToken(kind: TokenKind.tap))
+    }
+
+    /// Puts new rules in force for flows that open from now on.
+    public func publish(_ rules: TranslationRules) {
+        path.translator = Translator(rules: rules)
+        path.gatewayMAC = rules.gatewayMAC
+    }
+
+    /// Ends all flows whose host socket has an address: the namespace's side is reset, so that programs connect anew.
+    ///
+    /// - Returns: How many there were.
+    @discardableResult
+    public func resetFlows(hostAddress: IPAddress) -> Int {
+        path.now = .now
+        return path.resetFlows { $0.local == hostAddress.asIPv6 }
+    }
+
+    /// Ends all flows of an address of the namespace.
+    ///
+    /// - Returns: How many there were.
+    @discardableResult
+    public func resetFlows(guestAddress: IPAddress) -> Int {
+        path.now = .now
+        return path.resetFlows { $0.key.guest == guestAddress.asIPv6 }
+    }
+
+    /// The counters so far.
+    public var counters: Counters { path.counters }
+
+    /// Flows that exist.
+    public var flowCount: Int { path.table.count }
+
+    // MARK: EventSink
+
+    /// A descriptor of the data path is ready.
+    public func ready(_ token: EventToken, _ readiness: Readiness, now: MonotonicTime) {
+        path.now = now
+        if token.kind == TokenKind.tap {
+            if !path.readTap() {
+                path.loop.remove(path.tap.descriptor)
+                tapDidEnd?()
+            }
+        } else {
+            path.flowReady(token, readiness)
+        }
+    }
+
+    /// Does what the events of this turn have left to do.
+    public func batchEnded(now: MonotonicTime) {
+        path.now = now
+        path.serveQueue()
+    }
+
+    /// The earliest deadline of a flow; at once while flows have work left.
+    public var deadline: MonotonicTime? {
+        if path.queueHead >= 0 { return MonotonicTime(nanoseconds: 0) }
+        return path.wheel.nextDeadline
+    }
+
+    /// Flows have reached their deadlines.
+    public func deadlineReached(now: MonotonicTime) {
+        path.now = now
+        path.expireFlows()
+    }
+}
+
+extension DataPath {
+    /// A flow's host socket is ready.
+    @inline(__always)
+    mutating func flowReady(_ token: EventToken, _ readiness: Readiness) {
+        let index = Int(token.index)
+        guard table.isCurrent(index, generation: token.generation) else { return }
+        switch table[index].key.transport {
+        case .tcp: tcpReady(index, readiness)
+        case .udp: udpReady(index, readiness)
+        default: echoReady(index, readiness)
+        }
+    }
+
+    /// Handles the flows whose deadline has passed.
+    mutating func expireFlows() {
+        expired.removeAll(keepingCapacity: true)
+        wheel.expire(now: now, into: &expired)
+        for position in 0..<expired.count {
+            let index = Int(expired[position])
+            switch table[index].state {
+            case .free: break
+            case .datagram: closeFlow(index)
+            default: tcpDeadline(index)
+            }
+        }
+        serveQueue()
+    }
+
+    /// Resets all flows for which `condition` holds.
+    mutating func resetFlows(where condition: (Flow) -> Bool) -> Int {
+        var count = 0
+        for index in 0..<table.end where table[index].state != .free && condition(table[index]) {
+            if table[index].key.transport == .tcp { resetBothSides(index) } else { closeFlow(index) }
+            count += 1
+        }
+        return count
+    }
+}

@@ -1,0 +1,29 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import Logging
+
+/// What the data path is told once, at start.
+public struct ForwardingOptions: Sendable {
+    /// Not `--no-tcp`.
+    public var forwardsTCP = true
+    /// Not `--no-udp`.
+    public var forwardsUDP = true
+    /// Not `--no-icmp`.
+    public var forwardsICMP = true
+    /// Not `--no-ndp`.
+    public var answersNeighborDiscovery = true
+    /// Whether Router Solicitations are answered: neither `--no-ra` nor `--config-net`.
+    public var advertisesRouter = true
+    /// Flows at most, of all kinds together; below 2^24.
+    public var maximumFlows = 131_072
+    /// The time-outs of UDP flows in milliseconds (`nf_conntrack_udp_timeout`, `nf_conntrack_udp_timeout_stream`).
+    public var udpTimeout: Int64 = 30_000
+    /// As ``udpTimeout``, once several datagrams have gone both ways.
+    public var udpStreamTimeout: Int64 = 120_000
+
+    /// Where the data path says what a person should know.
+    public var logger = Logger(label: "tapas.forwarding")
+
+    /// Makes the options of a bare command line.
+    public init() {}
+}

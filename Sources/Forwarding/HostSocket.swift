@@ -1,0 +1,134 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: socket setsockopt getsockopt bind connect getsockname shutdown close
+
+internal import CLinux
+internal import Glibc
+internal import LinuxSystem
+internal import NetworkModel
+internal import NetworkTypes
+internal import SystemPackage
+internal import Wire
+
+/// Host sockets by number: what the data path does to them apart from moving data.
+///
+/// The flow that holds the number owns
+/// the socket.
+enum HostSocket {
+    /// `SOCK_STREAM`.
+    static let stream = CInt(SOCK_STREAM.rawValue)
+    /// `SOCK_DGRAM`.
+    static let datagram = CInt(SOCK_DGRAM.rawValue)
+
+    /// What a connection attempt came to at once.
+    enum Start {
+        /// Connected or on its way.
+        case socket(CInt)
+        /// Refused at once, by the kernel's own tables or by the limits of the process.
+        case failed(Errno)
+    }
+
+    /// Makes a socket of the destination's family, binds it as asked and connects it without waiting.
+    static func connect(
+        to destination: Endpoint, type: CInt, ipProtocol: CInt = 0, source: IPAddress?, sourcePort: UInt16 = 0,
+        device: String?
+    ) -> Start {
+        let domain = destination.family == .v4 ? AF_INET : AF_INET6
+        let number = socket(domain, type | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue), ipProtocol)
+        guard number >= 0 else { return .failed(currentErrno) }
+        if let failure = prepare(
+            number, for: destination, isStream: type == stream, source: source,
+            sourcePort: sourcePort, device: device)
+        {
+            Glibc.close(number)
+            return .failed(failure)
+        }
+        let result = destination.connect(number)
+        if result == 0 || currentErrno == .nowInProgress { return .socket(number) }
+        let failure = currentErrno
+        Glibc.close(number)
+        return .failed(failure)
+    }
+
+    private static func prepare(
+        _ number: CInt, for destination: Endpoint, isStream: Bool, source: IPAddress?, sourcePort: UInt16,
+        device: String?
+    ) -> Errno? {
+        if isStream {
+            // The namespace's kernel has decided when to send: hold nothing back.
+            set(number, CInt(IPPROTO_TCP), TCP_NODELAY, 1)
+        } else if destination.family == .v4 {
+            set(number, CInt(IPPROTO_IP), IP_RECVERR, 1)
+            set(number, SOL_SOCKET, SO_BROADCAST, 1)
+        } else {
+            set(number, CInt(IPPROTO_IPV6), IPV6_RECVERR, 1)
+        }
+        if let device {
+            let result = unsafe device.withCString {
+                unsafe setsockopt(number, SOL_SOCKET, SO_BINDTODEVICE, $0, socklen_t(device.utf8.count))
+            }
+            if result != 0 { return currentErrno }
+        }
+        guard source != nil || sourcePort != 0 else { return nil }
+        let any: IPAddress = destination.family == .v4 ? .v4(.unspecified) : .v6(.unspecified)
+        if isStream { set(number, CInt(IPPROTO_IP), CInt(TAPAS_IP_BIND_ADDRESS_NO_PORT), 1) }
+        let local = Endpoint(address: (source ?? any).asBindable, port: sourcePort)
+        let bound = local.bind(number)
+        if bound == 0 { return nil }
+        let failure = currentErrno
+        // A port that is taken or reserved is no reason to fail: any other will do. An address is.
+        guard sourcePort != 0 else { return failure }
+        guard let source else { return nil }
+        let fallback = Endpoint(address: source.asBindable, port: 0)
+        return fallback.bind(number) == 0 ? nil : currentErrno
+    }
+
+    /// Sets an integer option; failure leaves the default, which every caller can live with.
+    @discardableResult
+    static func set(_ number: CInt, _ level: CInt, _ option: CInt, _ value: CInt) -> Bool {
+        var value = value
+        return unsafe setsockopt(number, level, option, &value, socklen_t(MemoryLayout<CInt>.size)) == 0
+    }
+
+    /// Reads an integer option.
+    static func get(_ number: CInt, _ level: CInt, _ option: CInt) -> CInt? {
+        var value: CInt = 0
+        var length = socklen_t(MemoryLayout<CInt>.size)
+        return unsafe getsockopt(number, level, option, &value, &length) == 0 ? value : nil
+    }
+
+    /// Takes the pending error (`SO_ERROR`); nil if there is none.
+    static func takeError(_ number: CInt) -> Errno? {
+        guard let value = get(number, SOL_SOCKET, SO_ERROR), value != 0 else { return nil }
+        return Errno(rawValue: value)
+    }
+
+    /// The socket's own address.
+    static func localEndpoint(_ number: CInt) -> Endpoint? {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let result = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe getsockname(number, $0, &length)
+            }
+        }
+        return result == 0 ? unsafe Endpoint(&storage) : nil
+    }
+
+    /// Closes a connection with a reset in place of FIN (`SO_LINGER` of zero seconds).
+    static func abort(_ number: CInt) {
+        var linger = linger(l_onoff: 1, l_linger: 0)
+        unsafe setsockopt(number, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout.size(ofValue: linger)))
+        Glibc.close(number)
+    }
+
+    /// Closes a socket.
+    static func close(_ number: CInt) {
+        Glibc.close(number)
+    }
+}
+
+extension IPAddress {
+    /// The form that bind(2) of the family's socket takes: "any" IPv4 must stay IPv4.
+    var asBindable: IPv6Address { asIPv6 }
+}

@@ -1,0 +1,220 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// ICMP errors for the namespace: those that the host's kernel queues on a socket (IP_RECVERR, ip(7)), with the address
+// of the router or host that sent them, and those made here of an errno.
+//
+// syscalls: recvmsg
+
+internal import CLinux
+internal import Glibc
+internal import LinuxSystem
+internal import NetworkModel
+internal import NetworkTypes
+internal import SystemPackage
+internal import Wire
+
+extension DataPath {
+    /// Why the other end cannot be reached.
+    enum Unreachable {
+        case network
+        case host
+        case prohibited
+    }
+
+    /// The address that errors of our own come from.
+    func errorSource(_ family: AddressFamily, instead: IPv6Address) -> IPv6Address {
+        translator.rules.families[family].ownAddress?.asIPv6 ?? instead
+    }
+
+    /// Tells the namespace that the other end of a TCP or echo flow cannot be reached, quoting what opened the flow.
+    mutating func reportUnreachable(_ flow: Flow, _ reason: Unreachable) {
+        let family = flow.key.family
+        let message: ICMPError
+        switch reason {
+        case .network: message = .networkUnreachable(family)
+        case .host: message = .hostUnreachable(family)
+        case .prohibited: message = .administrativelyProhibited(family)
+        }
+        let packet = IPHeader(
+            source: flow.key.guest, destination: flow.key.remote, ipProtocol: flow.key.transport, hopLimit: flow.ttl)
+        // What the kernel looks for in the quote: ports and sequence number, or type and identifier.
+        var quote: [20 of UInt8] = .init(repeating: 0)
+        if flow.key.transport == .tcp {
+            Self.store(flow.key.guestPort, &quote, 0)
+            Self.store(flow.key.remotePort, &quote, 2)
+            let sequence = flow.receiveNext &- 1
+            Self.store(UInt16(truncatingIfNeeded: sequence >> 16), &quote, 4)
+            Self.store(UInt16(truncatingIfNeeded: sequence), &quote, 6)
+            quote[12] = 5 << 4
+            quote[13] = TCPFlags.syn.rawValue
+        } else {
+            quote[0] = family == .v4 ? ICMPv4Type.echoRequest : ICMPv6Type.echoRequest
+            Self.store(flow.key.guestPort, &quote, 4)
+        }
+        let source = errorSource(family, instead: flow.key.remote)
+        let guest = guestMAC
+        let mac = gatewayMAC
+        reply { span, _ in
+            message.writeFrame(
+                into: &span, aboutPacket: packet, transport: quote.span, transportLength: 20, from: source, to: guest,
+                from: mac)
+        }
+    }
+
+    private static func store(_ value: UInt16, _ bytes: inout [20 of UInt8], _ offset: Int) {
+        bytes[offset] = UInt8(value >> 8)
+        bytes[offset + 1] = UInt8(value & 0xFF)
+    }
+
+    /// Tells the namespace of an error about a datagram that it sent.
+    mutating func reportDatagram(
+        _ flow: Flow, _ message: ICMPError, length: Int, offender: IPv6Address? = nil, payload: Span<UInt8> = Span()
+    ) {
+        let source = offender ?? errorSource(flow.key.family, instead: flow.key.remote)
+        let packet = IPHeader(
+            source: flow.key.guest, destination: flow.key.remote, ipProtocol: .udp, hopLimit: flow.ttl)
+        let guest = guestMAC
+        let mac = gatewayMAC
+        let start = unsafe scratch + Size.headroom
+        var span = unsafe MutableSpan(_unsafeStart: start.assumingMemoryBound(to: UInt8.self), count: 4096)
+        let count = message.writeFrame(
+            into: &span, aboutDatagram: packet, sourcePort: flow.key.guestPort, destinationPort: flow.key.remotePort,
+            payload: payload, payloadLength: max(length, payload.count), from: source, to: guest, from: mac)
+        if count > 0 { unsafe transmit(start, count: count, header: VirtioNetHeader()) }
+    }
+
+    // MARK: The error queue
+
+    /// Relays what is queued on a socket as errors.
+    mutating func readErrors(_ index: Int) {
+        for _ in 0..<16 {
+            guard let error = readError(index) else { break }
+            relay(index, error)
+            guard table[index].state == .datagram else { return }
+        }
+        // The pending error of the socket would otherwise fail the next call.
+        _ = HostSocket.takeError(table[index].socket)
+    }
+
+    /// An entry of the error queue.
+    private struct QueuedError {
+        var origin: UInt8
+        var type: UInt8
+        var code: UInt8
+        var info: UInt32
+        var errno: Errno
+        var offender: IPv6Address?
+        /// The bytes that came back of the datagram, in the scratch memory.
+        var quoted: Int
+    }
+
+    /// Where the quoted payload lies: behind what `reply` uses.
+    private var quotePlace: UnsafeMutableRawPointer { unsafe scratch + Size.segment - 4096 }
+
+    private func readError(_ index: Int) -> QueuedError? {
+        var control: [64 of UInt64] = .init(repeating: 0)
+        var vector = unsafe iovec(iov_base: quotePlace, iov_len: 2048)
+        let number = table[index].socket
+        return unsafe withUnsafeMutablePointer(to: &vector) { vector in
+            unsafe withUnsafeMutableBytes(of: &control) { bytes -> QueuedError? in
+                var message = unsafe msghdr()
+                unsafe message.msg_iov = unsafe vector
+                unsafe message.msg_iovlen = 1
+                unsafe message.msg_control = bytes.baseAddress
+                unsafe message.msg_controllen = bytes.count
+                let flags = CInt(MSG_ERRQUEUE | MSG_DONTWAIT)
+                guard case .bytes(let count) = transferring({ unsafe recvmsg(number, &message, flags) }) else {
+                    return nil
+                }
+                var header = unsafe tapas_cmsg_first(&message)
+                while let present = unsafe header {
+                    let level = unsafe present.pointee.cmsg_level
+                    let type = unsafe present.pointee.cmsg_type
+                    let isError =
+                        (level == CInt(IPPROTO_IP) && type == IP_RECVERR)
+                        || (level == CInt(IPPROTO_IPV6) && type == IPV6_RECVERR)
+                    if isError, let data = unsafe tapas_cmsg_data(present) {
+                        return unsafe Self.parse(data, quoted: count)
+                    }
+                    unsafe header = tapas_cmsg_next(&message, present)
+                }
+                return nil
+            }
+        }
+    }
+
+    /// Reads `struct sock_extended_err` and the offender's address behind it (SO_EE_OFFENDER).
+    private static func parse(_ data: UnsafeMutableRawPointer, quoted: Int) -> QueuedError {
+        let number = unsafe data.loadUnaligned(fromByteOffset: 0, as: UInt32.self)
+        let origin = unsafe data.loadUnaligned(fromByteOffset: 4, as: UInt8.self)
+        let type = unsafe data.loadUnaligned(fromByteOffset: 5, as: UInt8.self)
+        let code = unsafe data.loadUnaligned(fromByteOffset: 6, as: UInt8.self)
+        let info = unsafe data.loadUnaligned(fromByteOffset: 8, as: UInt32.self)
+        var storage = sockaddr_storage()
+        unsafe withUnsafeMutableBytes(of: &storage) { bytes in
+            unsafe bytes.copyMemory(from: UnsafeRawBufferPointer(start: data + 16, count: 28))
+        }
+        return QueuedError(
+            origin: origin, type: type, code: code, info: info, errno: Errno(rawValue: CInt(bitPattern: number)),
+            offender: unsafe Endpoint(&storage)?.address, quoted: quoted)
+    }
+
+    private mutating func relay(_ index: Int, _ error: QueuedError) {
+        let flow = table[index]
+        let family = flow.key.family
+        let message: ICMPError
+        switch CInt(error.origin) {
+        case CInt(SO_EE_ORIGIN_ICMP), CInt(SO_EE_ORIGIN_ICMP6):
+            message = ICMPError(family, type: error.type, code: error.code, mtu: Self.mtu(family, error))
+        default:
+            // Raised by the host itself.
+            switch error.errno {
+            case .messageTooLong: message = .packetTooBig(family, mtu: error.info)
+            case .noRouteToHost: message = .hostUnreachable(family)
+            case .networkUnreachable: message = .networkUnreachable(family)
+            default: return
+            }
+        }
+        var offender = error.offender
+        // The peer itself is known to the namespace by the flow's address; loopback by none but that.
+        if let address = offender {
+            let plain = IPAddress(unmapping: address)
+            if plain.isLoopback || plain.isUnspecified || error.errno == .connectionRefused {
+                offender = flow.key.remote
+            }
+        }
+        if flow.key.transport == .udp {
+            unsafe reportDatagram(
+                flow, message, length: error.quoted, offender: offender, payload: Self.bytes(quotePlace, error.quoted))
+        } else {
+            reportEcho(flow, message, offender: offender ?? flow.key.remote, quoted: error.quoted)
+        }
+    }
+
+    /// The MTU of a "too big" error; 0 for others, which have none.
+    private static func mtu(_ family: AddressFamily, _ error: QueuedError) -> UInt32 {
+        let isTooBig =
+            family == .v4
+            ? error.type == ICMPv4Type.destinationUnreachable && error.code == 4
+            : error.type == ICMPv6Type.packetTooBig
+        return isTooBig ? error.info : 0
+    }
+
+    /// Relays an error about an echo request, with the identifier that the namespace used.
+    private mutating func reportEcho(_ flow: Flow, _ message: ICMPError, offender: IPv6Address, quoted: Int) {
+        let place = unsafe quotePlace
+        // A ping socket gives back the whole message, with the kernel's identifier in it.
+        if quoted >= ICMPHeader.length {
+            unsafe place.storeBytes(of: flow.key.guestPort.bigEndian, toByteOffset: 4, as: UInt16.self)
+        }
+        let packet = IPHeader(
+            source: flow.key.guest, destination: flow.key.remote, ipProtocol: flow.key.transport, hopLimit: flow.ttl)
+        let guest = guestMAC
+        let mac = gatewayMAC
+        reply { span, _ in
+            message.writeFrame(
+                into: &span, aboutPacket: packet, transport: unsafe Self.bytes(place, quoted), transportLength: quoted,
+                from: offender, to: guest, from: mac)
+        }
+    }
+}

@@ -1,0 +1,97 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: ioctl read write writev
+
+internal import CLinux
+internal import Glibc
+public import LinuxSystem
+public import SystemPackage
+internal import Wire
+
+/// The tap: frames in and out, each behind a virtio-net header where the kernel offers that.
+public struct TapDevice: ~Copyable, Sendable {
+    /// What the kernel agreed to.
+    public struct Offloads: OptionSet, Hashable, Sendable {
+        /// The bits.
+        public let rawValue: UInt8
+
+        /// Makes a set from its bits.
+        public init(rawValue: UInt8) {
+            self.rawValue = rawValue
+        }
+
+        /// Frames have a virtio-net header (`IFF_VNET_HDR`).
+        public static let header = Offloads(rawValue: 1)
+        /// Checksums may be owed in both directions (`TUN_F_CSUM`).
+        public static let checksum = Offloads(rawValue: 2)
+        /// TCP super-frames of both families (`TUN_F_TSO4`, `TUN_F_TSO6`).
+        public static let tcpSegmentation = Offloads(rawValue: 4)
+        /// UDP super-frames of both families (`TUN_F_USO4`, `TUN_F_USO6`).
+        public static let udpSegmentation = Offloads(rawValue: 8)
+    }
+
+    /// The interface's name as the kernel chose it.
+    public let name: String
+    /// What the kernel agreed to.
+    public let offloads: Offloads
+    private let owner: OwnedFileDescriptor
+
+    /// Makes the interface in the network namespace in which `tun` was opened.
+    ///
+    /// The best set of offloads that the kernel takes is chosen: with USO, with TSO only, with a header only, without.
+    ///
+    /// - Parameters:
+    ///   - tun: `/dev/net/tun`, opened for reading and writing in the target namespace.
+    ///   - name: the interface's name, at most 15 bytes.
+    /// - Throws: The error of `TUNSETIFF`: EBUSY if the name is taken, EPERM without `CAP_NET_ADMIN` there.
+    public init(tun: consuming OwnedFileDescriptor, name: String) throws(SystemCallError) {
+        let number = tun.rawValue
+        var chosen: [CChar] = .init(repeating: 0, count: 16)
+        var offloads: Offloads = []
+        let plain = CShort(IFF_TAP | IFF_NO_PI)
+        let withHeader = plain | CShort(IFF_VNET_HDR)
+        if unsafe tapas_tun_set_interface(number, name, withHeader, &chosen) == 0 {
+            offloads = .header
+            try retrying("ioctl", "TUNSETVNETHDRSZ") {
+                tapas_tun_set_header_size(number, CInt(VirtioNetHeader.length))
+            }
+            let segmentation = UInt32(TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6)
+            if tapas_tun_set_offload(number, segmentation | tapas_tun_uso_flags()) == 0 {
+                offloads.formUnion([.checksum, .tcpSegmentation, .udpSegmentation])
+            } else if tapas_tun_set_offload(number, segmentation) == 0 {
+                offloads.formUnion([.checksum, .tcpSegmentation])
+            } else if tapas_tun_set_offload(number, UInt32(TUN_F_CSUM)) == 0 {
+                offloads.formUnion(.checksum)
+            }
+        } else if currentErrno == .invalidArgument {
+            try retrying("ioctl", "TUNSETIFF \(name)") { unsafe tapas_tun_set_interface(number, name, plain, &chosen) }
+        } else {
+            throw SystemCallError("ioctl", "TUNSETIFF \(name)", currentErrno)
+        }
+        try retrying("fcntl", "O_NONBLOCK") { tapas_set_nonblocking(number, 1) }
+        owner = tun
+        self.offloads = offloads
+        self.name = String(decoding: chosen.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// Takes over a descriptor that is already attached to an interface (tests; a socket that keeps message bounds).
+    public init(attached: consuming OwnedFileDescriptor, name: String, offloads: Offloads) {
+        owner = attached
+        self.name = name
+        self.offloads = offloads
+    }
+
+    /// The descriptor, lent.
+    public var descriptor: FileDescriptor { owner.descriptor }
+
+    /// The bytes before each frame: the virtio-net header's length, or 0.
+    public var headerLength: Int { offloads.contains(.header) ? VirtioNetHeader.length : 0 }
+
+    /// Switches the carrier (`TUNSETCARRIER`), on which a DHCP client in the namespace asks again.
+    ///
+    /// - Throws: The error of the ioctl.
+    public func setCarrier(_ on: Bool) throws(SystemCallError) {
+        let number = owner.rawValue
+        try retrying("ioctl", "TUNSETCARRIER") { tapas_tun_set_carrier(number, on ? 1 : 0) }
+    }
+}

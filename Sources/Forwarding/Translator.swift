@@ -1,0 +1,56 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import NetworkModel
+internal import NetworkTypes
+internal import Wire
+
+/// Where a new flow from the namespace goes on the host, by the published rules (tapas(1), "Addresses").
+///
+/// Evaluated once for each new flow, never for one that exists, so that `--map-guest-addr` and the resolvers follow
+/// the host.
+struct Translator {
+    /// What becomes of a new flow.
+    enum Outcome: Equatable {
+        /// A host socket to this endpoint; bound to an address or device if given.
+        case host(Endpoint, source: IPAddress?, device: String?)
+        /// A query for the host's resolvers, of which there is at least one.
+        case resolver(Endpoint)
+        /// A query, but the host has no resolver.
+        case noResolver
+        /// Nothing on the host may be reached this way.
+        case refused(FlowDropReason)
+    }
+
+    var rules: TranslationRules
+
+    /// Finds the outcome for a destination as the namespace sees it.
+    func outbound(to destination: IPv6Address, port: UInt16, transport: IPProtocol) -> Outcome {
+        let address = IPAddress(unmapping: destination)
+        let family = rules.families[address.family]
+        guard family.isEnabled else { return .refused(.familyOff) }
+        if address == family.dnsForward, port == 53 || port == 853, transport == .udp || transport == .tcp {
+            guard let server = rules.dnsServers.first else { return .noResolver }
+            return .resolver(
+                Endpoint(address: server.address.asIPv6, port: port, scope: family.linkLocalScope?.rawValue ?? 0))
+        }
+        if address.isUnspecified || address.isLoopback { return .refused(.martian) }
+        if transport == .tcp && (address.isMulticast || address.isBroadcast) { return .refused(.martian) }
+        if address == family.hostLoopback {
+            let loopback: IPv6Address = address.family == .v4 ? IPv6Address(mapping: .loopback) : .loopback
+            return .host(Endpoint(address: loopback, port: port), source: nil, device: nil)
+        }
+        var target = address
+        if address == family.mappedGuestAddress {
+            guard let host = family.hostAddress else { return .refused(.noHostAddress) }
+            target = host
+        }
+        var scope: UInt32 = 0
+        if target.isLinkLocal && target.family == .v6 {
+            guard let interface = family.linkLocalScope else { return .refused(.noScope) }
+            scope = interface.rawValue
+        }
+        return .host(
+            Endpoint(address: target.asIPv6, port: port, scope: scope), source: family.outboundAddress,
+            device: family.outboundInterface)
+    }
+}

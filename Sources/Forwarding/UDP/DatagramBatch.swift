@@ -1,0 +1,56 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: recvmmsg
+
+internal import CLinux
+internal import Glibc
+internal import LinuxSystem
+internal import SystemPackage
+
+/// The memory into which several datagrams are received with one call.
+///
+/// Each has a place of 64 KiB with room for headers before it; untouched pages cost nothing.
+@safe
+struct DatagramBatch: ~Copyable {
+    let capacity: Int
+    private let arena: UnsafeMutableRawPointer
+    private let messages: UnsafeMutablePointer<tapas_message>
+    private let vectors: UnsafeMutablePointer<iovec>
+    private let stride = 65536 + DataPath.Size.headroom
+
+    init(capacity: Int) {
+        self.capacity = capacity
+        unsafe arena = .allocate(byteCount: capacity * stride, alignment: 4096)
+        unsafe messages = .allocate(capacity: capacity)
+        unsafe vectors = .allocate(capacity: capacity)
+        for index in 0..<capacity {
+            unsafe vectors[index] = unsafe iovec(
+                iov_base: arena + index * stride + DataPath.Size.headroom, iov_len: 65536)
+            var message = unsafe tapas_message()
+            unsafe message.header.msg_iov = unsafe vectors + index
+            unsafe message.header.msg_iovlen = 1
+            unsafe (messages + index).initialize(to: message)
+        }
+    }
+
+    deinit {
+        unsafe arena.deallocate()
+        unsafe messages.deallocate()
+        unsafe vectors.deallocate()
+    }
+
+    /// Receives as many datagrams as there are and fit.
+    func receive(_ number: CInt) -> IOResult {
+        transferring { unsafe Int(tapas_recvmmsg(number, messages, UInt32(capacity), CInt(MSG_DONTWAIT))) }
+    }
+
+    /// The length of a datagram that was received.
+    func length(_ index: Int) -> Int {
+        unsafe Int(messages[index].length)
+    }
+
+    /// Where a datagram lies, with ``DataPath/Size/headroom`` bytes free before it.
+    func payload(_ index: Int) -> UnsafeMutableRawPointer {
+        unsafe arena + index * stride + DataPath.Size.headroom
+    }
+}

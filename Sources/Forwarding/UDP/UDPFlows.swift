@@ -1,0 +1,343 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// UDP: one connected host socket for each flow.
+//
+// From the namespace, equal datagrams of one flow that follow each other in a batch go out with one call
+// (UDP_SEGMENT); so does a super-frame (USO). Towards it, datagrams are received many at once (recvmmsg) and equal
+// ones become one super-frame. What the host's kernel says of a datagram (no route, too big, port unreachable, TTL
+// exceeded) reaches the namespace as the ICMP error it would have got.
+//
+// syscalls: sendmsg recvmmsg writev setsockopt
+
+internal import CLinux
+internal import Glibc
+internal import LinuxSystem
+internal import NetworkTypes
+internal import Services
+internal import SystemPackage
+internal import Wire
+
+extension DataPath {
+    /// A UDP datagram or super-frame from the namespace.
+    @inline(__always)
+    mutating func receiveUDP(
+        _ summary: FrameSummary, header: VirtioNetHeader, frame: UnsafeMutableRawPointer, count: Int
+    ) {
+        guard options.forwardsUDP else { return counters.drop(.protocolOff) }
+        let key = FlowKey(
+            guest: summary.source, remote: summary.destination, guestPort: summary.sourcePort,
+            remotePort: summary.destinationPort, transport: .udp)
+        var index = -1
+        if gather.flow >= 0 && gather.segmentSize != 0 && table[gather.flow].key == key {
+            index = gather.flow
+        } else {
+            let hash = key.hash
+            if let known = table.find(key, hash: hash) {
+                index = known
+            } else {
+                unsafe index = openUDP(summary, key: key, hash: hash, frame: frame, count: count)
+                if index < 0 { return }
+            }
+        }
+        touchDatagram(index)
+        if table[index].ttl != summary.hopLimit { setHopLimit(index, summary.hopLimit) }
+        let isSuper = header.segmentation.kind == .udp && header.segmentSize > 0
+        let size = isSuper ? Int(header.segmentSize) : summary.payloadLength
+        unsafe gatherDatagram(
+            index, payload: frame + summary.payloadOffset, count: summary.payloadLength, size: size, isSuper: isSuper)
+    }
+
+    /// Adds a datagram to the run, or ends the run and starts another.
+    private mutating func gatherDatagram(
+        _ index: Int, payload: UnsafeMutableRawPointer, count: Int, size: Int, isSuper: Bool
+    ) {
+        let fits =
+            gather.flow == index && !gather.isClosed && !isSuper && count > 0 && count <= gather.segmentSize
+            && gather.count < 64 && gather.bytes + count <= 65000
+        if !fits {
+            flushGathered()
+            guard table[index].state == .datagram else { return }
+            gather.flow = index
+            gather.segmentSize = max(size, 1)
+            // Empty datagrams and super-frames stand alone.
+            gather.isClosed = isSuper || count == 0
+        } else if count < gather.segmentSize {
+            gather.isClosed = true
+        }
+        unsafe gatherVectors[gather.count] = unsafe iovec(iov_base: payload, iov_len: count)
+        gather.count += 1
+        gather.bytes += count
+    }
+
+    /// Sends a run of datagrams, with one call where there are several.
+    mutating func flushUDP(_ run: Gather) {
+        let index = run.flow
+        guard table[index].state == .datagram else { return }
+        if run.bytes > run.segmentSize {
+            switch sendVectors(index, from: 0, count: run.count, segmentSize: run.segmentSize) {
+            case .bytes, .wouldBlock: return
+            case .failed(let error):
+                // Larger than the path takes in one piece, or no such offload: one by one, as far as they are apart.
+                if run.count == 1 || (error != .invalidArgument && error != .messageTooLong && error != .ioError) {
+                    if run.count == 1, error == .invalidArgument || error == .messageTooLong {
+                        splitSuperFrame(index, run)
+                    } else {
+                        datagramRefused(index, error, at: 0)
+                    }
+                    return
+                }
+            }
+        }
+        for position in 0..<run.count {
+            if case .failed(let error) = sendVectors(index, from: position, count: 1, segmentSize: 0) {
+                datagramRefused(index, error, at: position)
+                if table[index].state != .datagram { return }
+            }
+        }
+    }
+
+    /// Sends the pieces of one super-frame by themselves.
+    private mutating func splitSuperFrame(_ index: Int, _ run: Gather) {
+        let whole = unsafe gatherVectors[0]
+        var offset = 0
+        while offset < run.bytes {
+            let length = min(run.segmentSize, run.bytes - offset)
+            unsafe gatherVectors[0] = unsafe iovec(iov_base: whole.iov_base + offset, iov_len: length)
+            if case .failed(let error) = sendVectors(index, from: 0, count: 1, segmentSize: 0) {
+                datagramRefused(index, error, at: 0)
+                return
+            }
+            offset += length
+        }
+    }
+
+    private mutating func sendVectors(_ index: Int, from first: Int, count: Int, segmentSize: Int) -> IOResult {
+        var message = unsafe msghdr()
+        unsafe message.msg_iov = unsafe gatherVectors + first
+        unsafe message.msg_iovlen = count
+        var control: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
+        let number = table[index].socket
+        return unsafe withUnsafeMutableBytes(of: &control) { bytes in
+            if segmentSize > 0 {
+                unsafe message.msg_control = bytes.baseAddress
+                unsafe message.msg_controllen = tapas_cmsg_space(2)
+                if let header = unsafe tapas_cmsg_first(&message) {
+                    unsafe header.pointee.cmsg_level = CInt(IPPROTO_UDP)
+                    unsafe header.pointee.cmsg_type = CInt(TAPAS_UDP_SEGMENT)
+                    unsafe header.pointee.cmsg_len = tapas_cmsg_length(2)
+                    unsafe tapas_cmsg_data(header).storeBytes(of: UInt16(segmentSize), as: UInt16.self)
+                }
+            }
+            var result = transferring { unsafe sendmsg(number, &message, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) }
+            if case .failed(.connectionRefused) = result {
+                // The pending error of an earlier datagram; the queue of errors tells the namespace.
+                result = transferring { unsafe sendmsg(number, &message, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) }
+            }
+            return result
+        }
+    }
+
+    /// Tells the namespace why the host's kernel did not take a datagram.
+    private mutating func datagramRefused(_ index: Int, _ error: Errno, at position: Int) {
+        counters.drop(.notSent)
+        let length = unsafe gatherVectors[position].iov_len
+        let flow = table[index]
+        switch error {
+        case .networkUnreachable, .networkDown, .addressNotAvailable:
+            reportDatagram(flow, .networkUnreachable(flow.key.family), length: length)
+        case .noRouteToHost, .hostIsDown:
+            reportDatagram(flow, .hostUnreachable(flow.key.family), length: length)
+        case .permissionDenied, .notPermitted:
+            reportDatagram(flow, .administrativelyProhibited(flow.key.family), length: length)
+        case .messageTooLong:
+            let level = flow.key.isIPv4 ? CInt(IPPROTO_IP) : CInt(IPPROTO_IPV6)
+            let mtu = HostSocket.get(flow.socket, level, flow.key.isIPv4 ? IP_MTU : IPV6_MTU) ?? 1280
+            reportDatagram(flow, .packetTooBig(flow.key.family, mtu: UInt32(clamping: mtu)), length: length)
+        default:
+            break
+        }
+    }
+
+    // MARK: Flows
+
+    /// Opens a flow for a datagram; -1 if there is none to be.
+    private mutating func openUDP(
+        _ summary: FrameSummary, key: FlowKey, hash: UInt32, frame: UnsafeMutableRawPointer, count: Int
+    ) -> Int {
+        let target: Endpoint
+        var source: IPAddress?
+        var device: String?
+        var isQuery = false
+        switch translator.outbound(to: key.remote, port: key.remotePort, transport: .udp) {
+        case .host(let endpoint, let address, let name):
+            target = endpoint
+            source = address
+            device = name
+        case .resolver(let endpoint):
+            target = endpoint
+            isQuery = true
+        case .noResolver:
+            reply { span, rules in
+                DNSFailureResponder.reply(
+                    to: unsafe Self.bytes(frame, count), summary: summary, rules: rules, into: &span)
+            }
+            return -1
+        case .refused(let reason):
+            counters.drop(reason)
+            return -1
+        }
+        guard let index = addFlow(key, hash: hash) else { return -1 }
+        table[index].state = .datagram
+        if isQuery { table[index].flags.insert(.dns) }
+        let type = HostSocket.datagram
+        let start = HostSocket.connect(
+            to: target, type: type, source: source, sourcePort: isQuery ? 0 : key.guestPort, device: device)
+        guard case .socket(let number) = start, watch(index, socket: number) else {
+            if case .failed(let error) = start {
+                counters.drop(.socket)
+                refuseOpening(error, summary, frame: unsafe Self.bytes(frame, count))
+            }
+            closeFlow(index)
+            return -1
+        }
+        if let local = HostSocket.localEndpoint(number) { table[index].local = local.address }
+        setDeadline(index, milliseconds: options.udpTimeout)
+        return index
+    }
+
+    /// Tells the namespace that a flow cannot be opened, as the errno of connect(2) says.
+    private mutating func refuseOpening(_ error: Errno, _ summary: FrameSummary, frame: Span<UInt8>) {
+        guard ICMPError.mayAnswer(summary) else { return }
+        let message: ICMPError
+        switch error {
+        case .networkUnreachable, .networkDown, .addressNotAvailable: message = .networkUnreachable(summary.family)
+        case .noRouteToHost, .hostIsDown: message = .hostUnreachable(summary.family)
+        case .permissionDenied, .notPermitted: message = .administrativelyProhibited(summary.family)
+        default: return
+        }
+        let mac = gatewayMAC
+        let source = errorSource(summary.family, instead: summary.destination)
+        reply { span, _ in
+            message.writeFrame(into: &span, about: frame, summary: summary, from: source, sourceMAC: mac)
+        }
+    }
+
+    /// Moves the deadline of a datagram flow.
+    @inline(__always)
+    mutating func touchDatagram(_ index: Int) {
+        table[index].activity = now.nanoseconds
+        let timeout = table[index].flags.contains(.stream) ? options.udpStreamTimeout : options.udpTimeout
+        setDeadline(index, milliseconds: timeout)
+    }
+
+    /// Copies the TTL of the namespace's packets, so that traceroute(8) works.
+    mutating func setHopLimit(_ index: Int, _ hopLimit: UInt8) {
+        table[index].ttl = hopLimit
+        let isIPv4 = table[index].key.isIPv4
+        HostSocket.set(
+            table[index].socket, isIPv4 ? CInt(IPPROTO_IP) : CInt(IPPROTO_IPV6), isIPv4 ? IP_TTL : IPV6_UNICAST_HOPS,
+            CInt(max(hopLimit, 1)))
+    }
+
+    // MARK: Towards the namespace
+
+    /// A UDP flow's host socket is ready.
+    mutating func udpReady(_ index: Int, _ readiness: Readiness) {
+        if readiness.contains(.error) {
+            readErrors(index)
+            guard table[index].state == .datagram else { return }
+        }
+        guard readiness.contains(.readable) else { return }
+        for _ in 0..<16 {
+            let number = table[index].socket
+            guard case .bytes(let count) = datagrams.receive(number), count > 0 else { return }
+            if table[index].flags.contains(.answered) { table[index].flags.insert(.stream) }
+            table[index].flags.insert(.answered)
+            touchDatagram(index)
+            forwardDatagrams(index, count: count)
+            if count < datagrams.capacity { return }
+        }
+        // Edge-triggered: what is left needs another look.
+        table[index].flags.insert(.readable)
+        enqueue(index)
+    }
+
+    /// Writes received datagrams to the tap, equal neighbours as one super-frame.
+    private mutating func forwardDatagrams(_ index: Int, count: Int) {
+        var first = 0
+        while first < count {
+            let size = datagrams.length(first)
+            var last = first
+            var total = size
+            if tap.offloads.contains(.udpSegmentation) && size > 0 {
+                while last + 1 < count && last - first < 63 {
+                    let next = datagrams.length(last + 1)
+                    if next == 0 || next > size || total + next > 65000 { break }
+                    total += next
+                    last += 1
+                    if next < size { break }
+                }
+            }
+            writeDatagrams(index, first: first, last: last, total: total, size: size)
+            first = last + 1
+        }
+    }
+
+    private mutating func writeDatagrams(_ index: Int, first: Int, last: Int, total: Int, size: Int) {
+        let key = table[index].key
+        let ip = IPHeader(source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64)
+        let headers = EthernetHeader.length + ip.length + UDPHeader.length
+        guard total <= 65535 - ip.length - UDPHeader.length else { return counters.drop(.notSent) }
+        let payload = unsafe datagrams.payload(first)
+        let frame = unsafe payload - headers
+        var span = unsafe MutableSpan(
+            _unsafeStart: frame.assumingMemoryBound(to: UInt8.self), count: headers + size)
+        let offset = ip.writeFrame(
+            into: &span, to: guestMAC, from: gatewayMAC, payloadLength: UDPHeader.length + total)
+        let owed = UDPHeader(sourcePort: key.remotePort, destinationPort: key.guestPort, payloadLength: total)
+            .write(into: &span, at: offset, ip: ip)
+        if first == last {
+            var header = VirtioNetHeader()
+            if leavesChecksums {
+                header = owed.leaveToReceiver(in: &span)
+            } else {
+                owed.finish(in: &span, payloadLength: size)
+            }
+            unsafe transmit(frame, count: headers + size, header: header)
+            return
+        }
+        var header = owed.leaveToReceiver(in: &span)
+        header.segment(.udp, size: size, headerLength: headers)
+        let start = unsafe frame - VirtioNetHeader.length
+        var headerSpan = unsafe MutableSpan(
+            _unsafeStart: start.assumingMemoryBound(to: UInt8.self), count: VirtioNetHeader.length)
+        header.write(into: &headerSpan)
+        unsafe peekVectors[0] = unsafe iovec(iov_base: start, iov_len: VirtioNetHeader.length + headers + size)
+        for position in first + 1...last {
+            unsafe peekVectors[position - first] = unsafe iovec(
+                iov_base: datagrams.payload(position), iov_len: datagrams.length(position))
+        }
+        let number = tap.descriptor.rawValue
+        let vectors = CInt(last - first + 1)
+        let result = transferring { unsafe writev(number, peekVectors, vectors) }
+        counters.framesOut &+= 1
+        counters.bytesOut &+= UInt64(headers + total)
+        if case .bytes = result {} else { counters.drop(.tapRefused) }
+        if capture != nil { captureVectors(vectors) }
+    }
+
+    /// Records a frame that lies in several pieces.
+    private mutating func captureVectors(_ count: CInt) {
+        var whole: [UInt8] = []
+        for position in 0..<Int(count) {
+            let vector = unsafe peekVectors[position]
+            unsafe whole.append(contentsOf: UnsafeRawBufferPointer(start: vector.iov_base, count: vector.iov_len))
+        }
+        whole.removeFirst(VirtioNetHeader.length)
+        unsafe whole.withUnsafeBytes { unsafe capture?.record($0) }
+    }
+}
+
+extension FlowKey {
+    var family: AddressFamily { isIPv4 ? .v4 : .v6 }
+}

@@ -1,0 +1,120 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Namespaces, the wrapped command's init, and the helper that opens a file in another namespace. Whatever runs between
+// a fork or clone and the exec (or the end) of the child is in namespace.c: no Swift runs there.
+
+#ifndef TAPAS_NAMESPACE_H
+#define TAPAS_NAMESPACE_H
+
+#include <linux/magic.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/// CLONE_NEW*: <sched.h> keeps them under _GNU_SOURCE.
+enum {
+    TAPAS_NEW_MOUNT = 0x00020000,
+    TAPAS_NEW_UTS = 0x04000000,
+    TAPAS_NEW_IPC = 0x08000000,
+    TAPAS_NEW_USER = 0x10000000,
+    TAPAS_NEW_PID = 0x20000000,
+    TAPAS_NEW_NETWORK = 0x40000000,
+};
+
+/// unshare(2).
+int tapas_unshare(int flags);
+/// setns(2).
+int tapas_setns(int fd, int kind);
+/// pidfd_open(2) without flags.
+int tapas_pidfd_open(pid_t pid);
+/// ioctl_ns(2) NS_GET_NSTYPE: a CLONE_NEW* constant; ENOTTY for what is no namespace.
+int tapas_namespace_type(int fd);
+/// ioctl_ns(2) NS_GET_USERNS: a descriptor for the user namespace that owns another.
+int tapas_namespace_owner(int fd);
+
+/// statfs(2): the magic number of the file system that holds a path, or -1.
+long tapas_filesystem_type(const char *path);
+
+/// mount(2): makes every mount of the calling process's mount namespace a slave, so that nothing goes back.
+int tapas_mounts_make_slave(void);
+/// mount(2): an empty tmpfs, read-only, noexec, nosuid, nodev on a folder.
+int tapas_mount_empty(const char *folder);
+/// pivot_root(".", ".") in a folder that is a mount, and umount2(MNT_DETACH) of the old root.
+int tapas_pivot_into(const char *folder);
+/// The same by MS_MOVE and chroot(2), for a root that pivot_root(2) refuses; the old root stays, out of reach.
+int tapas_move_into(const char *folder);
+
+/// prctl(2).
+int tapas_set_dumpable(int on);
+int tapas_set_no_new_privileges(void);
+int tapas_set_keep_capabilities(int on);
+int tapas_set_parent_death_signal(int signal);
+int tapas_set_thread_name(const char *name);
+
+/// setgroups(2) with an empty list, setresgid(2), setresuid(2) of the calling (single) thread.
+int tapas_clear_groups(void);
+int tapas_set_ids(uid_t uid, gid_t gid);
+
+/// fork(2), to be called with one thread only.
+pid_t tapas_fork(void);
+
+/// What the init of the wrapped command does before it waits for the word to go.
+struct tapas_command {
+    /// The program for execvp(3).
+    const char *file;
+    /// Its arguments, NULL-terminated.
+    char *const *arguments;
+    /// The host name, or NULL to leave it.
+    const char *host_name;
+    /// CLONE_NEW* flags of clone(2).
+    int namespaces;
+    /// The signal mask that the command starts with.
+    const sigset_t *signal_mask;
+};
+
+/// Steps of the init that may fail without being fatal.
+enum tapas_step {
+    TAPAS_STEP_PROPAGATION = 1,
+    TAPAS_STEP_PROC,
+    TAPAS_STEP_SYS,
+    TAPAS_STEP_HOST_NAME,
+    TAPAS_STEP_PING_GROUP_RANGE,
+};
+
+/// What the init reports, one message each.
+enum tapas_report_kind {
+    /// A step failed: value is the step, error its errno.
+    TAPAS_REPORT_STEP_FAILED = 1,
+    /// Everything is done; the init waits for the word to go.
+    TAPAS_REPORT_READY,
+    /// The command was stopped: value is the signal.
+    TAPAS_REPORT_STOPPED,
+};
+
+struct tapas_report {
+    int32_t kind;
+    int32_t value;
+    int32_t error;
+};
+
+/// Clones the init of the wrapped command into new namespaces.
+///
+/// The child is process 1 of its process namespace: it carries out the steps, reports, waits for one byte on the
+/// channel (ends on its close), starts the command, passes signals on to it, reaps, and ends as the command does
+/// (128+N for a signal). It dies with the calling thread.
+///
+/// channel: the caller's end of a SOCK_SEQPACKET pair. Returns the child's process id, or -1 and errno.
+pid_t tapas_clone_init(const struct tapas_command *command, int *channel);
+
+/// Reads one report without waiting: 1, 0 when the channel is closed, -1 and errno (EAGAIN).
+int tapas_read_report(int channel, int wait, struct tapas_report *report);
+/// Gives the word to go.
+int tapas_release_command(int channel);
+
+/// Forks a helper that keeps the present credentials and opens `path` for reading and writing in a network namespace
+/// that it is told of later; the caller may change its own ids meanwhile. Returns its process id; channel as above.
+pid_t tapas_fork_opener(const char *path, int *channel);
+/// Has the helper enter the network namespace and open the file; ends and reaps it. Returns the descriptor, or -1.
+int tapas_open_by_opener(pid_t opener, int channel, int network_namespace);
+
+#endif

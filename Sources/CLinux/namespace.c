@@ -1,0 +1,361 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// The wrapped command is not process 1 of its process namespace: process 1 ignores signals that it does not handle
+// when they come from inside, so that `kill $$` in a shell would do nothing, and orphans would be the command's to
+// reap. So there is an init between tapas and the command:
+//
+//     tapas ──clone──▶ init (process 1) ──vfork, exec──▶ command
+//       ▲                │  │
+//       └── reports ─────┘  └── reaps everything, passes on the signals that tapas sends it
+//
+// The init is a copy of tapas (clone without an exec), so it may only do what is safe in such a child: system calls
+// and functions that neither allocate nor lock. It closes everything but 0, 1, 2 and its channel first.
+//
+// All three are in the process group of tapas, so a terminal's keys reach the command without our help; what comes
+// from the terminal (si_code SI_KERNEL) is therefore not passed on, what comes from kill(2) is. Signals stay blocked
+// in the init and are taken by sigwaitinfo(2); process 1 gets blocked signals even where their action is the default.
+//
+// syscalls: clone vfork execve exit_group wait4 waitid kill rt_sigprocmask rt_sigtimedwait mount umount2 pivot_root
+// syscalls: chroot chdir sethostname setns unshare prctl socketpair sendto recvfrom sendmsg recvmsg openat open write
+// syscalls: close close_range dup3 ioctl pidfd_open setgroups setresuid setresgid statfs open_tree move_mount
+
+#define _GNU_SOURCE
+
+#include "tapas_namespace.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/magic.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+_Static_assert(TAPAS_NEW_MOUNT == CLONE_NEWNS && TAPAS_NEW_UTS == CLONE_NEWUTS, "as in sched.h");
+_Static_assert(TAPAS_NEW_IPC == CLONE_NEWIPC && TAPAS_NEW_USER == CLONE_NEWUSER, "as in sched.h");
+_Static_assert(TAPAS_NEW_PID == CLONE_NEWPID && TAPAS_NEW_NETWORK == CLONE_NEWNET, "as in sched.h");
+
+int tapas_unshare(int flags) { return unshare(flags); }
+int tapas_setns(int fd, int kind) { return setns(fd, kind); }
+int tapas_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+int tapas_namespace_type(int fd) { return ioctl(fd, NS_GET_NSTYPE); }
+int tapas_namespace_owner(int fd) { return ioctl(fd, NS_GET_USERNS); }
+
+long tapas_filesystem_type(const char *path) {
+    struct statfs status;
+    return statfs(path, &status) < 0 ? -1 : (long)status.f_type;
+}
+
+int tapas_mounts_make_slave(void) { return mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL); }
+
+int tapas_mount_empty(const char *folder) {
+    return mount("tapas", folder, "tmpfs", MS_NODEV | MS_NOEXEC | MS_NOSUID | MS_RDONLY, "nr_inodes=2,nr_blocks=1");
+}
+
+int tapas_pivot_into(const char *folder) {
+    if (chdir(folder) < 0) return -1;
+    if (syscall(SYS_pivot_root, ".", ".") < 0) return -1;
+    // The old root lies over the new one now: what "." means is the old one, and goes with all that is mounted in it.
+    if (umount2(".", MNT_DETACH) < 0) return -1;
+    return chdir("/");
+}
+
+int tapas_move_into(const char *folder) {
+    if (chdir(folder) < 0) return -1;
+    if (mount(".", "/", NULL, MS_MOVE, NULL) < 0) return -1;
+    if (chroot(".") < 0) return -1;
+    return chdir("/");
+}
+
+int tapas_set_dumpable(int on) { return prctl(PR_SET_DUMPABLE, on, 0, 0, 0); }
+int tapas_set_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
+int tapas_set_keep_capabilities(int on) { return prctl(PR_SET_KEEPCAPS, on, 0, 0, 0); }
+int tapas_set_parent_death_signal(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0); }
+int tapas_set_thread_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
+
+int tapas_clear_groups(void) { return setgroups(0, NULL); }
+
+int tapas_set_ids(uid_t uid, gid_t gid) {
+    if (setresgid(gid, gid, gid) < 0) return -1;
+    return setresuid(uid, uid, uid);
+}
+
+pid_t tapas_fork(void) { return fork(); }
+
+// MARK: Messages
+
+static void report(int channel, int kind, int value, int error) {
+    struct tapas_report message = {kind, value, error};
+    // If the other end is gone, so are we in a moment.
+    (void)send(channel, &message, sizeof(message), MSG_NOSIGNAL);
+}
+
+int tapas_read_report(int channel, int wait, struct tapas_report *report) {
+    ssize_t length;
+    do length = recv(channel, report, sizeof(*report), wait ? 0 : MSG_DONTWAIT);
+    while (length < 0 && errno == EINTR);
+    if (length < 0) return errno == ECONNRESET ? 0 : -1;
+    return length == (ssize_t)sizeof(*report) ? 1 : 0;
+}
+
+int tapas_release_command(int channel) { return send(channel, "", 1, MSG_NOSIGNAL) == 1 ? 0 : -1; }
+
+/// Keeps 0, 1, 2 and one descriptor, which it moves to 3.
+static int keep_only(int fd) {
+    if (fd != 3) {
+        if (dup3(fd, 3, O_CLOEXEC) < 0) _exit(1);
+    }
+    (void)syscall(SYS_close_range, 4u, ~0u, 0u);
+    return 3;
+}
+
+/// Waits for one byte; ends the process when the other end is gone.
+static void wait_for_word(int channel) {
+    char byte;
+    ssize_t length;
+    do length = recv(channel, &byte, 1, 0);
+    while (length < 0 && errno == EINTR);
+    if (length != 1) _exit(1);
+}
+
+// MARK: The init's steps
+
+static int write_file(const char *path, const char *text) {
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    ssize_t length = (ssize_t)strlen(text);
+    int result = write(fd, text, (size_t)length) == length ? 0 : -1;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return result;
+}
+
+
+static const char *const mounts_in_sys[] = {
+    "/sys/fs/cgroup", "/sys/fs/bpf", "/sys/fs/selinux", "/sys/kernel/security",
+};
+enum { mount_count = sizeof(mounts_in_sys) / sizeof(mounts_in_sys[0]) };
+
+/// Mounts a sysfs that shows the new network namespace, and puts back what was mounted inside the old one.
+static int mount_sys(void) {
+    int trees[mount_count];
+    for (int index = 0; index < mount_count; index++) {
+        trees[index] = -1;
+        if (access(mounts_in_sys[index], F_OK) == 0 && tapas_filesystem_type(mounts_in_sys[index]) != SYSFS_MAGIC) {
+            trees[index] = (int)syscall(
+                SYS_open_tree, AT_FDCWD, mounts_in_sys[index], OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+        }
+    }
+    int result = mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+    int error = errno;
+    for (int index = 0; index < mount_count; index++) {
+        if (trees[index] < 0) continue;
+        if (result == 0) {
+            (void)syscall(
+                SYS_move_mount, trees[index], "", AT_FDCWD, mounts_in_sys[index], MOVE_MOUNT_F_EMPTY_PATH);
+        }
+        close(trees[index]);
+    }
+    errno = error;
+    return result;
+}
+
+static void prepare(const struct tapas_command *command, int channel) {
+    if (command->namespaces & CLONE_NEWNS) {
+        if (tapas_mounts_make_slave() < 0) report(channel, TAPAS_REPORT_STEP_FAILED, TAPAS_STEP_PROPAGATION, errno);
+        if ((command->namespaces & CLONE_NEWPID) &&
+            mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+            report(channel, TAPAS_REPORT_STEP_FAILED, TAPAS_STEP_PROC, errno);
+        if ((command->namespaces & CLONE_NEWNET) && mount_sys() < 0)
+            report(channel, TAPAS_REPORT_STEP_FAILED, TAPAS_STEP_SYS, errno);
+    }
+    if (command->host_name && sethostname(command->host_name, strlen(command->host_name)) < 0)
+        report(channel, TAPAS_REPORT_STEP_FAILED, TAPAS_STEP_HOST_NAME, errno);
+    if ((command->namespaces & CLONE_NEWNET) && write_file("/proc/sys/net/ipv4/ping_group_range", "0 0") < 0)
+        report(channel, TAPAS_REPORT_STEP_FAILED, TAPAS_STEP_PING_GROUP_RANGE, errno);
+}
+
+// MARK: The command
+
+static void say_cannot_run(const char *name, int error) {
+    const char *reason = strerrordesc_np(error);
+    if (!reason) reason = "unknown error";
+    const char *parts[] = {"tapas: cannot run '", name, "': ", reason, "\n"};
+    struct iovec pieces[5];
+    for (int index = 0; index < 5; index++) {
+        pieces[index].iov_base = (void *)(uintptr_t)parts[index];
+        pieces[index].iov_len = strlen(parts[index]);
+    }
+    (void)!writev(2, pieces, 5);
+}
+
+static pid_t start(const struct tapas_command *command) {
+    pid_t child = vfork();
+    if (child != 0) return child;
+    sigprocmask(SIG_SETMASK, command->signal_mask, NULL);
+    execvp(command->file, command->arguments);
+    int error = errno;
+    say_cannot_run(command->file, error);
+    // As a shell has it (POSIX, "Exit Status for Commands").
+    _exit(error == ENOENT ? 127 : 126);
+}
+
+/// Reaps whatever has ended; ends with the command, which the kernel makes the end of the whole process namespace.
+static void reap(pid_t command, int channel) {
+    for (;;) {
+        siginfo_t child;
+        child.si_pid = 0;
+        if (waitid(P_ALL, 0, &child, WEXITED | WSTOPPED | WNOHANG) < 0 || child.si_pid == 0) return;
+        if (child.si_pid != command) continue;
+        switch (child.si_code) {
+        case CLD_EXITED: _exit(child.si_status);
+        case CLD_KILLED:
+        case CLD_DUMPED: _exit(128 + child.si_status);
+        case CLD_STOPPED: report(channel, TAPAS_REPORT_STOPPED, child.si_status, 0); break;
+        default: break;
+        }
+    }
+}
+
+static _Noreturn void run_init(const struct tapas_command *command, int channel) {
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    signal(SIGCHLD, SIG_DFL);
+    tapas_set_parent_death_signal(SIGKILL);
+    tapas_set_thread_name("tapas-init");
+    channel = keep_only(channel);
+    prepare(command, channel);
+    report(channel, TAPAS_REPORT_READY, 0, 0);
+    wait_for_word(channel);
+
+    pid_t child = start(command);
+    if (child < 0) {
+        say_cannot_run(command->file, errno);
+        _exit(126);
+    }
+    for (;;) {
+        siginfo_t info;
+        int signal = sigwaitinfo(&all, &info);
+        if (signal == SIGCHLD) reap(child, channel);
+        else if (signal > 0 && info.si_code <= 0) kill(child, signal);
+    }
+}
+
+pid_t tapas_clone_init(const struct tapas_command *command, int *channel) {
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) return -1;
+    // The raw call without a stack is a fork(2) with namespaces; its argument order is that of x86-64 and arm64 alike
+    // in the two that are used.
+    pid_t child = (pid_t)syscall(SYS_clone, (unsigned long)(command->namespaces | SIGCHLD), 0, 0, 0, 0);
+    if (child == 0) {
+        close(pair[0]);
+        run_init(command, pair[1]);
+    }
+    int error = errno;
+    close(pair[1]);
+    if (child < 0) {
+        close(pair[0]);
+        errno = error;
+        return -1;
+    }
+    *channel = pair[0];
+    return child;
+}
+
+// MARK: The opener
+
+union descriptor_message {
+    char bytes[CMSG_SPACE(sizeof(int))];
+    struct cmsghdr header;
+};
+
+static int send_descriptor(int channel, int fd, int error) {
+    union descriptor_message control;
+    memset(&control, 0, sizeof(control));
+    struct iovec piece = {&error, sizeof(error)};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    if (fd >= 0) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+    }
+    return sendmsg(channel, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
+}
+
+/// Returns the descriptor, or -1 and the errno that was sent.
+static int receive_descriptor(int channel) {
+    union descriptor_message control;
+    int error = EPIPE;
+    struct iovec piece = {&error, sizeof(error)};
+    struct msghdr message = {
+        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+    ssize_t length;
+    do length = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
+    while (length < 0 && errno == EINTR);
+    if (length < 0) return -1;
+    struct cmsghdr *header = length == (ssize_t)sizeof(error) ? CMSG_FIRSTHDR(&message) : NULL;
+    int fd = -1;
+    if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(int)))
+        memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+    else errno = error;
+    return fd;
+}
+
+static _Noreturn void run_opener(const char *path, int channel) {
+    tapas_set_parent_death_signal(SIGKILL);
+    tapas_set_thread_name("tapas-opener");
+    channel = keep_only(channel);
+    int namespace = receive_descriptor(channel);
+    if (namespace < 0) _exit(1);
+    int fd = -1;
+    if (setns(namespace, CLONE_NEWNET) == 0) fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    _exit(send_descriptor(channel, fd, fd < 0 ? errno : 0) == 0 ? 0 : 1);
+}
+
+pid_t tapas_fork_opener(const char *path, int *channel) {
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) return -1;
+    pid_t child = fork();
+    if (child == 0) {
+        close(pair[0]);
+        run_opener(path, pair[1]);
+    }
+    int error = errno;
+    close(pair[1]);
+    if (child < 0) {
+        close(pair[0]);
+        errno = error;
+        return -1;
+    }
+    *channel = pair[0];
+    return child;
+}
+
+int tapas_open_by_opener(pid_t opener, int channel, int network_namespace) {
+    int fd = send_descriptor(channel, network_namespace, 0) == 0 ? receive_descriptor(channel) : -1;
+    int error = errno;
+    close(channel);
+    while (waitpid(opener, NULL, 0) < 0 && errno == EINTR) {}
+    errno = error;
+    return fd;
+}

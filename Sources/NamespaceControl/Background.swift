@@ -1,0 +1,70 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// Whoever starts tapas in the background waits for the end of the process it started and for the end of its output:
+// exit 0 means that the namespace is connected. Threads do not survive fork(2), so the fork comes first, while there is
+// one: the launcher waits on a pipe; the child does all the work, with the launcher's standard error for what it has to
+// say, and when it is ready puts /dev/null on 0, 1 and 2 and writes one byte. If it ends without that byte, it has said
+// why, and the launcher ends with its status.
+// syscalls: fork pipe2 setsid read write wait4 openat dup2 prctl close exit_group
+
+internal import CLinux
+internal import Glibc
+public import LinuxSystem
+internal import SystemPackage
+
+/// The child of a program that goes to the background, until it is ready.
+public struct Background: ~Copyable {
+    private let ready: OwnedFileDescriptor
+    private let null: OwnedFileDescriptor
+
+    /// Forks, to be called with one thread only; returns in the child only, in a session of its own.
+    ///
+    /// The launcher never returns: it exits with 0 once the child is ready, with the child's status if that ends before.
+    ///
+    /// - Throws: The error of pipe(2), open(2) or fork(2).
+    public static func enter() throws(SystemCallError) -> Background {
+        var ends: (CInt, CInt) = (-1, -1)
+        try retrying("pipe2") {
+            unsafe withUnsafeMutableBytes(of: &ends) {
+                guard let base = unsafe $0.bindMemory(to: CInt.self).baseAddress else { return -1 }
+                return unsafe Int(tapas_pipe(base, O_CLOEXEC))
+            }
+        }
+        let child = try retrying("fork") { tapas_fork() }
+        close(child == 0 ? ends.0 : ends.1)
+        if child != 0 { launch(child, ends.0) }
+        // Until it is ready the child goes with its launcher, which a person may interrupt. A change of the user id
+        // undoes this; then the missing reader of the pipe tells.
+        _ = tapas_set_parent_death_signal(SIGKILL)
+        setsid()
+        let null = try OwnedFileDescriptor.open("/dev/null", .readWrite)
+        return Background(ready: OwnedFileDescriptor(taking: ends.1), null: null)
+    }
+
+    /// Leaves the terminal and tells the launcher that all is set up.
+    ///
+    /// - Throws: The error of dup2(2), or EPIPE if the launcher is gone.
+    public consuming func becomeReady() throws(SystemCallError) {
+        let (ready, null) = (ready.rawValue, null.rawValue)
+        _ = tapas_set_parent_death_signal(0)
+        for number: CInt in 0...2 {
+            try retrying("dup2") { dup2(null, number) }
+        }
+        Glibc.signal(SIGPIPE, SIG_IGN)
+        var byte: UInt8 = 1
+        try retrying("write", "the launcher's pipe") { unsafe write(ready, &byte, 1) }
+    }
+
+    private static func launch(_ child: pid_t, _ pipe: CInt) -> Never {
+        var byte: UInt8 = 0
+        let count = try? retrying("read", "") { unsafe read(pipe, &byte, 1) }
+        // Without exit(3): what was registered to run at exit is the child's.
+        if count == 1 { _exit(0) }
+        var status: CInt = 0
+        while unsafe waitpid(child, &status, 0) < 0 && currentErrno == .interrupted {}
+        let signal = status & 0x7F
+        _exit(signal == 0 && status != 0 ? (status >> 8) & 0xFF : 1)
+    }
+}

@@ -1,0 +1,63 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// A tun device belongs to the network namespace of the thread that opens /dev/net/tun, and the node may be root's alone
+// (mode 0600, as the kernel makes it where no udev runs). Started as real root, tapas gives its identity up before the
+// namespace is there; so a helper forked before that keeps root's rights until it has opened the node in the namespace.
+// syscalls: openat fork wait4 socketpair sendmsg recvmsg newfstatat access
+
+internal import CLinux
+internal import Glibc
+public import LinuxSystem
+internal import SystemPackage
+
+/// Opens `/dev/net/tun` inside the target network namespace.
+public struct DeviceOpener: ~Copyable {
+    private static let path = "/dev/net/tun"
+
+    private let process: Int32
+    private let channel: CInt
+
+    /// Forks the helper, if `identity` may not open the node while the present one may; to be called with one thread
+    /// only.
+    ///
+    /// - Parameters:
+    ///   - user: the user id that the program is about to take.
+    ///   - group: the group id that the program is about to take.
+    /// - Returns: nil if no helper is needed.
+    /// - Throws: The error of fork(2).
+    public static func fork(beforeBecoming user: UInt32, group: UInt32) throws(NamespaceError) -> DeviceOpener? {
+        var status = stat()
+        // If it is not there, opening it later says so.
+        guard unsafe stat(path, &status) == 0 else { return nil }
+        let shift: mode_t = status.st_uid == user ? 6 : status.st_gid == group ? 3 : 0
+        if (status.st_mode >> shift) & 6 == 6 { return nil }
+        var channel: CInt = -1
+        let process = unsafe tapas_fork_opener(path, &channel)
+        guard process >= 0 else {
+            throw NamespaceError("cannot start a helper", SystemCallError("fork", "", currentErrno))
+        }
+        return DeviceOpener(process: process, channel: channel)
+    }
+
+    /// Has the helper open the node in a network namespace and end.
+    ///
+    /// - Throws: The error of open(2) with its remedy.
+    public consuming func open(
+        in namespace: borrowing NamespaceFile
+    ) throws(NamespaceError) -> OwnedFileDescriptor {
+        let number = tapas_open_by_opener(process, channel, namespace.descriptor.rawValue)
+        guard number >= 0 else { throw .tunDevice(SystemCallError("open", Self.path, currentErrno)) }
+        return OwnedFileDescriptor(taking: number)
+    }
+
+    /// Opens the node on the calling thread, which must be in the target network namespace.
+    ///
+    /// - Throws: The error of open(2) with its remedy.
+    public static func openHere() throws(NamespaceError) -> OwnedFileDescriptor {
+        do {
+            return try OwnedFileDescriptor.open(path, .readWrite)
+        } catch {
+            throw .tunDevice(error)
+        }
+    }
+}

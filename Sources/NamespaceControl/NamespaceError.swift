@@ -1,0 +1,78 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import LinuxSystem
+internal import SystemPackage
+
+/// Something about namespaces that cannot be done: what was tried, why it failed, and the remedy, in one line.
+public struct NamespaceError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What was tried: "cannot open network namespace /run/netns/x".
+    public var attempt: String
+    /// Why the kernel refused; nil if the reason is part of ``attempt``.
+    public var cause: SystemCallError?
+    /// What a person can do about it; nil if the cause says it.
+    public var remedy: String?
+
+    /// Makes an error.
+    public init(_ attempt: String, _ cause: SystemCallError? = nil, remedy: String? = nil) {
+        self.attempt = attempt
+        self.cause = cause
+        self.remedy = remedy
+    }
+
+    /// One line: attempt, cause, remedy.
+    public var description: String {
+        var text = attempt
+        if let cause { text += ": \(cause.errno.explanation)" }
+        if let remedy { text += "; \(remedy)" }
+        return text
+    }
+
+    /// The error of `/dev/net/tun`, with the remedy for its errno.
+    public static func tunDevice(_ cause: SystemCallError) -> NamespaceError {
+        let remedy: String? =
+            switch cause.errno {
+            case .noSuchFileOrDirectory:
+                "load the module (modprobe tun), or make the node: "
+                    + "mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200 "
+                    + "(in a container: --device /dev/net/tun)"
+            case .permissionDenied:
+                "let users open it: chmod 0666 /dev/net/tun (as root; udev's default), or check the security policy"
+            case .notPermitted:
+                "a device policy forbids it: allow character device 10:200 "
+                    + "(in a container: --device /dev/net/tun; with systemd: DeviceAllow=/dev/net/tun)"
+            case .operationNotSupportedByDevice, .noSuchAddressOrDevice:
+                "the kernel has no tun driver: load the module (modprobe tun) or build it with CONFIG_TUN"
+            default: nil
+            }
+        return NamespaceError("cannot open /dev/net/tun", cause, remedy: remedy)
+    }
+
+    /// The error of making the tap interface.
+    public static func tapInterface(_ name: String, _ cause: SystemCallError) -> NamespaceError {
+        let remedy: String? =
+            switch cause.errno {
+            case .resourceBusy:
+                "the namespace has an interface of that name: choose another with --ns-ifname"
+            case .notPermitted:
+                "CAP_NET_ADMIN over the network namespace is needed: name its user namespace with --userns"
+            case .invalidArgument: "the kernel does not take this name"
+            default: nil
+            }
+        return NamespaceError("cannot make interface '\(name)' in the namespace", cause, remedy: remedy)
+    }
+
+    /// The error of creating a user namespace.
+    static func userNamespace(_ cause: SystemCallError) -> NamespaceError {
+        let remedy: String? =
+            switch cause.errno {
+            case .notPermitted, .permissionDenied:
+                "user namespaces are switched off for you: see sysctl kernel.unprivileged_userns_clone, "
+                    + "kernel.apparmor_restrict_unprivileged_userns, or the container's seccomp policy"
+            case .noSpace, .tooManyUsers:
+                "the limit is reached: raise sysctl user.max_user_namespaces"
+            case .invalidArgument: "the kernel was built without user namespaces (CONFIG_USER_NS)"
+            default: nil
+            }
+        return NamespaceError("cannot create a user namespace", cause, remedy: remedy)
+    }
+}

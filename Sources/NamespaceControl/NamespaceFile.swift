@@ -1,0 +1,121 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: openat newfstatat fstat stat ioctl setns fcntl close
+
+internal import CLinux
+internal import Glibc
+internal import LinuxSystem
+public import SystemPackage
+
+/// An open namespace of a given kind (namespaces(7)).
+public struct NamespaceFile: ~Copyable, Sendable {
+    /// The kinds that are joined.
+    public enum Kind: Hashable, Sendable {
+        /// A network namespace (`CLONE_NEWNET`).
+        case network
+        /// A user namespace (`CLONE_NEWUSER`).
+        case user
+
+        var flag: CInt {
+            switch self {
+            case .network: CInt(TAPAS_NEW_NETWORK)
+            case .user: CInt(TAPAS_NEW_USER)
+            }
+        }
+
+        var word: String {
+            switch self {
+            case .network: "network namespace"
+            case .user: "user namespace"
+            }
+        }
+
+        /// The calling thread's own namespace of this kind.
+        var ownPath: String {
+            switch self {
+            case .network: "/proc/thread-self/ns/net"
+            case .user: "/proc/self/ns/user"
+            }
+        }
+    }
+
+    /// The kind.
+    public let kind: Kind
+    /// The path it was opened by.
+    public let path: String
+    private let file: OwnedFileDescriptor
+
+    /// Opens a namespace; the descriptor is above 2, whatever of 0, 1 and 2 is closed.
+    ///
+    /// - Throws: An error that names the path: it cannot be opened, or is no namespace of that kind.
+    public init(_ kind: Kind, path: String) throws(NamespaceError) {
+        let opened = try Self.open(kind, path)
+        guard tapas_namespace_type(opened.rawValue) == kind.flag else {
+            throw NamespaceError("'\(path)' is not a \(kind.word)")
+        }
+        file = opened
+        self.kind = kind
+        self.path = path
+    }
+
+    /// Opens the network namespace of a child of ours.
+    ///
+    /// - Throws: As ``init(_:path:)``.
+    public static func network(of process: Int32) throws(NamespaceError) -> NamespaceFile {
+        try NamespaceFile(.network, path: "/proc/\(process)/ns/net")
+    }
+
+    /// The descriptor, lent.
+    public var descriptor: FileDescriptor { file.descriptor }
+
+    /// Whether the calling thread is in this namespace already (same device and inode, namespaces(7)).
+    public var isOwn: Bool {
+        var own = stat()
+        var other = stat()
+        guard unsafe stat(kind.ownPath, &own) == 0, unsafe fstat(file.rawValue, &other) == 0 else { return false }
+        return own.st_dev == other.st_dev && own.st_ino == other.st_ino
+    }
+
+    /// Has the calling thread join the namespace; a user namespace only with one thread.
+    ///
+    /// Being in that user namespace already is success: joining again is refused by the kernel.
+    ///
+    /// - Throws: The error of setns(2) with its remedy.
+    public func join() throws(NamespaceError) {
+        if kind == .user && isOwn { return }
+        let number = file.rawValue
+        do {
+            try retrying("setns", path) { tapas_setns(number, kind.flag) }
+        } catch {
+            let remedy: String? =
+                switch (kind, error.errno) {
+                case (.network, .notPermitted):
+                    "CAP_SYS_ADMIN in the user namespace that owns it is needed: name that with --userns, "
+                        + "or give the process id instead of the path"
+                case (.user, .notPermitted): "it must be a descendant of ours that the same user has made"
+                default: nil
+                }
+            throw NamespaceError("cannot enter \(kind.word) '\(path)'", error, remedy: remedy)
+        }
+    }
+
+    private static func open(_ kind: Kind, _ path: String) throws(NamespaceError) -> OwnedFileDescriptor {
+        do {
+            let opened = try OwnedFileDescriptor.open(path, .readOnly)
+            // Never 0, 1 or 2, which are replaced later.
+            return opened.rawValue > 2 ? opened : try opened.duplicate()
+        } catch {
+            throw NamespaceError(
+                "cannot open \(kind.word) '\(path)'", error, remedy: Self.remedy(path, error.errno))
+        }
+    }
+
+    private static func remedy(_ path: String, _ errno: Errno) -> String? {
+        guard path.hasPrefix("/proc/") else { return nil }
+        switch errno {
+        case .noSuchFileOrDirectory, .noSuchProcess: return "there is no such process"
+        case .permissionDenied: return "the process belongs to another user, or is not to be inspected (non-dumpable)"
+        default: return nil
+        }
+    }
+}

@@ -1,0 +1,304 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// What is planned for the namespace's interface is carried out here, one `NamespaceOperation` after the other, by
+// rtnetlink requests of a socket in the namespace. Nothing is fatal: what the kernel refuses is reported, and the next
+// `diff()` starts from what was read back. A route whose gateway is not reachable yet is tried again after all else, in
+// passes, as long as a pass gets one of them through.
+//
+// The kernel cannot be asked who made an object that keeps the host's protocol number, so the programmer remembers
+// what it added (`AppliedState.Origin.ours`) and marks it in each state that it reads back.
+//
+// Setting the link up makes the kernel add a link-local address and start duplicate detection for it on a work queue,
+// so that it would be unusable for a second. Instead, the kernel is told to make none (`IN6_ADDR_GEN_MODE_NONE`), the
+// same address is added without detection, and the mode is set back.
+//
+// All calls are for the namespace's thread: the socket's requests need its capabilities.
+// syscalls: socket bind setsockopt sendto recvmsg ioctl openat write read close
+
+internal import Glibc
+internal import LinuxSystem
+internal import Netlink
+public import NetworkModel
+public import NetworkTypes
+internal import SystemPackage
+
+/// An operation that was not carried out.
+public struct OperationFailure: Hashable, Sendable, CustomStringConvertible {
+    /// The operation.
+    public var operation: NamespaceOperation
+    /// Why: the request in ip(8)'s words and what the kernel said.
+    public var reason: String
+
+    /// Makes a failure.
+    public init(_ operation: NamespaceOperation, _ reason: String) {
+        self.operation = operation
+        self.reason = reason
+    }
+
+    /// The reason.
+    public var description: String { reason }
+}
+
+/// What carrying out operations came to.
+public struct AppliedResult: Hashable, Sendable {
+    /// What truly holds, as read back; the next `diff()` starts here.
+    public var state: AppliedState
+    /// What was not carried out.
+    public var failures: [OperationFailure]
+}
+
+/// Programs the namespace's interface; lives on the ``NamespaceThread``.
+public struct NamespaceProgrammer: ~Copyable, Sendable {
+    /// The interface's index in the namespace.
+    public let interface: InterfaceIndex
+    /// The interface's name.
+    public let name: String
+    private var socket: NetlinkSocket
+    /// What we have added, to be told from what others have.
+    private var ours = AppliedState()
+    private var promotesSecondaries = false
+
+    /// Opens a socket in the calling thread's network namespace and looks the interface up.
+    ///
+    /// - Throws: If there is no socket to be had or no such interface.
+    public init(interfaceName: String) throws(NamespaceError) {
+        let index = unsafe if_nametoindex(interfaceName)
+        guard index > 0 else {
+            throw NamespaceError(
+                "no interface '\(interfaceName)' in the namespace",
+                SystemCallError("ioctl", interfaceName, currentErrno))
+        }
+        do {
+            socket = try NetlinkSocket()
+        } catch {
+            throw NamespaceError("cannot ask the namespace's kernel", error)
+        }
+        name = interfaceName
+        interface = InterfaceIndex(rawValue: index)
+    }
+
+    /// Sets `lo` up in the calling thread's network namespace.
+    ///
+    /// - Throws: What the kernel said.
+    public static func bringLoopbackUp() throws(NamespaceError) {
+        do {
+            var socket = try NetlinkSocket()
+            try socket.setLink(.loopback, LinkChange(isUp: true))
+        } catch {
+            throw NamespaceError("cannot set lo up in the namespace: \(error)")
+        }
+    }
+
+    /// The families that the calling thread's network namespace has: its kernel may lack IPv6, or have it switched off.
+    public static func families() -> Set<AddressFamily> {
+        let probe = Glibc.socket(AF_INET6, CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
+        guard probe >= 0 else { return [.v4] }
+        close(probe)
+        return Sysctl.read("/proc/sys/net/ipv6/conf/default/disable_ipv6") == "1" ? [.v4] : [.v4, .v6]
+    }
+
+    // MARK: Operations
+
+    /// Makes the sysctls of the interface what copying needs: no Router Advertisements, so that what is copied is all
+    /// there is, and secondary addresses that outlive their primary.
+    ///
+    /// Where /proc/sys cannot be written, both stay as they are and the operations go round them.
+    public mutating func prepare() {
+        _ = Sysctl.write("0", to: "/proc/sys/net/ipv6/conf/\(name)/accept_ra")
+        promotesSecondaries = Sysctl.write("1", to: "/proc/sys/net/ipv4/conf/\(name)/promote_secondaries")
+    }
+
+    /// Carries out operations in order.
+    ///
+    /// - Parameters:
+    ///   - operations: what to do, as `diff()` returned it.
+    ///   - resetFlows: called where ``NamespaceOperation/resetFlows(_:)`` stands, before the address goes.
+    /// - Returns: what was not carried out.
+    public mutating func apply(
+        _ operations: [NamespaceOperation], resetFlows: (IPAddress) -> Void = { _ in }
+    ) -> [OperationFailure] {
+        var failures: [OperationFailure] = []
+        var waiting: [NamespaceOperation] = []
+        for operation in operations {
+            if case .resetFlows(let address) = operation {
+                resetFlows(address)
+                continue
+            }
+            perform(operation, &waiting, &failures)
+        }
+        retry(waiting, &failures)
+        return failures
+    }
+
+    /// Carries out one operation; one that may succeed later is put with those that wait.
+    mutating func perform(
+        _ operation: NamespaceOperation, _ waiting: inout [NamespaceOperation], _ failures: inout [OperationFailure]
+    ) {
+        do {
+            if try carryOut(operation) { remember(operation) }
+        } catch {
+            if error.mayResolve { waiting.append(operation) } else { failures.append(.init(operation, "\(error)")) }
+        }
+    }
+
+    /// Tries what waits again, in passes, until a pass gets nothing through.
+    mutating func retry(_ operations: [NamespaceOperation], _ failures: inout [OperationFailure]) {
+        var waiting = operations
+        while !waiting.isEmpty {
+            var refused: [NamespaceOperation] = []
+            var reasons: [OperationFailure] = []
+            for operation in waiting {
+                do {
+                    if try carryOut(operation) { remember(operation) }
+                } catch {
+                    refused.append(operation)
+                    reasons.append(.init(operation, "\(error)"))
+                }
+            }
+            guard refused.count < waiting.count else {
+                failures += reasons
+                return
+            }
+            waiting = refused
+        }
+    }
+
+    /// Reads back what holds, with what is ours marked.
+    ///
+    /// - Throws: If the interface is gone or the kernel cannot be asked.
+    public mutating func state() throws(NamespaceError) -> AppliedState {
+        let read: AppliedState?
+        do {
+            read = try socket.appliedState(of: interface, promotesSecondaries: promotesSecondaries)
+        } catch {
+            throw NamespaceError("cannot read the namespace's configuration: \(error)")
+        }
+        guard var state = read else { throw NamespaceError("interface '\(name)' is gone from the namespace") }
+        state.adoptOwnership(from: ours)
+        return state
+    }
+
+    /// What holds on an interface that was made a moment ago, without asking.
+    public var initialState: AppliedState { AppliedState(promotesSecondaries: promotesSecondaries) }
+
+    /// Carries out one operation; a refusal that says that the state is what was wanted is success.
+    ///
+    /// - Returns: whether we changed anything: what was there before is not ours.
+    private mutating func carryOut(_ operation: NamespaceOperation) throws(NetlinkError) -> Bool {
+        do throws(NetlinkError) {
+            try request(operation)
+            return true
+        } catch {
+            switch operation {
+            case .addAddress, .addRoute: guard error.alreadyExists else { throw error }
+            case .removeAddress, .removeRoute: guard error.isAbsent else { throw error }
+            default: throw error
+            }
+            return false
+        }
+    }
+
+    private mutating func request(_ operation: NamespaceOperation) throws(NetlinkError) {
+        switch operation {
+        case .setMAC(let mac): try socket.setLink(interface, LinkChange(mac: mac))
+        case .setMTU(let mtu): try socket.setLink(interface, LinkChange(mtu: mtu))
+        case .setLinkUp: try setLinkUp()
+        case .setPromoteSecondaries:
+            promotesSecondaries = Sysctl.write("1", to: "/proc/sys/net/ipv4/conf/\(name)/promote_secondaries")
+        case .addAddress(let address):
+            try socket.addAddress(interfaceAddress(address), .exclusive, lifetime: .infinite)
+        case .deprecateAddress(let address):
+            try socket.addAddress(interfaceAddress(address), .replacing, lifetime: .deprecated)
+        case .restoreAddress(let address):
+            try socket.addAddress(interfaceAddress(address), .replacing, lifetime: .infinite)
+        case .addRoute(let route): try socket.addRoute(route, .exclusive, through: interface)
+        case .replaceRoute(let route): try socket.addRoute(route, .replacing, through: interface)
+        case .removeRoute(let route): try socket.deleteRoute(route, through: interface)
+        case .removeAddress(let address): try socket.deleteAddress(interfaceAddress(address))
+        case .resetFlows: break
+        }
+    }
+
+    /// Sets the link up with a link-local address that is usable at once.
+    private mutating func setLinkUp() throws(NetlinkError) {
+        let mac = try socket.link(interface)?.mac
+        var isPrepared = false
+        if mac != nil {
+            do {
+                try socket.setLink(interface, LinkChange(addressGeneration: AddressGeneration.none))
+                isPrepared = true
+            } catch {
+                // No IPv6 on the link: there will be no link-local address, either.
+            }
+        }
+        try socket.setLink(interface, LinkChange(isUp: true))
+        guard isPrepared, let mac, let prefix = Prefix(.v6(.linkLocal(for: mac)), length: 64) else { return }
+        do {
+            try socket.addAddress(
+                InterfaceAddress(
+                    interface: interface, prefix: prefix, scope: .link, flags: .noDuplicateDetection), .exclusive)
+        } catch {
+            // Switched off for this interface (disable_ipv6): the kernel would have made none, either.
+        }
+        try socket.setLink(interface, LinkChange(addressGeneration: .eui64))
+    }
+
+    /// IPv6 addresses skip duplicate detection: the link has no other host but us.
+    private func interfaceAddress(_ address: PlannedAddress) -> InterfaceAddress {
+        var value = InterfaceAddress(
+            interface: interface, prefix: address.prefix, peer: address.peer, broadcast: address.broadcast,
+            scope: address.scope, flags: address.flags)
+        if address.family == .v6 { value.flags.insert(.noDuplicateDetection) }
+        return value
+    }
+
+    // MARK: Ownership
+
+    private mutating func remember(_ operation: NamespaceOperation) {
+        switch operation {
+        case .addAddress(let address), .deprecateAddress(let address), .restoreAddress(let address):
+            ours.addresses.removeAll { $0.value.identity == address.identity }
+            ours.addresses.append(.init(address, origin: .ours))
+        case .removeAddress(let address): ours.addresses.removeAll { $0.value.identity == address.identity }
+        case .addRoute(let route), .replaceRoute(let route):
+            ours.routes.removeAll { $0.value.identity == route.identity }
+            ours.routes.append(.init(route, origin: .ours))
+        case .removeRoute(let route): ours.routes.removeAll { $0.value.identity == route.identity }
+        case .setMAC, .setMTU, .setLinkUp, .setPromoteSecondaries, .resetFlows: break
+        }
+    }
+}
+
+extension IPv6Address {
+    /// The link-local address that the kernel makes of a hardware address (RFC 4291, appendix A: modified EUI-64).
+    static func linkLocal(for mac: MACAddress) -> IPv6Address {
+        let vendor = (mac.rawValue >> 24) ^ 0x02_0000
+        let serial = mac.rawValue & 0xFF_FFFF
+        return IPv6Address(high: 0xFE80_0000_0000_0000, low: vendor << 40 | 0xFFFE << 24 | serial)
+    }
+}
+
+/// Reads and writes /proc/sys: those under net/ are the calling thread's network namespace's.
+enum Sysctl {
+    /// The value without its line end; nil if it cannot be read.
+    static func read(_ path: String) -> String? {
+        guard let file = try? OwnedFileDescriptor.open(path, .readOnly) else { return nil }
+        var bytes = [UInt8](repeating: 0, count: 128)
+        let number = file.rawValue
+        guard case .bytes(let count) = transferring({ unsafe Glibc.read(number, &bytes, bytes.count) }) else {
+            return nil
+        }
+        return String(decoding: bytes.prefix(count).prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
+    }
+
+    /// Writes a value and says whether that worked.
+    static func write(_ value: String, to path: String) -> Bool {
+        guard let file = try? OwnedFileDescriptor.open(path, .writeOnly) else { return false }
+        let number = file.rawValue
+        var value = value
+        return transferring({ value.withUTF8 { unsafe Glibc.write(number, $0.baseAddress, $0.count) } })
+            == .bytes(value.utf8.count)
+    }
+}

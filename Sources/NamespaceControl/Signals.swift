@@ -1,0 +1,91 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: rt_sigprocmask rt_sigaction signalfd4 read close
+
+internal import CLinux
+internal import Glibc
+public import LinuxSystem
+public import SystemPackage
+
+/// A set of signals, as the mask of a thread.
+public struct SignalMask: Sendable {
+    var set = sigset_t()
+
+    /// Makes a set of signals.
+    public init(of signals: [Int32]) {
+        unsafe sigemptyset(&set)
+        for signal in signals { unsafe sigaddset(&set, signal) }
+    }
+
+    /// All signals.
+    public static var all: SignalMask {
+        var mask = SignalMask(of: [])
+        unsafe sigfillset(&mask.set)
+        return mask
+    }
+
+    /// Blocks these signals, too, in the calling thread and those it will start.
+    ///
+    /// - Returns: The mask before.
+    @discardableResult
+    public mutating func block() -> SignalMask {
+        var previous = SignalMask(of: [])
+        unsafe pthread_sigmask(SIG_BLOCK, &set, &previous.set)
+        return previous
+    }
+
+    /// Makes this the mask of the calling thread.
+    public func restore() {
+        var set = set
+        unsafe pthread_sigmask(SIG_SETMASK, &set, nil)
+    }
+}
+
+/// Signals as something to read (signalfd(2)).
+public struct SignalDescriptor: ~Copyable {
+    /// A signal that has been taken.
+    public struct Received: Hashable, Sendable {
+        /// Its number.
+        public var number: Int32
+        /// Whether a process sent it (kill(2)); one from the terminal has reached the whole foreground group.
+        public var isSentByProcess: Bool
+    }
+
+    /// Signals that are passed on to a wrapped command.
+    public static let forwarded: [Int32] = [
+        SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCONT, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH,
+    ]
+    /// Signals that end the program with status 0 when it is attached.
+    public static let ending: [Int32] = [SIGTERM, SIGQUIT]
+
+    /// The mask that the thread had before.
+    public let previousMask: SignalMask
+    private let file: OwnedFileDescriptor
+
+    /// Blocks signals in the calling thread, and those it will start, and makes them readable here.
+    ///
+    /// SIGCHLD gets its default action: a parent that ignores it must not keep us from seeing how the command ended.
+    ///
+    /// - Throws: The error of signalfd(2).
+    public init(of signals: [Int32]) throws(SystemCallError) {
+        Glibc.signal(SIGCHLD, SIG_DFL)
+        var mask = SignalMask(of: signals)
+        previousMask = mask.block()
+        file = OwnedFileDescriptor(
+            taking: try retrying("signalfd") {
+                unsafe signalfd(-1, &mask.set, CInt(SFD_CLOEXEC | SFD_NONBLOCK))
+            })
+    }
+
+    /// Readable when a signal is there.
+    public var descriptor: FileDescriptor { file.descriptor }
+
+    /// Takes one signal, if one is there.
+    public borrowing func next() -> Received? {
+        var information = signalfd_siginfo()
+        let number = file.rawValue
+        let size = MemoryLayout<signalfd_siginfo>.size
+        guard case .bytes(size) = transferring({ unsafe read(number, &information, size) }) else { return nil }
+        return Received(number: Int32(information.ssi_signo), isSentByProcess: information.ssi_code <= 0)
+    }
+}

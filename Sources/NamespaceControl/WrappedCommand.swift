@@ -1,0 +1,266 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// The Swift side of the init in CLinux/namespace.c, which has the theory of operation.
+// syscalls: clone socketpair recvfrom sendto kill wait4 ioctl getpgrp getpid rt_sigprocmask gethostname
+
+internal import CLinux
+internal import Glibc
+internal import LinuxSystem
+public import SystemPackage
+
+/// A command in namespaces of its own, behind a minimal init, held until ``release()``.
+public final class WrappedCommand {
+    /// What to run.
+    public struct Specification {
+        /// The program, looked up in `PATH` if it has no slash.
+        public var file: String
+        /// Its arguments, the first of which is the name it is called by.
+        public var arguments: [String]
+        /// Where the arguments are in this program's own, if they are: then those bytes are passed on, UTF-8 or not.
+        public var argumentIndex: Int?
+        /// The host name in the new namespace; nil leaves it.
+        public var hostName: String?
+
+        /// Makes a specification.
+        public init(file: String, arguments: [String], argumentIndex: Int? = nil, hostName: String? = nil) {
+            self.file = file
+            self.arguments = arguments
+            self.argumentIndex = argumentIndex
+            self.hostName = hostName
+        }
+
+        /// A login shell: `$SHELL` or /bin/sh, called by its path with a dash before.
+        public static func shell() -> Specification {
+            var path = "/bin/sh"
+            if let named = unsafe getenv("SHELL") {
+                let text = unsafe String(cString: named)
+                if !text.isEmpty { path = text }
+            }
+            return Specification(file: path, arguments: ["-" + path])
+        }
+    }
+
+    /// What the init reports.
+    public enum Report: Hashable, Sendable {
+        /// A step of the set-up failed, which does not keep the command from running.
+        case stepFailed(Step, Errno)
+        /// The init has finished and waits for ``WrappedCommand/release()``.
+        case ready
+        /// The command was stopped by a signal, as by a terminal's Ctrl-Z.
+        case stopped(signal: Int32)
+        /// The init has ended or is about to: ``WrappedCommand/waitForExit()`` returns at once.
+        case ended
+    }
+
+    /// Steps of the set-up that may fail.
+    public enum Step: Hashable, Sendable {
+        /// Making the mounts slaves of the host's.
+        case propagation
+        /// Mounting /proc.
+        case proc
+        /// Mounting /sys.
+        case sys
+        /// Setting the host name.
+        case hostName
+        /// Setting `net.ipv4.ping_group_range`.
+        case pingGroupRange
+        /// A step that this version does not know.
+        case unknown(Int32)
+
+        init(_ number: Int32) {
+            switch number {
+            case Int32(TAPAS_STEP_PROPAGATION.rawValue): self = .propagation
+            case Int32(TAPAS_STEP_PROC.rawValue): self = .proc
+            case Int32(TAPAS_STEP_SYS.rawValue): self = .sys
+            case Int32(TAPAS_STEP_HOST_NAME.rawValue): self = .hostName
+            case Int32(TAPAS_STEP_PING_GROUP_RANGE.rawValue): self = .pingGroupRange
+            default: self = .unknown(number)
+            }
+        }
+
+        /// What is not as it should be, for a warning; nil if nobody needs to know.
+        public var consequence: String? {
+            switch self {
+            case .propagation: "mounts of the command may reach the host"
+            case .proc: "/proc shows the host's processes"
+            case .sys: nil
+            case .hostName: "the host name is the host's"
+            case .pingGroupRange: "ping may need privileges in the namespace (net.ipv4.ping_group_range)"
+            case .unknown(let number): "step \(number) failed"
+            }
+        }
+    }
+
+    /// The init's process id.
+    public let process: Int32
+    private let channel: OwnedFileDescriptor
+    private let terminal: CInt?
+
+    /// Clones the init into new network, process, mount, host name and IPC namespaces.
+    ///
+    /// It belongs to the calling thread and dies with it. To be called with one thread only.
+    ///
+    /// - Parameters:
+    ///   - specification: what to run.
+    ///   - signalMask: the signal mask that the command starts with.
+    /// - Throws: The error of clone(2) with its remedy.
+    public init(_ specification: Specification, signalMask: SignalMask) throws(NamespaceError) {
+        let namespaces = TAPAS_NEW_NETWORK | TAPAS_NEW_PID | TAPAS_NEW_MOUNT | TAPAS_NEW_UTS | TAPAS_NEW_IPC
+        var channelNumber: CInt = -1
+        let process = unsafe withArguments(specification) { file, arguments in
+            unsafe withOptionalCString(specification.hostName) { hostName in
+                unsafe withUnsafePointer(to: signalMask.set) { mask in
+                    var command = unsafe tapas_command(
+                        file: file, arguments: arguments, host_name: hostName, namespaces: CInt(namespaces),
+                        signal_mask: mask)
+                    return unsafe tapas_clone_init(&command, &channelNumber)
+                }
+            }
+        }
+        guard process >= 0 else {
+            let cause = SystemCallError("clone", "", currentErrno)
+            let remedy: String? =
+                switch cause.errno {
+                case .notPermitted:
+                    "with --netns-only CAP_SYS_ADMIN is needed; otherwise a security policy restricts "
+                        + "user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns)"
+                case .noSpace, .tooManyUsers:
+                    "a limit is reached: raise sysctl user.max_net_namespaces and its like"
+                default: nil
+                }
+            throw NamespaceError("cannot create the namespaces", cause, remedy: remedy)
+        }
+        self.process = process
+        channel = OwnedFileDescriptor(taking: channelNumber)
+        terminal = Self.foregroundTerminal()
+    }
+
+    /// Readable when a report is there.
+    public var descriptor: FileDescriptor { channel.descriptor }
+
+    /// Reads one report.
+    ///
+    /// - Parameter waits: whether to wait for one.
+    /// - Returns: nil if none is there.
+    public func nextReport(waits: Bool) -> Report? {
+        var report = tapas_report()
+        switch unsafe tapas_read_report(channel.rawValue, waits ? 1 : 0, &report) {
+        case 1: break
+        case 0: return .ended
+        default: return currentErrno == .resourceTemporarilyUnavailable ? nil : .ended
+        }
+        switch report.kind {
+        case Int32(TAPAS_REPORT_STEP_FAILED.rawValue):
+            return .stepFailed(Step(report.value), Errno(rawValue: report.error))
+        case Int32(TAPAS_REPORT_READY.rawValue): return .ready
+        case Int32(TAPAS_REPORT_STOPPED.rawValue): return .stopped(signal: report.value)
+        default: return nil
+        }
+    }
+
+    /// Waits until the init has prepared everything.
+    ///
+    /// - Returns: The steps that failed.
+    /// - Throws: If the init ended.
+    public func waitUntilReady() throws(NamespaceError) -> [(step: Step, errno: Errno)] {
+        var failures: [(step: Step, errno: Errno)] = []
+        while true {
+            switch nextReport(waits: true) {
+            case .ready: return failures
+            case .stepFailed(let step, let errno): failures.append((step, errno))
+            case .ended: throw NamespaceError("the init of the namespaces ended before its time")
+            case .stopped, nil: continue
+            }
+        }
+    }
+
+    /// Starts the command.
+    ///
+    /// - Throws: If the init is gone.
+    public func release() throws(NamespaceError) {
+        if tapas_release_command(channel.rawValue) < 0 {
+            throw NamespaceError("the init of the namespaces is gone", SystemCallError("send", "", currentErrno))
+        }
+    }
+
+    /// Sends a signal to the init, which passes it on to the command.
+    public func signal(_ number: Int32) {
+        // ESRCH cannot be: the process is ours to reap.
+        _ = kill(process, number)
+    }
+
+    /// Stops this process as the command was stopped, so that the shell that waits for us notices.
+    ///
+    /// Returns when it is continued.
+    public func stopLikeTheCommand() {
+        _ = kill(getpid(), SIGSTOP)
+    }
+
+    /// Reaps the init.
+    ///
+    /// - Returns: The status to exit with: the command's, or 128+N for signal N.
+    public func waitForExit() -> Int32 {
+        var status: CInt = 0
+        while unsafe waitpid(process, &status, 0) < 0 {
+            if currentErrno != .interrupted { return 1 }
+        }
+        takeTerminalBack()
+        let signal = status & 0x7F
+        return signal == 0 ? (status >> 8) & 0xFF : 128 + signal
+    }
+
+    // MARK: Terminal
+
+    /// The first of 0, 1 and 2 that is the controlling terminal with us in the foreground.
+    private static func foregroundTerminal() -> CInt? {
+        (0...2).first { tcgetpgrp($0) == getpgrp() }
+    }
+
+    /// A shell with job control leaves the terminal to its own process group, which it cannot name across process
+    /// namespaces; whoever started us in the foreground expects to find us there still.
+    private func takeTerminalBack() {
+        guard let terminal, tcgetpgrp(terminal) != getpgrp() else { return }
+        var blocked = SignalMask(of: [SIGTTOU])
+        let previous = blocked.block()
+        _ = tcsetpgrp(terminal, getpgrp())
+        previous.restore()
+    }
+}
+
+extension WrappedCommand {
+    /// `pasta-` and the host's name, cut off at what the system takes: the default host name of the namespace.
+    public static func defaultHostName() -> String {
+        let maximum = 64
+        var bytes = [CChar](repeating: 0, count: maximum + 1)
+        guard unsafe gethostname(&bytes, maximum) == 0 else { return "pasta" }
+        let host = String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return String(decoding: Array("pasta-\(host)".utf8.prefix(maximum)), as: UTF8.self)
+    }
+}
+
+/// Lends the program and its arguments as C strings, NULL-terminated.
+@unsafe
+private func withArguments<Result>(
+    _ specification: WrappedCommand.Specification,
+    _ body: (UnsafePointer<CChar>, UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Result
+) -> Result {
+    if let index = specification.argumentIndex, index < Int(CommandLine.argc) {
+        // The program's own arguments are NULL-terminated and live as long as it does.
+        let own = unsafe CommandLine.unsafeArgv + index
+        if let file = unsafe own.pointee { return unsafe body(file, own) }
+    }
+    let copies = unsafe specification.arguments.map { unsafe strdup($0) } + [nil]
+    defer { unsafe copies.forEach { unsafe free($0) } }
+    return unsafe specification.file.withCString { file in
+        unsafe copies.withUnsafeBufferPointer { buffer in
+            guard let base = buffer.baseAddress else { preconditionFailure("the list has its terminator") }
+            return unsafe body(file, base)
+        }
+    }
+}
+
+@unsafe
+private func withOptionalCString<Result>(_ text: String?, _ body: (UnsafePointer<CChar>?) -> Result) -> Result {
+    guard let text else { return body(nil) }
+    return unsafe text.withCString { unsafe body($0) }
+}

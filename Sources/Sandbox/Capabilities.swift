@@ -1,0 +1,88 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Capabilities belong to a thread: libcap's calls change the calling one, and a new thread inherits its maker's. That
+// is what lets one thread keep what reprogramming the namespace needs while all others have nothing.
+// syscalls: capget capset prctl
+
+internal import CCap
+internal import CLinux
+internal import Glibc
+public import LinuxSystem
+internal import SystemPackage
+
+/// A capability (capabilities(7)).
+public struct Capability: RawRepresentable, Hashable, Sendable {
+    /// The kernel's number.
+    public var rawValue: Int32
+
+    /// Makes a capability from the kernel's number.
+    public init(rawValue: Int32) {
+        self.rawValue = rawValue
+    }
+
+    /// Configures interfaces, addresses and routes, makes a tap (`CAP_NET_ADMIN`).
+    public static let networkAdministration = Capability(rawValue: CAP_NET_ADMIN)
+    /// Binds ports below 1024 (`CAP_NET_BIND_SERVICE`).
+    public static let bindPrivilegedPorts = Capability(rawValue: CAP_NET_BIND_SERVICE)
+    /// Enters namespaces, mounts (`CAP_SYS_ADMIN`).
+    public static let systemAdministration = Capability(rawValue: CAP_SYS_ADMIN)
+}
+
+/// The capability sets of the calling thread.
+public enum Capabilities {
+    /// Keeps, of those permitted, only `kept`, permitted and effective; empties the inheritable and the ambient set.
+    ///
+    /// - Throws: The error of capset(2) or prctl(2).
+    public static func restrictThread(to kept: [Capability] = []) throws(SystemCallError) {
+        let held = kept.filter(isPermitted)
+        unsafe try set { (capabilities) throws(SystemCallError) in
+            unsafe try check("cap_clear", cap_clear(capabilities))
+            for capability in held {
+                var value = capability.rawValue
+                for flag in [CAP_PERMITTED, CAP_EFFECTIVE] {
+                    unsafe try check("cap_set_flag", cap_set_flag(capabilities, flag, 1, &value, CAP_SET))
+                }
+            }
+        }
+        // Ambient capabilities go with the inheritable ones; the call makes it explicit. Kernels without have none.
+        _ = cap_reset_ambient()
+    }
+
+    /// Makes all permitted capabilities effective again, after a change of the user id.
+    ///
+    /// - Throws: The error of capset(2).
+    public static func raiseEffective() throws(SystemCallError) {
+        unsafe try set { (capabilities) throws(SystemCallError) in
+            unsafe try check(
+                "cap_fill_flag", cap_fill_flag(capabilities, CAP_EFFECTIVE, capabilities, CAP_PERMITTED))
+        }
+    }
+
+    /// Empties the bounding set, so that no program executed later could gain a capability.
+    ///
+    /// Does nothing without `CAP_SETPCAP`: then there is nothing that could be gained by way of it, either.
+    public static func emptyBoundingSet() {
+        for value in 0..<cap_max_bits() where cap_get_bound(value) > 0 {
+            guard cap_drop_bound(value) == 0 else { return }
+        }
+    }
+
+    /// Whether the calling thread is permitted a capability.
+    public static func isPermitted(_ capability: Capability) -> Bool {
+        guard let capabilities = unsafe cap_get_proc() else { return false }
+        defer { _ = unsafe cap_free(UnsafeMutableRawPointer(capabilities)) }
+        var value = CAP_CLEAR
+        return unsafe cap_get_flag(capabilities, capability.rawValue, CAP_PERMITTED, &value) == 0 && value == CAP_SET
+    }
+
+    private static func set(_ change: (cap_t) throws(SystemCallError) -> Void) throws(SystemCallError) {
+        guard let capabilities = unsafe cap_get_proc() else { throw SystemCallError("capget", "", currentErrno) }
+        defer { _ = unsafe cap_free(UnsafeMutableRawPointer(capabilities)) }
+        unsafe try change(capabilities)
+        unsafe try check("capset", cap_set_proc(capabilities))
+    }
+
+    private static func check(_ call: StaticString, _ result: CInt) throws(SystemCallError) {
+        if result != 0 { throw SystemCallError("\(call)", "", currentErrno) }
+    }
+}

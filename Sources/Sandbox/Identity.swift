@@ -1,0 +1,61 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: getuid getgid geteuid getegid setgroups setresuid setresgid prctl openat read close
+
+internal import CLinux
+internal import Glibc
+public import LinuxSystem
+internal import SystemPackage
+
+/// A user and group to run as.
+public struct Identity: Hashable, Sendable {
+    /// The user id.
+    public var user: UInt32
+    /// The group id.
+    public var group: UInt32
+
+    /// Makes an identity.
+    public init(user: UInt32, group: UInt32) {
+        self.user = user
+        self.group = group
+    }
+
+    /// `nobody`, by the number that all distributions agree on, so that no name service is asked at start.
+    public static let nobody = Identity(user: 65534, group: 65534)
+
+    /// The effective ids of the process.
+    public static var current: Identity { Identity(user: geteuid(), group: getegid()) }
+
+    /// Whether the process is root of the initial user namespace (user_namespaces(7)): all ids mapped to themselves.
+    public static var isInitialRoot: Bool {
+        guard geteuid() == 0 else { return false }
+        guard let map = try? readSmallFile("/proc/self/uid_map") else { return true }
+        return map.split(whereSeparator: \.isWhitespace) == ["0", "0", "4294967295"]
+    }
+
+    /// Becomes this identity in all respects, with capabilities kept as they are; to be called with one thread only.
+    ///
+    /// Supplementary groups are dropped where that is permitted. The process stays dumpable, so that it can write its
+    /// own maps afterwards (proc(5), "/proc/pid").
+    ///
+    /// - Throws: The error of setresgid(2), setresuid(2), prctl(2) or capset(2).
+    public func become() throws(SystemCallError) {
+        // Not permitted to an ordinary user, whose groups are his own and stay.
+        _ = tapas_clear_groups()
+        guard self != Identity.current || getuid() != user || getgid() != group else { return }
+        try retrying("prctl", "PR_SET_KEEPCAPS") { tapas_set_keep_capabilities(1) }
+        try retrying("setresuid", "\(user):\(group)") { tapas_set_ids(user, group) }
+        try retrying("prctl", "PR_SET_KEEPCAPS") { tapas_set_keep_capabilities(0) }
+        try retrying("prctl", "PR_SET_DUMPABLE") { tapas_set_dumpable(1) }
+        try Capabilities.raiseEffective()
+    }
+}
+
+/// Reads the beginning of a small file, at most 4 KiB, as text.
+func readSmallFile(_ path: String) throws(SystemCallError) -> String {
+    let file = try OwnedFileDescriptor.open(path, .readOnly)
+    let number = file.rawValue
+    var bytes = [UInt8](repeating: 0, count: 4096)
+    let count = try retrying("read", path) { unsafe read(number, &bytes, bytes.count) }
+    return String(decoding: bytes.prefix(count), as: UTF8.self)
+}

@@ -1,0 +1,49 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Isolation comes in two steps, since files have to be opened in between. First, with one thread only, the process
+// gets a mount namespace of its own from which nothing propagates back. Then, when everything is open, an empty
+// read-only tmpfs becomes its root and all else is unmounted. Threads share root and working folder, so the second
+// step holds for those that have been started by then, too.
+// syscalls: unshare mount umount2 pivot_root chdir chroot
+
+internal import CLinux
+internal import Glibc
+public import LinuxSystem
+internal import SystemPackage
+
+/// Taking the file system away.
+public enum MountIsolation {
+    /// Folders to lay the empty file system on: the first that exists serves.
+    private static let folders = ["/tmp", "/proc", "/dev"]
+
+    /// Enters a mount namespace of its own; to be called with one thread only.
+    ///
+    /// - Throws: The error of unshare(2) or mount(2).
+    public static func makePrivate() throws(SystemCallError) {
+        try retrying("unshare", "CLONE_NEWNS") { tapas_unshare(CInt(TAPAS_NEW_MOUNT)) }
+        try retrying("mount", "/, MS_SLAVE") { tapas_mounts_make_slave() }
+    }
+
+    /// Makes an empty, read-only file system the root of all threads and drops the old one.
+    ///
+    /// - Parameter fallback: whether chroot(2) will do where pivot_root(2) is refused, as on an initial ramfs
+    ///   (`--chroot-fallback`); the old root then stays mounted, out of reach.
+    /// - Throws: The error of mount(2) or pivot_root(2).
+    public static func enterEmptyRoot(fallback: Bool) throws(SystemCallError) {
+        let folder = try mountEmpty()
+        if unsafe tapas_pivot_into(folder) == 0 { return }
+        let error = SystemCallError("pivot_root", folder, currentErrno)
+        guard fallback else { throw error }
+        try retrying("chroot", folder) { unsafe tapas_move_into(folder) }
+    }
+
+    private static func mountEmpty() throws(SystemCallError) -> String {
+        var error = SystemCallError("mount", "tmpfs", .noSuchFileOrDirectory)
+        for folder in folders {
+            if unsafe tapas_mount_empty(folder) == 0 { return folder }
+            error = SystemCallError("mount", "tmpfs on \(folder)", currentErrno)
+            if error.errno != .noSuchFileOrDirectory && error.errno != .notDirectory { break }
+        }
+        throw error
+    }
+}

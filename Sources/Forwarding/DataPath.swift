@@ -22,6 +22,7 @@
 //
 // syscalls: write close
 
+internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 internal import NetworkModel

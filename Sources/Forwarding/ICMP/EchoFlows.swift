@@ -6,6 +6,7 @@
 //
 // syscalls: sendto recvfrom socket connect setsockopt
 
+internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 internal import Logging

@@ -10,6 +10,7 @@
 //
 // syscalls: sendto
 
+internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 internal import SystemPackage

@@ -9,6 +9,7 @@
 //
 // syscalls: socket connect getsockopt setsockopt getsockname close
 
+internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 internal import NetworkModel

@@ -7,6 +7,7 @@
 //
 // syscalls: sendmsg shutdown
 
+internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 internal import NetworkTypes

@@ -43,8 +43,9 @@ public enum HelpText {
         }
         text += """
 
-            SPEC: none | [ADDR[%IFNAME]/]PART[,PART]... with PART: PORT[-PORT][:[ADDR/]PORT[-PORT]] | all | auto |
-                  ~PORT[-PORT]; see tapas(1), "Port specifications".
+            SPEC: none | [[ADDR][%IFNAME]/]PART[,PART]...
+            PART: PORTS[:PORTS] | PORTS:ADDR[/PORTS] | all[:ADDR] | auto | ~PORTS   (PORTS: PORT[-PORT])
+            See tapas(1), "Port specifications".
 
             """
         return text

@@ -145,6 +145,15 @@ struct PortSpecificationReader {
         if bytes[head].elementsEqual("all".utf8) {
             return .all(target: try tail.flatMap { tail throws(PortSpecificationError) in try readAllTarget(tail) })
         }
+        // `5000:2001:db8::5` is an IPv6 address by its looks, but a port and its target here.
+        let isPorts = !head.isEmpty && bytes[head].allSatisfy { isDigit($0) || $0 == UInt8(ascii: "-") }
+        if !isPorts { try refuseAddress(range, head: head) }
+        let listen = try readRange(head)
+        return .include(listen, try readTarget(tail, for: listen))
+    }
+
+    /// Refuses a chunk that is, or has, an address where only a port can be.
+    private func refuseAddress(_ range: Range<Int>, head: Range<Int>) throws(PortSpecificationError) {
         if address(range) != nil {
             throw error(.syntax, at: range, "an address alone names no port; write ADDRESS/PORT")
         }
@@ -158,8 +167,6 @@ struct PortSpecificationReader {
                 .syntax, at: range.lowerBound..<slash,
                 "the address before the first '/' holds for the whole list; repeat the option for another one")
         }
-        let listen = try readRange(head)
-        return .include(listen, try readTarget(tail, for: listen))
     }
 
     private func readExclusion(_ range: Range<Int>) throws(PortSpecificationError) -> Chunk.Content {

@@ -1,0 +1,87 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: write
+
+internal import Glibc
+public import LinuxSystem
+public import Logging
+internal import Synchronization
+
+/// Where log messages go: standard error, a file or the system's log; shared by all loggers of the program.
+public final class LogDestinations: Sendable {
+    private struct State: ~Copyable {
+        var usesStandardError: Bool
+        var file: LogFile?
+        var systemLog: SystemLog?
+    }
+
+    private let state: Mutex<State>
+    private let program: String
+    private let showsTimes: Bool
+    private let start: MonotonicTime
+
+    /// Makes the set of destinations.
+    ///
+    /// - Parameters:
+    ///   - program: the program's name, which lines begin with.
+    ///   - showsTimes: whether lines on standard error begin with the seconds since `start` and the level (`-d`).
+    ///   - standardError: whether messages go to standard error, until ``stopStandardError()``.
+    ///   - file: the log file, if one is wanted.
+    ///   - systemLog: the system's log, if it is wanted and there.
+    ///   - start: the program's start.
+    public init(
+        program: String, showsTimes: Bool, standardError: Bool = true, file: consuming LogFile? = nil,
+        systemLog: consuming SystemLog? = nil, start: MonotonicTime = .now
+    ) {
+        self.program = program
+        self.showsTimes = showsTimes
+        self.start = start
+        state = Mutex(State(usesStandardError: standardError, file: file, systemLog: systemLog))
+    }
+
+    /// Leaves standard error to the command, or to nobody.
+    public func stopStandardError() {
+        state.withLock { $0.usesStandardError = false }
+    }
+
+    /// Writes one message to wherever messages go.
+    public func write(_ level: Logger.Level, _ text: String) {
+        let text = Self.oneLine(text)
+        state.withLock { state in
+            if state.usesStandardError {
+                let prefix = showsTimes ? "\(time) \(level): " : "\(program): "
+                Self.writeToStandardError("\(prefix)\(text)\n")
+            }
+            state.file?.write("\(time) \(level): \(text)\n")
+            state.systemLog?.send(level, program: program, text)
+        }
+    }
+
+    /// Writes text to standard error as it is.
+    public static func writeToStandardError(_ text: String) {
+        var text = text
+        text.withUTF8 { buffer in
+            var done = 0
+            while done < buffer.count {
+                let result = transferring {
+                    unsafe Glibc.write(2, buffer.baseAddress?.advanced(by: done), buffer.count - done)
+                }
+                guard case .bytes(let count) = result, count > 0 else { return }
+                done += count
+            }
+        }
+    }
+
+    /// Seconds since the start with four decimals.
+    private var time: String {
+        let units = (MonotonicTime.now.nanoseconds - start.nanoseconds) / 100_000
+        let fraction = String(units % 10_000)
+        return "\(units / 10_000).\(String(repeating: "0", count: 4 - fraction.count))\(fraction)"
+    }
+
+    /// A message from outside must not look like several.
+    private static func oneLine(_ text: String) -> String {
+        guard text.utf8.contains(where: { $0 < 0x20 || $0 == 0x7F }) else { return text }
+        return String(text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? " " : Character($0) })
+    }
+}

@@ -1,0 +1,90 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: openat fstat pread64 pwrite64 write ftruncate close
+
+internal import Glibc
+public import LinuxSystem
+internal import SystemPackage
+
+/// A log file of bounded size: what is oldest goes first, about three tenths at a time.
+public struct LogFile: ~Copyable, Sendable {
+    /// The smallest limit that may be asked for, in bytes.
+    public static let smallestLimit = 40960
+    private static let page = 4096
+
+    private let file: OwnedFileDescriptor
+    private let header: String
+    private let limit: Int
+    private let isRegular: Bool
+    private var length = 0
+
+    /// Opens the file, mode 0600, empties it, and writes the header as its first line.
+    ///
+    /// - Parameters:
+    ///   - path: where it is; what is no regular file (a pipe, a terminal) is never cut.
+    ///   - limit: the size in bytes that it may have.
+    ///   - header: the first line, without its end.
+    /// - Throws: The error of open(2), naming the path.
+    public init(path: String, limit: Int, header: String) throws(SystemCallError) {
+        let opened = try OwnedFileDescriptor.open(
+            path, .readWrite, options: [.create, .truncate], permissions: [.ownerReadWrite])
+        var status = stat()
+        isRegular = unsafe fstat(opened.rawValue, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+        file = opened
+        self.header = header
+        self.limit = max(limit, Self.smallestLimit)
+        write(header + "\n")
+    }
+
+    /// Adds a line; one that would not fit first has the oldest removed.
+    ///
+    /// - Parameter line: the line with its end. One that is longer than the whole file is cut off.
+    public mutating func write(_ line: String) {
+        var bytes = Array(line.utf8.prefix(limit / 2))
+        if bytes.last != UInt8(ascii: "\n") { bytes.append(UInt8(ascii: "\n")) }
+        if isRegular && length + bytes.count > limit { removeOldest() }
+        append(bytes)
+    }
+
+    private mutating func append(_ bytes: [UInt8]) {
+        let number = file.rawValue
+        let offset = off_t(length)
+        // What cannot be written is lost: there is nowhere to say so.
+        let result = transferring {
+            isRegular
+                ? unsafe pwrite(number, bytes, bytes.count, offset) : unsafe Glibc.write(number, bytes, bytes.count)
+        }
+        if case .bytes(let count) = result { length += count }
+    }
+
+    /// Removes three tenths of the limit, rounded up to a page and to a whole line, from the start, below a header
+    /// that says so.
+    private mutating func removeOldest() {
+        let removed = (limit * 3 / 10 + Self.page - 1) / Self.page * Self.page
+        var rest = read(from: min(removed, length))
+        if let end = rest.firstIndex(of: UInt8(ascii: "\n")) { rest.removeFirst(end + 1) }
+        let number = file.rawValue
+        length = 0
+        append(Array("\(header)\n[older messages were removed]\n".utf8) + rest)
+        let newLength = off_t(length)
+        _ = transferring { Int(ftruncate(number, newLength)) }
+    }
+
+    private func read(from start: Int) -> [UInt8] {
+        let number = file.rawValue
+        var bytes = [UInt8](repeating: 0, count: length - start)
+        var count = 0
+        while count < bytes.count {
+            let (offset, space) = (off_t(start + count), bytes.count - count)
+            let position = count
+            let result = transferring {
+                unsafe bytes.withUnsafeMutableBytes { buffer in
+                    unsafe pread(number, buffer.baseAddress?.advanced(by: position), space, offset)
+                }
+            }
+            guard case .bytes(let part) = result, part > 0 else { break }
+            count += part
+        }
+        return Array(bytes.prefix(count))
+    }
+}

@@ -1,0 +1,45 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import Logging
+
+/// What swift-log's loggers write through.
+public struct TapasLogHandler: LogHandler {
+    /// Messages below are not written.
+    public var logLevel: Logger.Level
+    /// What goes with each message.
+    public var metadata: Logger.Metadata = [:]
+    /// What is asked for more of the same.
+    public var metadataProvider: Logger.MetadataProvider?
+    private let destinations: LogDestinations
+
+    /// Makes a handler.
+    public init(level: Logger.Level, destinations: LogDestinations) {
+        logLevel = level
+        self.destinations = destinations
+    }
+
+    /// A logger that writes to `destinations`, without the logging system's global state.
+    public static func logger(level: Logger.Level, destinations: LogDestinations) -> Logger {
+        Logger(label: "tapas") { _ in TapasLogHandler(level: level, destinations: destinations) }
+    }
+
+    /// One value of ``metadata``.
+    public subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    /// Writes a message with its metadata, in the order of their keys.
+    public func log(event: LogEvent) {
+        var text = "\(event.message)"
+        var all = metadata
+        if let provided = metadataProvider?.get() { all.merge(provided) { _, new in new } }
+        if let own = event.metadata { all.merge(own) { _, new in new } }
+        if !all.isEmpty {
+            let pairs = all.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
+            text += " (\(pairs.joined(separator: ", ")))"
+        }
+        if let error = event.error { text += ": \(error)" }
+        destinations.write(event.level, text)
+    }
+}

@@ -91,14 +91,12 @@ extension PlannedAddress {
     /// By what the kernel tells two addresses of a link apart.
     public struct Identity: Hashable, Sendable {
         private let address: IPAddress
-        private let length: Int?
-        private let peer: IPAddress?
+        private let subnet: Prefix?
 
-        /// IPv4: address, prefix length and peer; IPv6: the address alone.
+        /// IPv4: the address, and its own or its peer's network; IPv6: the address alone.
         init(_ address: PlannedAddress) {
             self.address = address.prefix.address
-            length = address.prefix.family == .v4 ? address.prefix.length : nil
-            peer = address.prefix.family == .v4 ? address.peer : nil
+            subnet = address.prefix.family == .v4 ? address.subnet : nil
         }
     }
 
@@ -108,6 +106,10 @@ extension PlannedAddress {
     public var address: IPAddress { prefix.address }
     /// The family.
     public var family: AddressFamily { prefix.family }
+    /// The network that the address stands in; that of its peer, if it has one.
+    public var subnet: Prefix {
+        (peer.flatMap { Prefix($0, length: prefix.length) } ?? prefix).network
+    }
 }
 
 extension Route {

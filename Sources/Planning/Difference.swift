@@ -54,11 +54,12 @@ private struct Difference {
         self.state = state
         self.plan = plan
         self.retaining = retaining
-        plannedAddresses = AddressFamily.allCases.flatMap { plan.families[$0].addresses }
-        let wanted = Set(plannedAddresses.map(\.identity))
+        let planned = AddressFamily.allCases.flatMap { plan.families[$0].addresses }
+        plannedAddresses = planned
+        let wanted = Set(planned.map(\.identity))
         let lingers = state.addresses.contains {
-            $0.origin == .ours && $0.value.family == .v4 && retaining.contains($0.value.address)
-                && !wanted.contains($0.value.identity)
+            $0.origin == .ours && $0.value.family == .v4 && !wanted.contains($0.value.identity)
+                && $0.value.mayLinger(retaining, beside: planned)
         }
         plannedRoutes = AddressFamily.allCases.flatMap { family in
             plan.families[family].routes.map { route in
@@ -108,7 +109,7 @@ private struct Difference {
                 emit(address.flags.contains(.deprecated) ? .deprecateAddress(address) : .restoreAddress(address))
             }
         }
-        for entry in stale() where retaining.contains(entry.address) && !entry.flags.contains(.deprecated) {
+        for entry in stale() where isRetained(entry) && !entry.flags.contains(.deprecated) {
             emit(.deprecateAddress(entry))
         }
     }
@@ -137,8 +138,12 @@ private struct Difference {
         return state.addresses.filter { $0.origin == .ours && !wanted.contains($0.value.identity) }.map(\.value)
     }
 
+    private func isRetained(_ address: PlannedAddress) -> Bool {
+        address.mayLinger(retaining, beside: plannedAddresses)
+    }
+
     private mutating func removeAddresses() {
-        let going = stale().filter { !retaining.contains($0.address) }
+        let going = stale().filter { !isRetained($0) }
         let identities = Set(going.map(\.identity))
         let staying = Set(state.addresses.map(\.value).filter { !identities.contains($0.identity) }.map(\.address))
         var reset: Set<IPAddress> = []
@@ -214,6 +219,14 @@ private struct Difference {
 }
 
 extension PlannedAddress {
+    /// Whether the address may stay while flows use it: not if it is the primary one of a planned address's subnet and
+    /// has no prefix route, for then the planned one would get none either.
+    fileprivate func mayLinger(_ retaining: Set<IPAddress>, beside planned: [PlannedAddress]) -> Bool {
+        guard retaining.contains(address) else { return false }
+        return !flags.contains(.noPrefixRoute)
+            || !planned.contains { $0.isInSubnet(of: self) && !$0.flags.contains(.noPrefixRoute) }
+    }
+
     /// Whether what the kernel reports is what is wanted, deprecation aside.
     fileprivate func isSame(as planned: PlannedAddress) -> Bool {
         prefix == planned.prefix && peer == planned.peer && broadcast == planned.broadcast && scope == planned.scope

@@ -95,10 +95,16 @@ struct FamilyPlanner {
         }
         let wantsDefault = gateway != nil || template?.hasDefault ?? true
         guard wantsDefault, !routes.contains(where: \.isDefault) else { return routes }
-        let route = Route.default(family, via: gateway)
-        if let gateway, !Reachability(addresses.flatMap(\.connectedRoutes) + routes).accepts(route) {
-            report.note(family, "router \(gateway) is outside the namespace's networks: it gets a route on the link")
-            routes.append(.host(gateway))
+        var route = Route.default(family, via: gateway)
+        let connected = addresses.flatMap(\.connectedRoutes)
+        if let gateway, !Reachability(connected + routes).accepts(route) {
+            report.note(family, "router \(gateway) is outside the namespace's networks: it is made one on the link")
+            let host = Route.host(gateway)
+            if (connected + routes).contains(where: { $0.identity == host.identity }) {
+                route.nextHops[0].flags.insert(.onLink)
+            } else {
+                routes.append(host)
+            }
         }
         report.note(family, "route \(route.text) is made")
         routes.append(route)

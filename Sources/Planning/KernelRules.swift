@@ -58,11 +58,6 @@ extension PlannedAddress {
     /// The flags that make a difference in the namespace.
     static let comparedFlags: InterfaceAddress.Flags = [.noPrefixRoute, .home]
 
-    /// The network that the address stands in; that of its peer, if it has one.
-    var subnet: Prefix {
-        (peer.flatMap { Prefix($0, length: prefix.length) } ?? prefix).network
-    }
-
     /// The routes that the kernel makes when the address is added as a primary one to a link that is up.
     var connectedRoutes: [Route] {
         guard !flags.contains(.noPrefixRoute) else { return [] }

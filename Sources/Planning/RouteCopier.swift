@@ -112,17 +112,21 @@ struct RouteCopier {
         for route in waiting {
             if table.accepts(route) { accept(route) } else { refused.append(route) }
         }
+        let taken = Set((connected + copies).map(\.identity))
         for route in refused {
-            for gateway in route.nextHops.compactMap(\.gateway) where gateway.family == family {
-                let single = Route(
-                    destination: route.destination, nextHops: [NextHop(interface: nil, gateway: gateway)])
-                let isKnown = hostOnLink.contains { $0.destination.contains(gateway) }
-                guard !table.accepts(single), isKnown || route.destination.isDefault else { continue }
+            var route = route
+            for index in route.nextHops.indices {
+                guard let gateway = route.nextHops[index].gateway, gateway.family == family,
+                    !table.accepts(Route(destination: route.destination, nextHops: [route.nextHops[index]])),
+                    route.destination.isDefault || hostOnLink.contains(where: { $0.destination.contains(gateway) })
+                else { continue }
+                report.note(family, "router \(gateway) is outside the namespace's networks: it is made one on the link")
                 let host = Route.host(gateway)
-                guard !result.contains(where: { $0.identity == host.identity }) else { continue }
-                report.note(
-                    family, "router \(gateway) is outside the namespace's networks: it gets a route on the link")
-                accept(host)
+                if taken.contains(host.identity) {
+                    route.nextHops[index].flags.insert(.onLink)
+                } else if !result.contains(where: { $0.identity == host.identity }) {
+                    accept(host)
+                }
             }
             if table.accepts(route) {
                 accept(route)

@@ -59,11 +59,12 @@ struct ModelTests {
         #expect(one.group.map(\.weight) == [1, 3])
     }
 
-    @Test("the kernel tells IPv4 addresses apart by length and peer, IPv6 ones by the address alone")
+    @Test("the kernel tells IPv4 addresses apart by their network or their peer's, IPv6 ones by the address alone")
     func addressIdentity() throws {
         let four = PlannedAddress(prefix: try prefix("192.0.2.1/24"))
         #expect(four.identity != PlannedAddress(prefix: try prefix("192.0.2.1/25")).identity)
-        #expect(four.identity != PlannedAddress(prefix: four.prefix, peer: IPAddress("192.0.2.9")).identity)
+        #expect(four.identity != PlannedAddress(prefix: four.prefix, peer: IPAddress("198.51.100.9")).identity)
+        #expect(four.identity == PlannedAddress(prefix: four.prefix, peer: IPAddress("192.0.2.9")).identity)
         #expect(four.identity == PlannedAddress(prefix: four.prefix, flags: .noPrefixRoute).identity)
         let six = PlannedAddress(prefix: try prefix("2001:db8::1/64"))
         #expect(six.identity == PlannedAddress(prefix: try prefix("2001:db8::1/128")).identity)

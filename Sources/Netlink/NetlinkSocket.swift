@@ -20,6 +20,9 @@ public struct NetlinkCounters: Hashable, Sendable {
     public var strays = 0
     /// Datagrams and messages that could not be read.
     public var malformed = 0
+
+    /// Makes counters of nothing.
+    public init() {}
 }
 
 /// An rtnetlink socket for requests: one at a time, each answered before the call returns.

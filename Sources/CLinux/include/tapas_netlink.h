@@ -27,4 +27,8 @@ enum {
     TAPAS_NLA_TYPE_MASK = 0x3FFF,           // NLA_TYPE_MASK: without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 };
 
+/// prctl(2) for a helper process: die with the parent's thread (PR_SET_PDEATHSIG) if asked, no new privileges, not
+/// dumpable, a name of its own; then capset(2) to nothing at all. The first error is returned.
+int tapas_renounce_privileges(const char *name, int dies_with_parent);
+
 #endif

@@ -1,0 +1,66 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import LinuxSystem
+public import Netlink
+public import NetworkModel
+public import NetworkTypes
+public import SystemPackage
+
+/// What the monitor asks a kernel: the real one, or in tests a simulated one.
+public protocol HostKernel: AnyObject {
+    /// The descriptor that is readable when notifications wait; nil if there are none to be had.
+    var descriptor: FileDescriptor? { get }
+
+    /// Reads the notifications that wait.
+    func drain() throws(SystemCallError) -> NetlinkNotifications
+
+    /// Reads tables; those that are not read are as in `earlier`.
+    func read(_ tables: HostTables, onto earlier: HostSnapshot) throws(NetlinkError) -> HostReading
+
+    /// What the sockets have been through: requests and notifications.
+    var counters: (requests: NetlinkCounters, notifications: NetlinkCounters) { get }
+}
+
+/// The kernel of the network namespace in which this is made: two sockets, which stay usable after privileges are gone.
+public final class NetlinkHostKernel: HostKernel {
+    private var socket: NetlinkSocket
+    private var subscription: NetlinkSubscription?
+    private let families: Set<AddressFamily>
+
+    /// Subscribes, then opens the socket for dumps, so that nothing falls between.
+    ///
+    /// Where subscribing is refused, as in some sandboxes, there are no notifications and the monitor polls.
+    ///
+    /// - Throws: The error of the socket for requests.
+    public init(families: Set<AddressFamily> = [.v4, .v6]) throws(SystemCallError) {
+        self.families = families
+        do throws(SystemCallError) {
+            subscription = try NetlinkSubscription()
+        } catch {
+            subscription = nil
+        }
+        socket = try NetlinkSocket()
+    }
+
+    /// The subscription's descriptor; nil if subscribing was refused.
+    public var descriptor: FileDescriptor? { subscription?.descriptor }
+
+    /// Reads the notifications that wait, a bounded number.
+    ///
+    /// - Throws: The error of recvmsg(2).
+    public func drain() throws(SystemCallError) -> NetlinkNotifications {
+        try subscription?.drain() ?? NetlinkNotifications()
+    }
+
+    /// Dumps tables.
+    ///
+    /// - Throws: What the kernel or the socket said.
+    public func read(_ tables: HostTables, onto earlier: HostSnapshot) throws(NetlinkError) -> HostReading {
+        try HostSnapshotReader.read(tables, families: families, onto: earlier, using: &socket)
+    }
+
+    /// What the sockets have been through.
+    public var counters: (requests: NetlinkCounters, notifications: NetlinkCounters) {
+        (socket.counters, subscription?.counters ?? NetlinkCounters())
+    }
+}

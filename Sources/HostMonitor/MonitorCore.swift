@@ -1,0 +1,291 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// Notifications, reports about resolv.conf, clock jumps and timers come in; changed snapshots go out by `onChange`.
+//
+//   event -> reducer (which tables) + settling (when) -> due -> read the dirty tables -> drain once more
+//     something new came meanwhile, and the limit is not reached: gather on, publish nothing half-done
+//     else: hold-down (what to show) -> different from what was shown? -> next epoch, `onChange`
+//
+// Nothing here waits or reads a clock except the one given. With nothing to do there is no deadline, so that an idle
+// host costs no wake-up at all.
+
+public import LinuxSystem
+public import Netlink
+public import NetworkModel
+internal import NetworkTypes
+
+/// The monitor without the actor: decides when to read the host and what to tell.
+public final class MonitorCore {
+    /// How the monitor behaves.
+    public struct Settings: Hashable, Sendable {
+        /// How long the loss of a family's last usable address is held back, in milliseconds (`--hold-down`).
+        public var holdDownMilliseconds: Int64 = 2000
+        /// The only link that counts for a family's usability; nil for any.
+        public var interfaces = PerFamily<String?>(v4: nil, v6: nil)
+        /// How long after the last event the host is read, in milliseconds.
+        public var quietMilliseconds: Int64 = 100
+        /// How long after the first event at most, in milliseconds.
+        public var limitMilliseconds: Int64 = 1000
+        /// How often the host is read when notifications cannot be had, in milliseconds.
+        public var pollMilliseconds: Int64 = 10_000
+
+        /// Makes the standard settings.
+        public init() {}
+    }
+
+    /// How long after a route's expiry it is looked for, in milliseconds: the kernel counts in hundredths of a second.
+    private static let expiryMarginMilliseconds: Int64 = 30
+    /// How long to wait after a failed reading, in milliseconds: doubled up to the limit.
+    private static let retryMilliseconds: (first: Int64, limit: Int64) = (200, 30_000)
+
+    /// What the monitor has been through.
+    public private(set) var counters = MonitorCounters()
+    /// What was shown last; nil before ``begin(with:now:)``.
+    public private(set) var shown: HostSnapshot?
+    /// The last failure to read the host; nil after a success.
+    public private(set) var lastFailure: NetlinkError?
+    /// Called with each change.
+    public var onChange: ((HostChange) -> Void)?
+
+    private let settings: Settings
+    private let kernel: any HostKernel
+    private let clock: () -> MonotonicTime
+    private var reducer = HostStateReducer()
+    private var settling = Settling()
+    private var holdDown: HoldDown
+    private var resolvers: ResolverSettling
+    private var sleep: SleepDetector?
+    private var causes = HostChangeCauses()
+    private var events: (first: MonotonicTime, last: MonotonicTime)?
+    private var expiryDeadline: MonotonicTime?
+    private var pollDeadline: MonotonicTime?
+    private var retry: (at: MonotonicTime, wait: Int64)?
+
+    /// Makes a monitor.
+    ///
+    /// - Parameters:
+    ///   - kernel: The kernel to ask; subscribed already, so that nothing between then and the first reading is missed.
+    ///   - resolvers: What resolv.conf says now.
+    ///   - settings: How to behave.
+    ///   - clock: The time, for the cost of readings.
+    public init(
+        kernel: any HostKernel, resolvers: ResolverConfiguration = .init(), settings: Settings = .init(),
+        clock: @escaping () -> MonotonicTime = { .now }
+    ) {
+        self.kernel = kernel
+        self.settings = settings
+        self.clock = clock
+        self.resolvers = ResolverSettling(resolvers)
+        holdDown = HoldDown(milliseconds: settings.holdDownMilliseconds, interfaces: settings.interfaces)
+        settling.quietMilliseconds = settings.quietMilliseconds
+        settling.limitMilliseconds = settings.limitMilliseconds
+    }
+
+    // MARK: Beginning
+
+    /// Takes the first reading, or one that was made already, and shows it; `onChange` is not called.
+    ///
+    /// - Parameters:
+    ///   - reading: A reading made since the kernel was subscribed; nil to read now. Tables that it lacks are read in
+    ///     time, as after an event.
+    ///   - now: The time.
+    /// - Returns: The first snapshot, epoch 1.
+    /// - Throws: What the kernel or the socket said.
+    public func begin(with reading: HostReading? = nil, now: MonotonicTime) throws(NetlinkError) -> HostSnapshot {
+        let first: HostReading
+        if let reading {
+            first = reading
+        } else {
+            first = try kernel.read(.all, onto: HostSnapshot())
+            counters.readings += 1
+        }
+        _ = reducer.takeDirty()
+        reducer.apply(first)
+        noteExpiry(first, now: now)
+        let missing = HostTables.all.subtracting(first.tables)
+        if !missing.isEmpty { note(missing, now: now) }
+        if kernel.descriptor == nil { pollDeadline = now.advanced(milliseconds: settings.pollMilliseconds) }
+        var snapshot = reducer.state
+        snapshot.resolvers = resolvers.configuration
+        snapshot.epoch = 1
+        shown = snapshot
+        return snapshot
+    }
+
+    // MARK: Events
+
+    /// Takes the notifications that wait: the kernel's descriptor is readable.
+    ///
+    /// - Throws: The error of recvmsg(2): there will be no more notifications.
+    public func kernelReadable(now: MonotonicTime) throws(SystemCallError) {
+        let found = try kernel.drain()
+        take(found, now: now)
+    }
+
+    /// Takes a report about resolv.conf.
+    public func resolversReported(_ report: ResolverReport, now: MonotonicTime) {
+        counters.resolverReports += 1
+        if resolvers.take(report, now: now) { noteResolvers(now: now) }
+    }
+
+    /// Compares the clocks after the wall clock jumped, and has everything read again.
+    ///
+    /// - Parameters:
+    ///   - now: `CLOCK_MONOTONIC`.
+    ///   - sinceBoot: `CLOCK_BOOTTIME` at the same moment.
+    public func clockJumped(now: MonotonicTime, sinceBoot: MonotonicTime) {
+        counters.clockJumps += 1
+        causes.clockJump = max(causes.clockJump ?? 0, slept(now: now, sinceBoot: sinceBoot) ?? 0)
+        note(.all, now: now)
+    }
+
+    /// Begins to compare the clocks.
+    public func watchSleep(now: MonotonicTime, sinceBoot: MonotonicTime) {
+        sleep = SleepDetector(monotonic: now, sinceBoot: sinceBoot)
+    }
+
+    private func slept(now: MonotonicTime, sinceBoot: MonotonicTime) -> Int64? {
+        guard sleep != nil else {
+            watchSleep(now: now, sinceBoot: sinceBoot)
+            return nil
+        }
+        return sleep?.slept(monotonic: now, sinceBoot: sinceBoot)
+    }
+
+    private func take(_ found: NetlinkNotifications, now: MonotonicTime) {
+        counters.notifications += found.count
+        if found.wereLost {
+            counters.overflows += 1
+            causes.overflow = true
+        }
+        guard !found.tables.isEmpty else { return }
+        causes.tables.formUnion(found.tables)
+        note(found.tables, now: now)
+    }
+
+    private func note(_ tables: HostTables, now: MonotonicTime) {
+        reducer.note(tables)
+        eventArrived(now: now)
+    }
+
+    private func noteResolvers(now: MonotonicTime) {
+        causes.resolvers = true
+        eventArrived(now: now)
+    }
+
+    private func eventArrived(now: MonotonicTime) {
+        settling.eventArrived(at: now)
+        events = (events?.first ?? now, now)
+    }
+
+    // MARK: Time
+
+    /// When ``expire(now:)`` is to be called next; nil while there is nothing to wait for.
+    public var nextDeadline: MonotonicTime? {
+        let settled = settling.deadline.map { deadline in retry.map { max($0.at, deadline) } ?? deadline }
+        // What is being gathered decides about the end of a hold-down too, lest a return is told as a loss and a gain.
+        let held = settling.isGathering ? nil : holdDown.deadline
+        return [settled, held, resolvers.deadline, expiryDeadline, pollDeadline].compactMap(\.self).min()
+    }
+
+    /// Does what is due.
+    public func expire(now: MonotonicTime) {
+        if resolvers.expire(now: now) { noteResolvers(now: now) }
+        if let deadline = expiryDeadline, deadline <= now {
+            expiryDeadline = nil
+            causes.routeExpiry = true
+            note(.routes, now: now)
+        }
+        if let deadline = pollDeadline, deadline <= now {
+            pollDeadline = now.advanced(milliseconds: settings.pollMilliseconds)
+            causes.poll = true
+            note(.all, now: now)
+        }
+        if !settling.isGathering, let deadline = holdDown.deadline, deadline <= now {
+            causes.holdDownEnd = true
+            publish(now: now)
+        }
+        if settling.isDue(at: now), retry.map({ $0.at <= now }) ?? true { settle(now: now) }
+    }
+
+    /// Reads what is dirty, and publishes unless more has come meanwhile.
+    private func settle(now: MonotonicTime) {
+        let tables = reducer.takeDirty()
+        var end = now
+        if !tables.isEmpty {
+            let start = clock()
+            do throws(NetlinkError) {
+                let reading = try kernel.read(tables, onto: reducer.state)
+                reducer.apply(reading)
+                if reading.tables.contains(.routes) { noteExpiry(reading, now: now) }
+            } catch {
+                failed(error, tables, now: now)
+                return
+            }
+            end = clock()
+            let cost = max(0, end.nanoseconds &- start.nanoseconds)
+            counters.readings += 1
+            counters.readingNanoseconds += cost
+            settling.readingEnded(at: end, costNanoseconds: cost)
+            retry = nil
+            lastFailure = nil
+            if newsArrived(during: end), !settling.isAtLimit(at: end) {
+                counters.postponed += 1
+                return
+            }
+        }
+        settling.finish()
+        publish(now: end)
+        // What came during the reading at the limit begins the next round.
+        if !reducer.dirty.isEmpty { eventArrived(now: end) }
+    }
+
+    /// Whether notifications came while the tables were read, so that they may not fit together.
+    private func newsArrived(during now: MonotonicTime) -> Bool {
+        do throws(SystemCallError) {
+            take(try kernel.drain(), now: now)
+        } catch {
+            // The caller of kernelReadable(now:) meets the same error.
+        }
+        return !reducer.dirty.isEmpty
+    }
+
+    private func failed(_ error: NetlinkError, _ tables: HostTables, now: MonotonicTime) {
+        counters.failures += 1
+        lastFailure = error
+        reducer.note(tables)
+        let wait = retry.map { min($0.wait * 2, Self.retryMilliseconds.limit) } ?? Self.retryMilliseconds.first
+        retry = (clock().advanced(milliseconds: wait), wait)
+    }
+
+    private func noteExpiry(_ reading: HostReading, now: MonotonicTime) {
+        expiryDeadline = reading.firstExpiryMilliseconds.map {
+            now.advanced(milliseconds: $0 + Self.expiryMarginMilliseconds)
+        }
+    }
+
+    private func publish(now: MonotonicTime) {
+        var actual = reducer.state
+        actual.resolvers = resolvers.configuration
+        let heldBefore = holdDown.held
+        var next = holdDown.filter(actual, shown: shown, now: now)
+        counters.holdDowns += holdDown.held.filter { !heldBefore.contains($0) }.count
+        let causes = self.causes
+        let events = self.events ?? (now, now)
+        self.causes = HostChangeCauses()
+        self.events = nil
+        if let shown, next.hasSameContent(as: shown) {
+            counters.unchanged += 1
+            return
+        }
+        next.epoch = (shown?.epoch ?? 0) + 1
+        shown = next
+        counters.changes += 1
+        onChange?(
+            HostChange(
+                snapshot: next, causes: causes, held: holdDown.held, firstEvent: events.first, lastEvent: events.last,
+                told: now))
+    }
+}

@@ -1,0 +1,187 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import LinuxSystem
+internal import Logging
+public import Netlink
+public import NetworkModel
+internal import SystemPackage
+
+/// Watches the host's network and tells of changes: ``MonitorCore`` on an event loop's thread.
+///
+/// A reading takes the thread for as long as the kernel needs to dump its tables (about 23 ms for 5,000 routes), so that
+/// the loop given had better not be the data path's.
+public actor NetlinkMonitor {
+    private let loop: EventLoop
+    private let core: MonitorCore
+    private let kernel: any HostKernel
+    /// These two only keep their descriptors open; what is lent of them is used.
+    private let clockWatch: ClockWatch?
+    private let resolverWatcher: ResolverWatcher?
+    private let clockDescriptor: FileDescriptor?
+    private let resolverDescriptor: FileDescriptor?
+    private let log: Logger
+    private var sources: [CInt: EventLoop.SourceID] = [:]
+    private var timer: (id: EventLoop.TimerID, deadline: MonotonicTime)?
+    private var isStopped = false
+
+    /// The loop's thread runs the actor.
+    public nonisolated var unownedExecutor: UnownedSerialExecutor {
+        unsafe loop.asUnownedSerialExecutor()
+    }
+
+    /// Makes a monitor; ``start()`` begins.
+    ///
+    /// - Parameters:
+    ///   - loop: The loop to live on.
+    ///   - kernel: The kernel to watch; subscribed already.
+    ///   - resolverWatcher: Tells of resolv.conf; nil if it is not followed.
+    ///   - resolvers: What resolv.conf says now.
+    ///   - settings: How to behave.
+    ///   - onChange: Called on the loop's thread with each change.
+    public init(
+        loop: EventLoop, kernel: sending any HostKernel, resolverWatcher: consuming ResolverWatcher? = nil,
+        resolvers: ResolverConfiguration = .init(), settings: MonitorCore.Settings = .init(),
+        onChange: @escaping @Sendable (HostChange) -> Void
+    ) {
+        self.loop = loop
+        self.kernel = kernel
+        if let watcher = consume resolverWatcher {
+            resolverDescriptor = watcher.descriptor
+            self.resolverWatcher = consume watcher
+        } else {
+            resolverDescriptor = nil
+            self.resolverWatcher = nil
+        }
+        let log = Logger(label: "monitor")
+        self.log = log
+        core = MonitorCore(kernel: kernel, resolvers: resolvers, settings: settings)
+        do throws(SystemCallError) {
+            let watch = try ClockWatch()
+            clockDescriptor = watch.descriptor
+            clockWatch = consume watch
+        } catch {
+            clockDescriptor = nil
+            log.info("sleep is noticed late: \(error)")
+            clockWatch = nil
+        }
+        core.onChange = onChange
+    }
+
+    // MARK: Life
+
+    /// Takes the first reading and begins to watch.
+    ///
+    /// - Parameter reading: A reading made since the kernel was subscribed; nil to read now.
+    /// - Returns: The first snapshot.
+    /// - Throws: What the kernel said, or the error of epoll_ctl(2).
+    public func start(with reading: HostReading? = nil) throws -> HostSnapshot {
+        let now = MonotonicTime.now
+        core.watchSleep(now: now, sinceBoot: .sinceBoot)
+        let snapshot = try core.begin(with: reading, now: now)
+        if let descriptor = kernel.descriptor {
+            try watch(descriptor) { $0.kernelReadable() }
+        } else {
+            log.notice("the kernel refuses notifications: the host is looked at every 10 s")
+        }
+        if let descriptor = resolverDescriptor { try watch(descriptor) { $0.resolverReadable() } }
+        if let descriptor = clockDescriptor { try watch(descriptor) { $0.clockReadable() } }
+        rearm()
+        return snapshot
+    }
+
+    /// Stops watching; nothing is told any more.
+    public func stop() {
+        isStopped = true
+        for descriptor in sources.keys { unwatch(descriptor) }
+        if let timer { loop.cancel(timer.id) }
+        timer = nil
+        core.onChange = nil
+    }
+
+    /// What was told last.
+    public var snapshot: HostSnapshot? { core.shown }
+
+    /// What the monitor and its sockets have been through.
+    public var counters: (monitor: MonitorCounters, requests: NetlinkCounters, notifications: NetlinkCounters) {
+        (core.counters, kernel.counters.requests, kernel.counters.notifications)
+    }
+
+    // MARK: Events
+
+    private func watch(
+        _ descriptor: FileDescriptor, _ handler: @escaping @Sendable (isolated NetlinkMonitor) -> Void
+    ) throws(SystemCallError) {
+        let source = try loop.watch(descriptor) { [weak self] _ in
+            guard let self else { return }
+            self.assumeIsolated { monitor in
+                guard !monitor.isStopped else { return }
+                handler(monitor)
+                monitor.rearm()
+            }
+        }
+        sources[descriptor.rawValue] = source
+    }
+
+    private func unwatch(_ descriptor: CInt) {
+        if let source = sources.removeValue(forKey: descriptor) { loop.unwatch(source) }
+    }
+
+    private func kernelReadable() {
+        do throws(SystemCallError) {
+            try core.kernelReadable(now: .now)
+        } catch {
+            log.error("no more notifications of the host's network: \(error)")
+            if let descriptor = kernel.descriptor { unwatch(descriptor.rawValue) }
+        }
+    }
+
+    private func resolverReadable() {
+        switch resolverDescriptor.map({ ResolverWatcher.receive(from: $0.rawValue) }) {
+        case .report(let report):
+            core.resolversReported(report, now: .now)
+        case .ended:
+            log.warning("the process that watches resolv.conf is gone: the last resolvers are kept")
+            if let descriptor = resolverDescriptor { unwatch(descriptor.rawValue) }
+        case .empty, nil:
+            break
+        }
+    }
+
+    private func clockReadable() {
+        do throws(SystemCallError) {
+            if let clockDescriptor { try ClockWatch.acknowledge(clockDescriptor.rawValue) }
+        } catch {
+            log.info("sleep is noticed late from now on: \(error)")
+        }
+        core.clockJumped(now: .now, sinceBoot: .sinceBoot)
+    }
+
+    // MARK: Time
+
+    /// Keeps the loop's one timer at the core's deadline.
+    private func rearm() {
+        let deadline = core.nextDeadline
+        guard deadline != timer?.deadline else { return }
+        if let timer { loop.cancel(timer.id) }
+        timer = nil
+        guard let deadline, !isStopped else { return }
+        let id = loop.schedule(at: deadline) { [weak self] now in
+            guard let self else { return }
+            self.assumeIsolated { monitor in
+                monitor.timer = nil
+                monitor.expire(now)
+            }
+        }
+        timer = (id, deadline)
+    }
+
+    private func expire(_ now: MonotonicTime) {
+        guard !isStopped else { return }
+        let failures = core.counters.failures
+        core.expire(now: now)
+        if core.counters.failures > failures, let error = core.lastFailure {
+            log.warning("the host's network could not be read, trying again: \(error)")
+        }
+        rearm()
+    }
+}

@@ -1,0 +1,120 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// The engine sees an empty root once it has started, so that what watches resolv.conf must stay outside: a small
+// process forked before that, which keeps the host's mount namespace and nothing else. It sends the file's text over a
+// socket whenever it differs from what it sent before, one datagram a report, and ends when the other side closes.
+//
+// A change is noticed by inotify(7) on every directory in which a link of the chain, or the file, is or should be, and
+// on the file itself (it may be a mount of its own, which its directory hears nothing of). Any event there means: look
+// again. Watches are made anew from the path each time, since a rename or another link changes the chain. The order is
+// watch, then read, so that nothing falls between. Only if inotify cannot be had is the file looked at every 5 s.
+//
+// syscalls: inotify_init1 inotify_add_watch inotify_rm_watch poll read sendto stat close
+
+internal import CLinux
+internal import Glibc
+internal import LinuxSystem
+internal import SystemPackage
+
+/// The loop of the process that watches resolv.conf.
+struct ResolverWatchLoop: ~Copyable {
+    /// How often the file is looked at when inotify cannot be had, in milliseconds.
+    static let fallbackMilliseconds: CInt = 5000
+
+    private let path: String
+    private let output: CInt
+    private let inotify: OwnedFileDescriptor
+    private let hasInotify: Bool
+    private var watches: [CInt] = []
+    private var sent: ResolverReport?
+    private var isBlind = true
+
+    /// Prepares to watch.
+    ///
+    /// - Parameters:
+    ///   - path: The absolute path of resolv.conf.
+    ///   - output: A datagram socket, lent for the loop's life.
+    init(path: String, output: CInt) {
+        self.path = path
+        self.output = output
+        // Instances run out (EMFILE): the slow look serves instead.
+        let number = inotify_init1(CInt(IN_CLOEXEC | IN_NONBLOCK))
+        hasInotify = number >= 0
+        inotify = OwnedFileDescriptor(taking: number)
+    }
+
+    /// Watches until the other side of the socket closes.
+    mutating func run() {
+        while true {
+            rewatch()
+            if !send(ResolverFile.read(path)) || !wait() { return }
+        }
+    }
+
+    /// Sends the report if it is news; false once nobody listens.
+    private mutating func send(_ report: ResolverReport) -> Bool {
+        guard report != sent else { return true }
+        let datagram = report.datagram
+        let number = output
+        do throws(SystemCallError) {
+            try retrying("send") {
+                unsafe datagram.withUnsafeBytes {
+                    unsafe Glibc.send(number, $0.baseAddress, $0.count, CInt(MSG_NOSIGNAL))
+                }
+            }
+        } catch {
+            return false
+        }
+        sent = report
+        return true
+    }
+
+    /// Waits for an event, or for a while if there can be none; false once nobody listens.
+    private mutating func wait() -> Bool {
+        var entries = [
+            pollfd(fd: output, events: 0, revents: 0),
+            pollfd(fd: inotify.rawValue, events: Int16(POLLIN), revents: 0),
+        ]
+        let timeout = isBlind ? Self.fallbackMilliseconds : -1
+        let count = unsafe entries.withUnsafeMutableBufferPointer { unsafe poll($0.baseAddress, 2, timeout) }
+        if count < 0 { return currentErrno == .interrupted }
+        if entries[0].revents != 0 { return false }
+        if entries[1].revents != 0 {
+            let number = inotify.rawValue
+            // What happened does not matter, only that something did: the buffer is emptied.
+            var buffer = [UInt8](repeating: 0, count: 4096)
+            while unsafe buffer.withUnsafeMutableBytes({ unsafe Glibc.read(number, $0.baseAddress, $0.count) }) > 0 {}
+        }
+        return true
+    }
+
+    /// Makes the watches that the chain needs now.
+    private mutating func rewatch() {
+        guard hasInotify else { return }
+        let number = inotify.rawValue
+        let chain = ResolverFile.chain(path, node: ResolverFile.node)
+        let names =
+            IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB
+            | IN_DELETE_SELF | IN_MOVE_SELF
+        var wanted: [(path: String, mask: Int32)] = chain.directories.keys.map { ($0, names | IN_ONLYDIR) }
+        if let file = chain.file {
+            wanted.append((file, IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF))
+        }
+        let old = watches
+        watches = []
+        isBlind = false
+        for (path, mask) in wanted {
+            let watch = unsafe inotify_add_watch(number, path, UInt32(bitPattern: mask))
+            if watch >= 0 {
+                watches.append(watch)
+            } else if currentErrno != .noSuchFileOrDirectory {
+                // Out of watches, or a directory that may be passed but not read.
+                isBlind = true
+            }
+        }
+        // The same object gives the same number again.
+        for watch in old where !watches.contains(watch) { inotify_rm_watch(number, watch) }
+    }
+}

@@ -78,7 +78,7 @@ struct CommandLineParser {
     private mutating func applyNamespace(_ value: OptionValue) throws(UsageError) {
         switch value.option.name {
         case .netns:
-            let text = try value.nonEmpty("a path, or a name under /run/netns")
+            let text = try value.path()
             if text.contains("/") {
                 netnsPath = text
             } else {

@@ -18,8 +18,11 @@ struct OptionValue {
         return text
     }
 
-    /// A path.
-    func path() throws(UsageError) -> String { try nonEmpty("a path") }
+    /// A path. Bytes that are no UTF-8 have become U+FFFD by now, and the path would be another one.
+    func path() throws(UsageError) -> String {
+        if text.unicodeScalars.contains("\u{FFFD}") { throw failure("not valid UTF-8; give the path by another name") }
+        return try nonEmpty("a path")
+    }
 
     // MARK: - Numbers
 

@@ -114,6 +114,13 @@ struct RefusalTests {
         #expect(usageError([""])?.message == "command '': empty; give a command, or none for a shell")
     }
 
+    @Test(
+        "a path that is not UTF-8 is refused, not repaired", arguments: ["-l", "-P", "-p", "-c", "--netns", "--userns"])
+    func pathEncoding(option: String) {
+        let path = String(decoding: [0x2F, 0xFF], as: UTF8.self)
+        #expect(usageError([option, path])?.message.contains("not valid UTF-8") == true)
+    }
+
     @Test("hostile values neither trap nor reach the terminal as they are")
     func hostileValues() throws {
         let values = [

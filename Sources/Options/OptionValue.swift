@@ -18,7 +18,7 @@ struct OptionValue {
         return text
     }
 
-    /// A path. Bytes that are no UTF-8 have become U+FFFD by now, and the path would be another one.
+    /// A path; bytes that are no UTF-8 have become U+FFFD by now, so that it would be another one.
     func path() throws(UsageError) -> String {
         if text.unicodeScalars.contains("\u{FFFD}") { throw failure("not valid UTF-8; give the path by another name") }
         return try nonEmpty("a path")

@@ -75,6 +75,8 @@ struct DataPath: ~Copyable {
     /// The namespace's hardware address, once a frame has told it.
     var guestMAC = MACAddress.broadcast
     var capture: FrameCapture?
+    /// Queries for the host's resolvers.
+    var dns = DNSRelay()
     /// The moment of the present turn of the event loop.
     var now: MonotonicTime
 
@@ -235,6 +237,7 @@ struct DataPath: ~Copyable {
         if gather.flow == index { gather = Gather() }
         if table[index].socket >= 0 { HostSocket.close(table[index].socket) }
         backlog.discard(&table[index])
+        if table[index].flags.contains(.dns) { dns.queries[index] = nil }
         wheel.remove(index)
         unlinkFromQueue(index)
         table.remove(index)

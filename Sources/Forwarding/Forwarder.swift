@@ -36,8 +36,12 @@ public final class Forwarder: EventSink {
 
     /// Puts new rules in force for flows that open from now on.
     public func publish(_ rules: TranslationRules) {
+        let hasOtherResolvers = rules.dnsServers != path.translator.rules.dnsServers
         path.translator = Translator(rules: rules)
         path.gatewayMAC = rules.gatewayMAC
+        guard hasOtherResolvers else { return }
+        path.now = .now
+        path.restartQueries()
     }
 
     /// Ends all flows whose host socket has an address: the namespace's side is reset, so that programs connect anew.
@@ -119,6 +123,7 @@ extension DataPath {
             let index = Int(expired[position])
             switch table[index].state {
             case .free: break
+            case .datagram where table[index].flags.contains(.dns): queryDeadline(index)
             case .datagram: closeFlow(index)
             default: tcpDeadline(index)
             }

@@ -30,8 +30,8 @@ struct Translator {
         guard family.isEnabled else { return .refused(.familyOff) }
         if address == family.dnsForward, port == 53 || port == 853, transport == .udp || transport == .tcp {
             guard let server = rules.dnsServers.first else { return .noResolver }
-            return .resolver(
-                Endpoint(address: server.address.asIPv6, port: port, scope: family.linkLocalScope?.rawValue ?? 0))
+            // Which server is asked is the relay's choice; this is where a flow begins.
+            return .resolver(Endpoint(address: server.address.asIPv6, port: port))
         }
         if address.isUnspecified || address.isLoopback { return .refused(.martian) }
         if transport == .tcp && (address.isMulticast || address.isBroadcast) { return .refused(.martian) }

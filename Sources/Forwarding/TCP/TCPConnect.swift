@@ -30,8 +30,9 @@ extension DataPath {
             target = endpoint
             source = address
             device = name
-        case .resolver(let endpoint):
-            target = endpoint
+        case .resolver:
+            openQueryStream(summary, key: key, hash: hash, options: options)
+            return
         case .noResolver:
             refuseSegment(summary)
             return
@@ -50,6 +51,41 @@ extension DataPath {
             if case .failed(let error) = start { connectionFailed(index, error) } else { closeFlow(index) }
             return
         }
+    }
+
+    // MARK: Queries over TCP
+
+    /// A SYN to the address that stands for the host's resolvers.
+    private mutating func openQueryStream(
+        _ summary: FrameSummary, key: FlowKey, hash: UInt32, options: TCPOptions
+    ) {
+        guard let index = addFlow(key, hash: hash) else { return }
+        begin(index, options: options)
+        table[index].state = .connecting
+        table[index].flags.insert(.dns)
+        table[index].receiveNext = summary.tcpSequence &+ 1
+        table[index].receiveEdge = table[index].receiveNext
+        table[index].sendWindow = UInt32(summary.tcpWindow)
+        if !connectNextResolver(index) { connectionFailed(index, .connectionRefused) }
+    }
+
+    /// Connects to the resolver after the one that failed; false if there is none left.
+    private mutating func connectNextResolver(_ index: Int) -> Bool {
+        let servers = resolvers(port: table[index].key.remotePort)
+        while Int(table[index].retries) < servers.count {
+            let server = servers[Int(table[index].retries)]
+            table[index].retries += 1
+            if table[index].socket >= 0 {
+                HostSocket.close(table[index].socket)
+                table[index].socket = -1
+            }
+            guard case .socket(let number) = connectHost(to: server, source: nil, device: nil),
+                watch(index, socket: number)
+            else { continue }
+            setDeadline(index, milliseconds: 2 * DNSRelay.patience)
+            return true
+        }
+        return false
     }
 
     /// Connects, and makes room once if descriptors have run out.
@@ -129,6 +165,7 @@ extension DataPath {
 
     /// Tells the namespace why there is no connection, as the host's kernel would have told its program.
     mutating func connectionFailed(_ index: Int, _ error: Errno) {
+        if table[index].flags.contains(.dns), connectNextResolver(index) { return }
         let flow = table[index]
         switch error {
         case .networkUnreachable, .addressNotAvailable, .networkDown:

@@ -293,7 +293,10 @@ extension DataPath {
             } else {
                 idleDeadline(index)
             }
-        case .connecting, .datagram, .free:
+        case .connecting:
+            // Only a connection to a resolver has a deadline of its own: the next one's turn.
+            if table[index].flags.contains(.dns) { connectionFailed(index, .connectionRefused) }
+        case .datagram, .free:
             break
         }
     }

@@ -39,6 +39,11 @@ extension DataPath {
                 if index < 0 { return }
             }
         }
+        if table[index].flags.contains(.dns) {
+            let end = summary.payloadOffset + summary.payloadLength
+            ask(index, message: unsafe Self.bytes(frame, count).extracting(summary.payloadOffset..<end))
+            return
+        }
         touchDatagram(index)
         if table[index].ttl != summary.hopLimit { setHopLimit(index, summary.hopLimit) }
         let isSuper = header.segmentation.kind == .udp && header.segmentSize > 0
@@ -167,15 +172,14 @@ extension DataPath {
         let target: Endpoint
         var source: IPAddress?
         var device: String?
-        var isQuery = false
         switch translator.outbound(to: key.remote, port: key.remotePort, transport: .udp) {
         case .host(let endpoint, let address, let name):
             target = endpoint
             source = address
             device = name
         case .resolver(let endpoint):
+            if endpoint.port == 53 { return openQueries(key, hash: hash) ?? -1 }
             target = endpoint
-            isQuery = true
         case .noResolver:
             reply { span, rules in
                 DNSFailureResponder.reply(
@@ -188,10 +192,9 @@ extension DataPath {
         }
         guard let index = addFlow(key, hash: hash) else { return -1 }
         table[index].state = .datagram
-        if isQuery { table[index].flags.insert(.dns) }
         let type = HostSocket.datagram
         let start = HostSocket.connect(
-            to: target, type: type, source: source, sourcePort: isQuery ? 0 : key.guestPort, device: device)
+            to: target, type: type, source: source, sourcePort: key.guestPort, device: device)
         guard case .socket(let number) = start, watch(index, socket: number) else {
             if case .failed(let error) = start {
                 counters.drop(.socket)
@@ -243,6 +246,7 @@ extension DataPath {
 
     /// A UDP flow's host socket is ready.
     mutating func udpReady(_ index: Int, _ readiness: Readiness) {
+        if table[index].flags.contains(.dns) { return answerReady(index, readiness) }
         if readiness.contains(.error) {
             readErrors(index)
             guard table[index].state == .datagram else { return }

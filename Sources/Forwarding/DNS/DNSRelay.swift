@@ -1,0 +1,262 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// The namespace asks one address for its whole life (`--dns-forward`); who answers changes with the host. A query over
+// UDP is kept until it is answered and goes to the host's servers in turn: the next one after `patience`, at once
+// if a server refuses or cannot be reached, all of them `rounds` times, then SERVFAIL. Without servers it is SERVFAIL
+// at once. When the resolvers change, queries in flight start again with the new ones.
+//
+// The socket of such a flow is not connected, and of both families in one (IPv4 servers as mapped addresses), so that
+// it can ask any server; an answer counts only if it comes from a server that was asked, port included, and carries the
+// identifier of a query of this flow. Its port is the kernel's choice, which is what makes answers hard to forge.
+// Queries are not the hot path: they may allocate. What one flow may have in flight is bounded.
+//
+// Over TCP a flow is an ordinary one whose connection attempt goes on to the next server when one fails
+// (`connectNextResolver`).
+//
+// syscalls: socket setsockopt sendto recvfrom
+
+internal import CLinux
+internal import Glibc
+internal import LinuxSystem
+internal import NetworkModel
+internal import NetworkTypes
+internal import Services
+internal import SystemPackage
+internal import Wire
+
+/// Queries of the namespace that wait for an answer, by flow.
+struct DNSRelay {
+    /// How long a server may take before the next is asked, in milliseconds.
+    static let patience: Int64 = 700
+    /// How often each server is asked.
+    static let rounds = 2
+    /// Queries in flight for one flow at most; more are dropped, the client asks again.
+    static let queriesPerFlow = 64
+    /// The longest query that is kept, in bytes.
+    static let longestQuery = 4096
+
+    struct Query {
+        var identifier: UInt16
+        var message: [UInt8]
+        /// How many times a server has been asked.
+        var attempts = 0
+        var deadline: Int64 = 0
+        /// The servers that were asked.
+        var asked: Set<Endpoint> = []
+    }
+
+    var queries: [Int: [Query]] = [:]
+}
+
+extension DataPath {
+    /// The servers to ask at a port, in order.
+    func resolvers(port: UInt16) -> [Endpoint] {
+        translator.rules.dnsServers.map { server in
+            var scope: UInt32 = 0
+            if server.address.isLinkLocal && server.address.family == .v6 {
+                scope = server.zone.map { zone in unsafe zone.withCString { unsafe if_nametoindex($0) } } ?? 0
+                if scope == 0 { scope = translator.rules.families.v6.linkLocalScope?.rawValue ?? 0 }
+            }
+            return Endpoint(address: server.address.asIPv6, port: port, scope: scope)
+        }
+    }
+
+    /// Opens a flow for queries over UDP; nil if there is no socket to be had.
+    mutating func openQueries(_ key: FlowKey, hash: UInt32) -> Int? {
+        guard let index = addFlow(key, hash: hash) else { return nil }
+        table[index].state = .datagram
+        table[index].flags.insert(.dns)
+        let type = HostSocket.datagram | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue)
+        let number = socket(AF_INET6, type, 0)
+        guard number >= 0, HostSocket.set(number, CInt(IPPROTO_IPV6), IPV6_V6ONLY, 0),
+            watch(index, socket: number)
+        else {
+            if number >= 0 && table[index].socket < 0 { HostSocket.close(number) }
+            counters.drop(.socket)
+            closeFlow(index)
+            return nil
+        }
+        HostSocket.set(number, CInt(IPPROTO_IP), IP_RECVERR, 1)
+        HostSocket.set(number, CInt(IPPROTO_IPV6), IPV6_RECVERR, 1)
+        setDeadline(index, milliseconds: options.udpTimeout)
+        return index
+    }
+
+    /// A query from the namespace.
+    mutating func ask(_ index: Int, message: Span<UInt8>) {
+        guard let header = try? DNSHeader(message), !header.isResponse, message.count <= DNSRelay.longestQuery else {
+            counters.drop(.notSent)
+            return
+        }
+        var pending = dns.queries[index] ?? []
+        // The same again is the client's own retry: it takes the place of the first.
+        pending.removeAll { $0.identifier == header.identifier }
+        guard pending.count < DNSRelay.queriesPerFlow else { return counters.drop(.notSent) }
+        let bytes = unsafe message.withUnsafeBufferPointer { unsafe Array($0) }
+        pending.append(DNSRelay.Query(identifier: header.identifier, message: bytes))
+        dns.queries[index] = pending
+        table[index].activity = now.nanoseconds
+        advance(index, position: pending.count - 1)
+        scheduleQueries(index)
+    }
+
+    /// Asks the next server, or gives up.
+    private mutating func advance(_ index: Int, position: Int) {
+        let servers = resolvers(port: table[index].key.remotePort)
+        guard var query = dns.queries[index]?[position] else { return }
+        while !servers.isEmpty && query.attempts < servers.count * DNSRelay.rounds {
+            let server = servers[query.attempts % servers.count]
+            query.attempts += 1
+            query.asked.insert(server)
+            if server.send(query.message, on: table[index].socket) {
+                query.deadline = now.nanoseconds + DNSRelay.patience * 1_000_000
+                dns.queries[index]?[position] = query
+                return
+            }
+        }
+        query.deadline = 0
+        dns.queries[index]?[position] = query
+        if let failure = DNSFailureResponder.serverFailure(for: query.message.span) { deliver(index, failure) }
+    }
+
+    /// Forgets what has been given up and sets the flow's deadline for the rest.
+    private mutating func scheduleQueries(_ index: Int) {
+        dns.queries[index]?.removeAll { $0.deadline == 0 }
+        guard let earliest = dns.queries[index]?.map(\.deadline).min() else {
+            dns.queries[index] = nil
+            setDeadline(index, milliseconds: options.udpTimeout)
+            return
+        }
+        wheel.set(index, deadline: earliest)
+    }
+
+    /// The deadline of a flow of queries has passed.
+    mutating func queryDeadline(_ index: Int) {
+        guard let pending = dns.queries[index] else {
+            let idle = now.nanoseconds - table[index].activity
+            if idle >= options.udpTimeout * 1_000_000 {
+                closeFlow(index)
+            } else {
+                wheel.set(index, deadline: table[index].activity + options.udpTimeout * 1_000_000)
+            }
+            return
+        }
+        for position in pending.indices where pending[position].deadline <= now.nanoseconds {
+            advance(index, position: position)
+        }
+        scheduleQueries(index)
+    }
+
+    /// An answer, or an error, for a flow of queries.
+    mutating func answerReady(_ index: Int, _ readiness: Readiness) {
+        if readiness.contains(.error) {
+            // Some server cannot be reached: those who wait move on at once.
+            _ = HostSocket.takeError(table[index].socket)
+            drainErrors(index)
+            for position in (dns.queries[index] ?? []).indices { advance(index, position: position) }
+            scheduleQueries(index)
+        }
+        guard readiness.contains(.readable) else { return }
+        var buffer: [UInt8] = .init(repeating: 0, count: 65536)
+        for _ in 0..<64 {
+            guard let (count, sender) = Endpoint.receive(into: &buffer, on: table[index].socket) else { break }
+            let message = Array(buffer[0..<count])
+            guard let header = try? DNSHeader(message.span), header.isResponse,
+                let position = dns.queries[index]?.firstIndex(where: {
+                    $0.identifier == header.identifier && $0.asked.contains(sender)
+                })
+            else {
+                counters.drop(.unknownFlow)
+                continue
+            }
+            table[index].activity = now.nanoseconds
+            dns.queries[index]?.remove(at: position)
+            if dns.queries[index]?.isEmpty == true { dns.queries[index] = nil }
+            deliver(index, message)
+        }
+        scheduleQueries(index)
+    }
+
+    private mutating func drainErrors(_ index: Int) {
+        var buffer: [UInt8] = .init(repeating: 0, count: 256)
+        let number = table[index].socket
+        for _ in 0..<64 {
+            let result = transferring {
+                unsafe buffer.withUnsafeMutableBytes {
+                    unsafe recv(number, $0.baseAddress, $0.count, CInt(MSG_ERRQUEUE | MSG_DONTWAIT))
+                }
+            }
+            guard case .bytes = result else { return }
+        }
+    }
+
+    private mutating func deliver(_ index: Int, _ message: [UInt8]) {
+        let key = table[index].key
+        let guest = guestMAC
+        let mac = gatewayMAC
+        reply { span, _ in
+            UDPHeader.writeFrame(
+                message.span, from: key.remotePort, to: key.guestPort,
+                ip: IPHeader(source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64), to: guest,
+                from: mac, into: &span)
+        }
+    }
+
+    /// The host's resolvers have changed: queries in flight go to the new ones at once.
+    mutating func restartQueries() {
+        for index in Array(dns.queries.keys) {
+            for position in (dns.queries[index] ?? []).indices {
+                dns.queries[index]?[position].attempts = 0
+                advance(index, position: position)
+            }
+            scheduleQueries(index)
+        }
+    }
+}
+
+extension Endpoint {
+    /// Sends a datagram on a dual-stack socket.
+    ///
+    /// - Returns: Whether the kernel took it.
+    func send(_ message: [UInt8], on number: CInt) -> Bool {
+        var storage = sockaddr_in6()
+        storage.sin6_family = sa_family_t(AF_INET6)
+        storage.sin6_port = port.bigEndian
+        unsafe withUnsafeMutableBytes(of: &storage.sin6_addr) { bytes in
+            unsafe bytes.storeBytes(of: address.high.bigEndian, toByteOffset: 0, as: UInt64.self)
+            unsafe bytes.storeBytes(of: address.low.bigEndian, toByteOffset: 8, as: UInt64.self)
+        }
+        storage.sin6_scope_id = scope
+        let result = unsafe withUnsafePointer(to: &storage) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                transferring {
+                    unsafe sendto(
+                        number, message, message.count, CInt(MSG_NOSIGNAL | MSG_DONTWAIT), address,
+                        socklen_t(MemoryLayout<sockaddr_in6>.size))
+                }
+            }
+        }
+        if case .bytes = result { return true }
+        return false
+    }
+
+    /// Receives a datagram and who sent it; nil if there is none.
+    static func receive(into buffer: inout [UInt8], on number: CInt) -> (count: Int, sender: Endpoint)? {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let result = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                transferring {
+                    unsafe buffer.withUnsafeMutableBytes {
+                        unsafe recvfrom(number, $0.baseAddress, $0.count, CInt(MSG_DONTWAIT), address, &length)
+                    }
+                }
+            }
+        }
+        guard case .bytes(let count) = result, var sender = unsafe Endpoint(&storage) else { return nil }
+        if !sender.address.isLinkLocal { sender.scope = 0 }
+        return (count, sender)
+    }
+}

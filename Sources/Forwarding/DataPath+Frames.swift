@@ -81,6 +81,12 @@ extension DataPath {
         counters.framesIn &+= 1
         counters.bytesIn &+= UInt64(length)
         if capture != nil { unsafe capture?.record(UnsafeRawBufferPointer(start: frame, count: length)) }
+        unsafe receiveFrame(frame, count: length, header: header)
+    }
+
+    /// Handles one frame, from the tap or put together of fragments.
+    @inline(__always)
+    mutating func receiveFrame(_ frame: UnsafeMutableRawPointer, count length: Int, header: VirtioNetHeader) {
         let summary: FrameSummary
         do {
             summary = try FrameSummary(unsafe Self.bytes(frame, length))
@@ -107,7 +113,7 @@ extension DataPath {
         case .arp:
             unsafe answerARP(summary, frame: frame, count: length)
         case .fragment:
-            counters.drop(FlowDropReason.fragment)
+            unsafe receiveFragment(summary, frame: frame, count: length)
         case .otherProtocol:
             counters.drop(FlowDropReason.unknownProtocol)
             unsafe refuseProtocol(summary, frame: frame, count: length)

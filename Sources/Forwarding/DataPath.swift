@@ -77,6 +77,8 @@ struct DataPath: ~Copyable {
     var capture: FrameCapture?
     /// Queries for the host's resolvers.
     var dns = DNSRelay()
+    /// Datagrams that come in fragments.
+    var reassembly = Reassembly()
     /// The moment of the present turn of the event loop.
     var now: MonotonicTime
 

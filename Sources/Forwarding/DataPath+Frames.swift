@@ -4,6 +4,7 @@
 //
 // syscalls: read
 
+internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 internal import NetworkModel

@@ -9,6 +9,7 @@
 //
 // Memory: 8 bytes of slot and 18 of timer for each flow that could be, and the flow's own record once it exists.
 
+internal import CLinux
 internal import Glibc
 internal import NetworkTypes
 

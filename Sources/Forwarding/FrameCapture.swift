@@ -2,6 +2,7 @@
 //
 // syscalls: write clock_gettime
 
+internal import CLinux
 internal import Glibc
 public import LinuxSystem
 internal import SystemPackage

@@ -2,6 +2,7 @@
 //
 // syscalls: connect bind
 
+internal import CLinux
 internal import Glibc
 internal import NetworkTypes
 

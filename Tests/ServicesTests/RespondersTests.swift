@@ -317,6 +317,9 @@ struct HostileFrameTests {
         var random = SplitMix64(seed: seed)
         let rules = makeRules()
         let advertisement = RouterAdvertisement(rules: rules, guestAddress: Prefix("2001:db8::15/64"), isManaged: true)
+        let dhcp = DHCPv4Settings(
+            guestAddress: Prefix(host: .v4(.loopback)), ownAddress: .loopback, gateway: nil)
+        let dhcpv6 = DHCPv6Settings(guestAddress: .loopback, serverIdentifier: [1, 2])
         var answered = 0
         for _ in 0..<10_000 {
             var frame = Capture.all[Int.random(in: 0..<Capture.all.count, using: &random)].frame
@@ -333,6 +336,8 @@ struct HostileFrameTests {
                     to: frame.span, summary: summary, rules: rules, routerAdvertisement: advertisement, into: &span),
                 EchoResponder.reply(to: frame.span, summary: summary, rules: rules, into: &span),
                 DNSFailureResponder.reply(to: frame.span, summary: summary, rules: rules, into: &span),
+                DHCPv4Server.reply(to: frame.span, summary: summary, settings: dhcp, rules: rules, into: &span),
+                DHCPv6Server.reply(to: frame.span, summary: summary, settings: dhcpv6, rules: rules, into: &span),
             ]
             #expect(lengths.allSatisfy { $0 <= room }, "seed \(seed)")
             if lengths.contains(where: { $0 > 0 }) { answered += 1 }

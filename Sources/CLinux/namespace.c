@@ -28,6 +28,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <linux/nsfs.h>
 #include <sched.h>
@@ -204,12 +205,32 @@ static void say_cannot_run(const char *name, int error) {
     (void)!writev(2, pieces, 5);
 }
 
+/// Whether a program's name is found in no folder of PATH that can be searched. execvp(3) says EACCES as soon as one
+/// folder is closed to us, which tells nothing of the program.
+static int is_nowhere(const char *name) {
+    const char *rest = getenv("PATH");
+    if (!rest || strchr(name, '/')) return 0;
+    char path[PATH_MAX];
+    while (*rest) {
+        size_t length = strcspn(rest, ":");
+        if (length + 1 + strlen(name) < sizeof(path)) {
+            memcpy(path, rest, length);
+            path[length] = '/';
+            strcpy(path + length + (length > 0), name);
+            if (access(path, F_OK) == 0) return 0;
+        }
+        rest += length + (rest[length] == ':');
+    }
+    return 1;
+}
+
 static pid_t start(const struct tapas_command *command) {
     pid_t child = vfork();
     if (child != 0) return child;
     sigprocmask(SIG_SETMASK, command->signal_mask, NULL);
     execvp(command->file, command->arguments);
     int error = errno;
+    if (error == EACCES && is_nowhere(command->file)) error = ENOENT;
     say_cannot_run(command->file, error);
     // As a shell has it (POSIX, "Exit Status for Commands").
     _exit(error == ENOENT ? 127 : 126);

@@ -21,11 +21,12 @@ internal import SystemPackage
 
 /// The thread that lives in the target network namespace; also a serial executor.
 public final class NamespaceThread: SerialExecutor {
+    @safe
     private enum Work: @unchecked Sendable {
         /// A job of an actor.
         case job(UnownedJob)
         /// A lent closure and whom to wake; `@unchecked`, since its owner waits until it has run.
-        case call(() -> Void, Semaphore)
+        case call(UnsafeMutablePointer<() -> Void>, Semaphore)
     }
 
     private let queue = Mutex<[Work]>([])
@@ -36,10 +37,19 @@ public final class NamespaceThread: SerialExecutor {
 
     /// Starts the thread and has it enter a network namespace for good.
     ///
-    /// - Parameter namespace: the network namespace; nil to stay in the present one (tests).
+    /// - Parameter namespace: the network namespace.
     /// - Returns: the thread, in the namespace.
     /// - Throws: The error of pthread_create(3), or that of ``NamespaceFile/join()``.
-    public static func start(in namespace: borrowing NamespaceFile?) throws(NamespaceError) -> NamespaceThread {
+    public static func start(in namespace: borrowing NamespaceFile) throws(NamespaceError) -> NamespaceThread {
+        let result = try start()
+        try result.run { () throws(NamespaceError) in try namespace.join() }
+        return result
+    }
+
+    /// Starts the thread in the present network namespace.
+    ///
+    /// - Throws: The error of pthread_create(3).
+    package static func start() throws(NamespaceError) -> NamespaceThread {
         let result = NamespaceThread()
         // The thread inherits the mask, so that no signal is ever delivered to it.
         var all = SignalMask.all
@@ -59,10 +69,6 @@ public final class NamespaceThread: SerialExecutor {
                 "cannot start a thread", SystemCallError("pthread_create", "", Errno(rawValue: error)))
         }
         result.thread.withLock { $0 = identifier }
-        switch namespace {
-        case .some(let namespace): try result.run { () throws(NamespaceError) in try namespace.join() }
-        case .none: break
-        }
         return result
     }
 
@@ -81,15 +87,17 @@ public final class NamespaceThread: SerialExecutor {
         let outcome = UnsafeMutablePointer<Result<Success, Failure>>.allocate(capacity: 1)
         defer { unsafe outcome.deallocate() }
         withoutActuallyEscaping(body) { body in
-            let call = {
+            var call = {
                 do throws(Failure) {
                     unsafe outcome.initialize(to: .success(try body()))
                 } catch {
                     unsafe outcome.initialize(to: .failure(error))
                 }
             }
-            enqueue(.call(call, done))
-            done.wait()
+            unsafe withUnsafeMutablePointer(to: &call) { call in
+                unsafe enqueue(.call(call, done))
+                done.wait()
+            }
         }
         return try unsafe outcome.move().get()
     }
@@ -108,11 +116,17 @@ public final class NamespaceThread: SerialExecutor {
             switch work {
             case .job(let job): unsafe job.runSynchronously(on: asUnownedSerialExecutor())
             case .call(let call, let done):
-                call()
+                unsafe Self.invoke(call)
                 done.signal()
             case nil: break
             }
         }
+    }
+
+    /// Calls a lent closure. Not inlined, so that no reference to it is left when its owner is woken.
+    @inline(never)
+    private static func invoke(_ call: UnsafeMutablePointer<() -> Void>) {
+        unsafe call.pointee()
     }
 
     // MARK: Executor

@@ -1,1 +1,5 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+
+exit(Program.run())

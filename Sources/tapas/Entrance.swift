@@ -1,0 +1,66 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import Logging
+import NamespaceControl
+import Options
+import Sandbox
+import SystemPackage
+
+/// The namespaces, made or joined, and the init of the command that waits in them; all with one thread.
+struct Entrance: ~Copyable {
+    /// The network namespace that is given the host's network.
+    let network: NamespaceFile
+    /// The helper that may open the tun device where the program itself may not.
+    var opener: DeviceOpener?
+    /// The wrapped command; nil if attached.
+    let command: WrappedCommand?
+    /// The signals that concern us.
+    let signals: SignalDescriptor
+
+    /// Gives up root, enters the user namespace, and makes the other namespaces or takes the one given.
+    ///
+    /// - Throws: One line on what is not permitted or not there.
+    init(_ invocation: Invocation, _ namespaces: consuming GivenNamespaces, _ logger: Logger) throws {
+        var opener: DeviceOpener?
+        if let identity = try RunAs.identity(invocation), identity != Identity.current {
+            opener = try DeviceOpener.fork(beforeBecoming: identity.user, group: identity.group)
+            if invocation.runAsUser == nil { logger.notice("started as root: going on as nobody (see --runas)") }
+            do {
+                try identity.become()
+            } catch {
+                throw Failure("cannot become user \(identity.user), group \(identity.group)", error)
+            }
+        }
+        if let user = namespaces.user.take() {
+            try user.join()
+        } else if invocation.isSpawn && !invocation.netnsOnly {
+            try UserNamespace.create()
+        }
+        if let given = namespaces.network.take() {
+            let signals = try SignalDescriptor(of: SignalDescriptor.ending)
+            self.signals = signals
+            network = given
+            command = nil
+        } else {
+            let signals = try SignalDescriptor(of: SignalDescriptor.forwarded)
+            let command = try WrappedCommand(Self.specification(invocation), signalMask: signals.previousMask)
+            let made = try NamespaceFile.network(of: command.process)
+            self.signals = signals
+            network = made
+            self.command = command
+        }
+        self.opener = opener
+    }
+
+    private static func specification(_ invocation: Invocation) -> WrappedCommand.Specification {
+        var result: WrappedCommand.Specification
+        if case .spawn(let words) = invocation.mode, let file = words.first {
+            result = .init(file: file, arguments: words, argumentIndex: invocation.operandIndex)
+        } else {
+            result = .shell()
+        }
+        result.hostName = invocation.hostname ?? WrappedCommand.defaultHostName()
+        return result
+    }
+}

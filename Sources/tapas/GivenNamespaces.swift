@@ -1,0 +1,36 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import NamespaceControl
+import Options
+import SystemPackage
+
+/// The namespaces that the command line names: both opened before either is entered, and before 0, 1 and 2 change.
+struct GivenNamespaces: ~Copyable {
+    /// The network namespace to join.
+    var network: NamespaceFile?
+    /// The user namespace to join.
+    var user: NamespaceFile?
+    /// The descriptors of both, lent.
+    let descriptors: [FileDescriptor]
+
+    /// Opens them.
+    ///
+    /// - Throws: If one cannot be opened or is not of its kind.
+    init(_ invocation: Invocation) throws(NamespaceError) {
+        var descriptors: [FileDescriptor] = []
+        let network = try Self.open(.network, invocation.networkNamespacePath, &descriptors)
+        let user = try Self.open(.user, invocation.joinedUserNamespacePath, &descriptors)
+        self.network = network
+        self.user = user
+        self.descriptors = descriptors
+    }
+
+    private static func open(
+        _ kind: NamespaceFile.Kind, _ path: String?, _ descriptors: inout [FileDescriptor]
+    ) throws(NamespaceError) -> NamespaceFile? {
+        guard let path else { return nil }
+        let file = try NamespaceFile(kind, path: path)
+        descriptors.append(file.descriptor)
+        return file
+    }
+}

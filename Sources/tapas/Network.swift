@@ -1,0 +1,118 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import Forwarding
+import HostMonitor
+import LinuxSystem
+import Logging
+import NamespaceControl
+import Netlink
+import NetworkModel
+import NetworkTypes
+import Options
+import Planning
+import Sandbox
+import SystemPackage
+
+/// The namespace's network: its thread, the plan, the tap, and who programs it.
+struct Network: ~Copyable {
+    /// The thread that lives in the namespace.
+    let thread: NamespaceThread
+    /// The host as it was at start.
+    let snapshot: HostSnapshot
+    /// What the namespace is to look like.
+    let plan: NamespacePlan
+    /// The tap; nil with `--splice-only`.
+    var tap: TapDevice?
+    /// Who reprograms the interface; nil without `--config-net`.
+    var programmer: NamespaceProgrammer?
+
+    /// Plans, makes the tap and programs the namespace.
+    ///
+    /// - Parameters:
+    ///   - invocation: the command line.
+    ///   - snapshot: the host's network.
+    ///   - entrance: the namespaces.
+    ///   - logger: where warnings and reasons go.
+    /// - Throws: If the tap cannot be made.
+    init(
+        _ invocation: Invocation, snapshot: HostSnapshot, entrance: inout Entrance, logger: Logger
+    ) throws {
+        let thread = try NamespaceThread.start(in: entrance.network)
+        let families = thread.run { NamespaceProgrammer.families() }
+        let plan = Planning.plan(snapshot, invocation.configuration, namespaceFamilies: families)
+        for reason in plan.reasons { logger.info("\(reason)") }
+        for warning in plan.warnings { logger.warning("\(warning)") }
+        var opened: FileDescriptor?
+        if !invocation.spliceOnly, let opener = entrance.opener.take() {
+            opened = try opener.open(in: entrance.network).release()
+        }
+        let made = try thread.run { () throws(NamespaceError) in
+            try Made.make(invocation, plan, opened)
+        }
+        for failure in made.failures { logger.warning("skipped: \(failure)") }
+        self.thread = thread
+        self.snapshot = snapshot
+        self.plan = plan
+        tap = made.tap
+        programmer = made.programmer
+    }
+
+    /// Reads the host's network, as it is now.
+    ///
+    /// - Throws: If the kernel cannot be asked.
+    static func hostSnapshot(_ invocation: Invocation) throws -> HostSnapshot {
+        var socket = try NetlinkSocket()
+        let reading = try HostSnapshotReader.read(
+            [.links, .addresses, .routes, .nextHops, .lookups], families: invocation.configuration.families,
+            using: &socket)
+        var snapshot = reading.snapshot
+        snapshot.resolvers = ResolverFile.configuration()
+        return snapshot
+    }
+}
+
+/// What is made on the namespace's thread, in one visit.
+private struct Made: ~Copyable, Sendable {
+    let tap: TapDevice?
+    let programmer: NamespaceProgrammer?
+    let failures: [OperationFailure]
+
+    /// Brings `lo` up; makes the tap, unless there is to be none; programs it, if it is to be.
+    static func make(
+        _ invocation: Invocation, _ plan: NamespacePlan, _ opened: FileDescriptor?
+    ) throws(NamespaceError) -> Made {
+        try NamespaceProgrammer.bringLoopbackUp()
+        guard !invocation.spliceOnly else {
+            try giveUpCapabilities()
+            return Made(tap: nil, programmer: nil, failures: [])
+        }
+        let tap = try makeTap(plan.interfaceName, opened)
+        try giveUpCapabilities()
+        guard invocation.configuration.configuresNamespace else {
+            return Made(tap: tap, programmer: nil, failures: [])
+        }
+        var programmer = try NamespaceProgrammer(interfaceName: tap.name)
+        programmer.prepare()
+        let failures = programmer.apply(diff(applied: programmer.initialState, plan: plan))
+        return Made(tap: tap, programmer: programmer, failures: failures)
+    }
+
+    private static func makeTap(_ name: String, _ opened: FileDescriptor?) throws(NamespaceError) -> TapDevice {
+        let tun: OwnedFileDescriptor
+        if let opened { tun = OwnedFileDescriptor(taking: opened) } else { tun = try DeviceOpener.openHere() }
+        do {
+            return try TapDevice(tun: tun, name: name)
+        } catch {
+            throw .tapInterface(name, error)
+        }
+    }
+
+    /// The thread keeps what reprogramming, and binding ports below 1024 in the namespace, need.
+    private static func giveUpCapabilities() throws(NamespaceError) {
+        do {
+            try Capabilities.restrictThread(to: [.networkAdministration, .bindPrivilegedPorts])
+        } catch {
+            throw NamespaceError("cannot give up capabilities", error)
+        }
+    }
+}

@@ -1,0 +1,32 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import Options
+import Sandbox
+
+/// Whom the program runs as.
+enum RunAs {
+    /// The identity to take: that of `--runas`, `nobody` for real root, nil to stay.
+    ///
+    /// - Throws: If a name is unknown, or a name stands for root.
+    static func identity(_ invocation: Invocation) throws(Failure) -> Identity? {
+        guard let account = invocation.runAsUser else { return Identity.isInitialRoot ? .nobody : nil }
+        var identity: Identity
+        switch account {
+        case .id(let number): identity = Identity(user: number, group: number)
+        case .name(let name):
+            guard let user = Accounts.user(named: name) else { throw Failure("--runas: there is no user '\(name)'") }
+            guard user.user != 0 else {
+                throw Failure("--runas: '\(name)' is root; give the number 0 if that is what you want")
+            }
+            identity = user
+        }
+        switch invocation.runAsGroup {
+        case .id(let number): identity.group = number
+        case .name(let name):
+            guard let group = Accounts.group(named: name) else { throw Failure("--runas: there is no group '\(name)'") }
+            identity.group = group
+        case nil: break
+        }
+        return identity
+    }
+}

@@ -1,0 +1,135 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import Forwarding
+import LinuxSystem
+import Logging
+import NamespaceControl
+import NetworkModel
+import Options
+import Sandbox
+import SystemPackage
+
+/// One run of the program from the namespaces to the end.
+struct Session: ~Copyable {
+    private let invocation: Invocation
+    private let log: Log
+    private var background: Background?
+    private var pidFile: PIDFile?
+    private var capture: FrameCapture?
+    private var entrance: Entrance
+    private var network: Network
+    private let watch: NamespaceWatch?
+
+    /// Sets everything up but the last restrictions.
+    ///
+    /// - Throws: One line on what went wrong.
+    init(
+        _ invocation: Invocation, log: Log, namespaces: consuming GivenNamespaces, background: consuming Background?
+    ) throws {
+        let pidFile = try Self.openPIDFile(invocation)
+        let capture = Self.openCapture(invocation, log.logger)
+        var entrance = try Entrance(invocation, namespaces, log.logger)
+        // The init of the command works on its own steps meanwhile.
+        let snapshot = try Network.hostSnapshot(invocation)
+        try Self.isolate()
+        let network = try Network(invocation, snapshot: snapshot, entrance: &entrance, logger: log.logger)
+        let watch = try Self.watch(invocation)
+        for failure in try entrance.command?.waitUntilReady() ?? [] {
+            guard let consequence = failure.step.consequence else { continue }
+            log.logger.warning("\(consequence): \(failure.errno.explanation)")
+        }
+        self.invocation = invocation
+        self.log = log
+        self.background = background
+        self.pidFile = pidFile
+        self.capture = capture
+        self.entrance = entrance
+        self.network = network
+        self.watch = watch
+    }
+
+    /// Drops what is not needed any more, lets the command go, and serves until the end.
+    ///
+    /// - Returns: the exit status.
+    /// - Throws: One line on what went wrong.
+    consuming func run() throws -> Int32 {
+        let loop = try EventLoop()
+        let server = Server(
+            loop: loop, command: entrance.command, signals: entrance.signals, watch: watch, logger: log.logger)
+        let sink = try Self.makeSink(invocation, network.tap.take(), network.plan.rules, capture.take(), server, log)
+        do {
+            try MountIsolation.enterEmptyRoot(fallback: invocation.usesChrootFallback)
+        } catch {
+            throw Failure("cannot take the file system away (try --chroot-fallback)", error)
+        }
+        try Capabilities.restrictThread(to: [.bindPrivilegedPorts])
+        try ProcessLimits.forbidTracing()
+        ProcessLimits.raiseOpenFiles()
+        if let file = pidFile.take() { try file.write() }
+        if let background = background.take() { try background.becomeReady() }
+        log.setUpIsComplete()
+        try entrance.command?.release()
+        return try server.run(sink)
+    }
+
+    /// The first half of the isolation, with one thread: what later threads inherit.
+    private static func isolate() throws(Failure) {
+        do {
+            try MountIsolation.makePrivate()
+            try ProcessLimits.forbidNewPrivileges()
+            Capabilities.emptyBoundingSet()
+        } catch {
+            throw Failure("cannot isolate the program", error)
+        }
+    }
+
+    private static func openPIDFile(_ invocation: Invocation) throws(NamespaceError) -> PIDFile? {
+        guard let path = invocation.pidFile else { return nil }
+        return try PIDFile(path)
+    }
+
+    private static func watch(_ invocation: Invocation) throws(NamespaceError) -> NamespaceWatch? {
+        guard invocation.quitsWithNamespace, let path = invocation.networkNamespacePath else { return nil }
+        return try NamespaceWatch(path: path)
+    }
+
+    /// A capture that cannot be opened is no reason to fail.
+    private static func openCapture(_ invocation: Invocation, _ logger: Logger) -> FrameCapture? {
+        guard let path = invocation.capturePath else { return nil }
+        do {
+            let file = try OwnedFileDescriptor.open(
+                path, .writeOnly, options: [.create, .truncate], permissions: [.ownerReadWrite])
+            return try FrameCapture(file: file)
+        } catch {
+            logger.warning("--pcap '\(path)': cannot open: \(error.errno.explanation)")
+            return nil
+        }
+    }
+
+    private static func makeSink(
+        _ invocation: Invocation, _ tap: consuming TapDevice?, _ rules: TranslationRules,
+        _ capture: consuming FrameCapture?, _ server: Server, _ log: Log
+    ) throws -> any EventSink {
+        guard let tap else { return IdleSink() }
+        var options = ForwardingOptions()
+        options.forwardsTCP = invocation.isEnabled(.tcp)
+        options.forwardsUDP = invocation.isEnabled(.udp)
+        options.forwardsICMP = invocation.isEnabled(.icmp)
+        options.answersNeighborDiscovery = invocation.isEnabled(.ndp)
+        options.advertisesRouter = invocation.isEnabled(.routerAdvertisements)
+        options.logger = log.logger
+        let name = tap.name
+        let forwarder = try Forwarder(
+            tap: tap, rules: rules, options: options, loop: server.loop, capture: capture)
+        forwarder.tapDidEnd = { [unowned server] in server.tapDidEnd(name) }
+        return forwarder
+    }
+}
+
+/// What there is without a tap: nothing.
+private final class IdleSink: EventSink {
+    func ready(_ token: EventToken, _ readiness: Readiness, now: MonotonicTime) {}
+    func batchEnded(now: MonotonicTime) {}
+    var deadline: MonotonicTime? { nil }
+    func deadlineReached(now: MonotonicTime) {}
+}

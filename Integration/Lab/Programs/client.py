@@ -1,5 +1,5 @@
 # Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
-"""Clients for the servers of serve.py: `client.py WHAT ARGUMENT...`; prints one line and exits with 0 when all is well."""
+"""Clients for the servers of serve.py: `client.py WHAT ARGUMENT...`; one line of output, and status 0 when all is well."""
 import errno
 import hashlib
 import os
@@ -201,6 +201,18 @@ def end(address, how, token):
     print(ask(address, token))
 
 
+def end_later(address, token):
+    """Keeps a connection open until somebody ends it for us; the server remembers how it ended."""
+    sock = connect(address, 7008)
+    sock.sendall(f"{token}\n".encode())
+    print("holding", flush=True)
+    threading.Event().wait()
+
+
+def print_answer(address, token):
+    print(ask(address, token))
+
+
 def be_reset(address):
     """Prints what we see when the server resets."""
     with connect(address, 7006) as sock:
@@ -269,7 +281,7 @@ def short_ones(address, count):
 
 COMMANDS = {
     "upload": upload, "download": download, "both": both, "many": many, "udp": udp, "outcome": outcome,
-    "after-their-end": after_their_end, "end": end, "be-reset": be_reset, "stuff": stuff, "ignore": ignore,
-    "hold": hold, "who": who, "short": short_ones,
+    "after-their-end": after_their_end, "end": end, "be-reset": be_reset, "end-later": end_later, "ask": print_answer,
+    "stuff": stuff, "ignore": ignore, "hold": hold, "who": who, "short": short_ones,
 }
 COMMANDS[sys.argv[1]](*sys.argv[2:])

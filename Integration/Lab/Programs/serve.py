@@ -25,6 +25,7 @@ import threading
 from pattern import pieces
 
 CONGESTION_CONTROL = os.environ.get("TAPAS_LAB_CONGESTION", "").encode()
+IP_PKTINFO = 8  # ip(7); Python's socket module has no name for it.
 results = {}
 changed = threading.Condition()
 deaf = []
@@ -134,9 +135,15 @@ SERVICES = {
 
 
 def serve_udp(sock, answer):
+    """Answers from the address that was asked, as RFC 1122 4.1.3.5 wants."""
     while True:
-        data, peer = sock.recvfrom(65535)
-        sock.sendto(answer(data, peer), peer)
+        data, ancillary, _, peer = sock.recvmsg(65535, 256)
+        # struct in_pktinfo: interface, then the local address twice; an answer goes out by any interface.
+        asked = [
+            (level, kind, struct.pack("i", 0) + value[4:] if level == socket.IPPROTO_IP else value[:16] + bytes(4))
+            for level, kind, value in ancillary
+        ]
+        sock.sendmsg([answer(data, peer)], asked, 0, peer)
 
 
 def main():
@@ -182,6 +189,9 @@ def main():
             sock = socket.socket(family, socket.SOCK_DGRAM)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
             sock.bind((any_address, port))
             threading.Thread(target=serve_udp, args=(sock, answer), daemon=True).start()

@@ -1,0 +1,82 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import Lab
+import Testing
+
+extension Scenarios {
+    /// What a person can see of tapas at work.
+    ///
+    ///     command ══ tapas in host ── eth0 ── server        (Laptop)
+    @Suite("diagnostics", .timeLimit(.minutes(2))) struct Diagnostics {
+        @Test("-p: tcpdump reads the frames of both directions", arguments: ["-p", "--pcap"])
+        func theCaptureIsReadable(option: String) async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab)
+                let file = lab.newPath("capture")
+                let page = try await laptop.host.tapas(
+                    ["--config-net", option, file], ["curl", "-sS", "http://\(Laptop.beyond[0]):8080/"])
+                #expect(page.output == "hello from the lab\n", "\(page)")
+                let frames = try await laptop.host.must(["tcpdump", "-n", "-r", file, "tcp"])
+                let lines = frames.split(separator: "\n")
+                #expect(lines.contains { $0.contains("> 203.0.113.1.8080: Flags [S]") }, "\(frames)")
+                #expect(lines.contains { $0.contains("203.0.113.1.8080 >") && $0.contains("Flags [S.]") }, "\(frames)")
+                let whole = try await laptop.host.must(["tcpdump", "-A", "-n", "-r", file, "tcp"])
+                #expect(whole.contains("hello from the lab") && whole.contains("GET / HTTP/1.1"))
+            }
+        }
+
+        @Test("-l: the log goes to the file; its first line names the program")
+        func theLogGoesToTheFile() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let file = lab.newPath("log")
+                let program = try await laptop.host.attach(laptop.guest, ["--config-net", "-l", file])
+                let log = contents(of: file)
+                let first = log.split(separator: "\n").first ?? ""
+                #expect(first.contains("tapas") && first.contains("\(program.processID)"), "\(log)")
+                let mode = try await laptop.host.must(["stat", "-c", "%a", file])
+                #expect(mode == "600\n")
+            }
+        }
+
+        @Test("the summary says which interface was chosen for each family, and why")
+        func theSummarySaysWhichInterface() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let program = try await laptop.host.attach(laptop.guest)
+                let lines = program.errors.split(separator: "\n")
+                for family in ["IPv4", "IPv6"] {
+                    #expect(lines.contains { $0.contains(family) && $0.contains("eth0") }, "\(program.errors)")
+                }
+                #expect(program.errors.contains("192.0.2.10") && program.errors.contains("2001:db8:1::10"))
+            }
+        }
+
+        @Test("-q: nothing is said when all is well")
+        func quietSaysNothing() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let program = try await laptop.host.attach(laptop.guest, ["--config-net", "--quiet"])
+                program.send(SIGTERM)
+                let outcome = try await program.end(within: .seconds(3))
+                #expect(outcome.errors == "" && outcome.output == "", "\(outcome)")
+            }
+        }
+
+        @Test("-d and --trace say more than the summary")
+        func debugSaysMore() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                var lengths: [Int] = []
+                for options in [[], ["-d"], ["--trace"]] {
+                    let program = try await laptop.host.attach(laptop.guest, ["--config-net"] + options)
+                    try await laptop.guest.must(["ping", "-c", "3", "-i", "0.01", "-W", "5", Laptop.beyond[0]])
+                    program.send(SIGTERM)
+                    lengths.append(try await program.end(within: .seconds(3)).errors.count)
+                }
+                #expect(lengths[0] < lengths[1] && lengths[1] < lengths[2], "\(lengths)")
+            }
+        }
+    }
+}

@@ -45,12 +45,17 @@ struct Translator {
             target = host
         }
         var scope: UInt32 = 0
-        if target.isLinkLocal && target.family == .v6 {
+        if Self.needsScope(target) {
             guard let interface = family.linkLocalScope else { return .refused(.noScope) }
             scope = interface.rawValue
         }
         return .host(
             Endpoint(address: target.asIPv6, port: port, scope: scope), source: family.outboundAddress,
             device: family.outboundInterface)
+    }
+    /// Whether an address means nothing without an interface: link-local ones and groups of the link (RFC 4291 §2.7).
+    private static func needsScope(_ address: IPAddress) -> Bool {
+        guard case .v6(let v6) = address else { return false }
+        return v6.isLinkLocal || (v6.isMulticast && v6.high >> 48 & 0xF <= 2)
     }
 }

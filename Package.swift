@@ -85,11 +85,23 @@ let package = Package(
         tests(of: "Services", ["Wire", "NetworkModel", "NetworkTypes"]),
         tests(of: "LinuxSystem", [systemPackage]),
         tests(of: "Diagnostics", [logging, "LinuxSystem"]),
-        tests(of: "Netlink", ["NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
-        tests(of: "HostMonitor", ["NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", systemPackage]),
+        tests(of: "Netlink", ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
+        tests(
+            of: "HostMonitor",
+            ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", systemPackage]),
         tests(of: "NamespaceControl", ["NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink"]),
         tests(of: "Forwarding", ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem"]),
         tests(of: "Sandbox", ["LinuxSystem"]),
+        .target(
+            name: "NetlinkTestSupport", dependencies: ["Netlink", "LinuxSystem", systemPackage],
+            path: "Tests/NetlinkTestSupport", swiftSettings: commonSettings),
+        .executableTarget(
+            name: "netlink-recorder",
+            dependencies: [
+                "NetlinkTestSupport", "HostMonitor", "Netlink", "LinuxSystem", "NetworkModel", "NetworkTypes",
+                systemPackage,
+            ],
+            path: "Tests/NetlinkRecorder", swiftSettings: commonSettings),
         .testTarget(
             name: "ArchitectureTests", dependencies: [subprocess, systemPackage], swiftSettings: commonSettings),
 

@@ -9,7 +9,7 @@ internal import SystemPackage
 /// Watches the host's network and tells of changes: ``MonitorCore`` on an event loop's thread.
 ///
 /// A reading takes the thread for as long as the kernel needs to dump its tables (about 23 ms for 5,000 routes), so that
-/// the loop given had better not be the data path's.
+/// the loop given had better not be the data path's. Once started, the monitor lives until it is stopped.
 public actor NetlinkMonitor {
     private let loop: EventLoop
     private let core: MonitorCore
@@ -111,8 +111,8 @@ public actor NetlinkMonitor {
     private func watch(
         _ descriptor: FileDescriptor, _ handler: @escaping @Sendable (isolated NetlinkMonitor) -> Void
     ) throws(SystemCallError) {
-        let source = try loop.watch(descriptor) { [weak self] _ in
-            guard let self else { return }
+        // The loop keeps the monitor alive until it is stopped.
+        let source = try loop.watch(descriptor) { _ in
             self.assumeIsolated { monitor in
                 guard !monitor.isStopped else { return }
                 handler(monitor)
@@ -165,8 +165,7 @@ public actor NetlinkMonitor {
         if let timer { loop.cancel(timer.id) }
         timer = nil
         guard let deadline, !isStopped else { return }
-        let id = loop.schedule(at: deadline) { [weak self] now in
-            guard let self else { return }
+        let id = loop.schedule(at: deadline) { now in
             self.assumeIsolated { monitor in
                 monitor.timer = nil
                 monitor.expire(now)

@@ -11,6 +11,13 @@ public struct HostReading: Hashable, Sendable {
     public var snapshot: HostSnapshot
     /// In how many milliseconds the first route expires that has a lifetime; nil if none has or routes were not read.
     public var firstExpiryMilliseconds: Int64?
+
+    /// Makes a reading.
+    public init(tables: HostTables, snapshot: HostSnapshot, firstExpiryMilliseconds: Int64? = nil) {
+        self.tables = tables
+        self.snapshot = snapshot
+        self.firstExpiryMilliseconds = firstExpiryMilliseconds
+    }
 }
 
 /// Reads the host's network into a ``HostSnapshot``.

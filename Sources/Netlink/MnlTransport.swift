@@ -3,8 +3,8 @@
 internal import CLinux
 internal import CMnl
 internal import Glibc
-internal import LinuxSystem
-internal import SystemPackage
+package import LinuxSystem
+package import SystemPackage
 
 // syscalls: socket setsockopt bind getsockname sendto recvmsg poll ppoll close clock_gettime
 
@@ -13,16 +13,16 @@ internal import SystemPackage
 /// libmnl opens, binds, configures, sends and closes. Receiving is our own: `mnl_socket_recvfrom` does not tell the
 /// sender, and in the target namespace a hostile root can send to our port.
 @safe
-final class MnlTransport: NetlinkTransport {
+package final class MnlTransport: NetlinkTransport {
     /// libmnl's `struct mnl_socket`; owned, valid until `deinit`.
     private let socket: OpaquePointer
-    let portID: UInt32
-    let descriptor: FileDescriptor?
+    package let portID: UInt32
+    package let descriptor: FileDescriptor?
 
     /// Opens a socket in the calling thread's network namespace and joins groups.
     ///
     /// - Throws: The error of socket(2), bind(2) or setsockopt(2).
-    init(groups: [NetlinkGroup]) throws(SystemCallError) {
+    package init(groups: [NetlinkGroup]) throws(SystemCallError) {
         let opened = unsafe mnl_socket_open2(NETLINK_ROUTE, Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue))
         guard let opened = unsafe opened else {
             throw SystemCallError("socket", "NETLINK_ROUTE", currentErrno)
@@ -69,13 +69,13 @@ final class MnlTransport: NetlinkTransport {
         if result < 0, isRequired { throw SystemCallError("setsockopt", name, currentErrno) }
     }
 
-    func send(_ datagram: [UInt8]) throws(SystemCallError) {
+    package func send(_ datagram: [UInt8]) throws(SystemCallError) {
         try retrying("sendto", "NETLINK_ROUTE") {
             unsafe datagram.withUnsafeBytes { unsafe mnl_socket_sendto(socket, $0.baseAddress, $0.count) }
         }
     }
 
-    func receive(into buffer: inout [UInt8]) -> NetlinkReception {
+    package func receive(into buffer: inout [UInt8]) -> NetlinkReception {
         var sender: UInt32 = .max
         let number = descriptor?.rawValue ?? -1
         let result = transferring {
@@ -91,7 +91,7 @@ final class MnlTransport: NetlinkTransport {
         }
     }
 
-    func wait(until deadline: MonotonicTime) throws(SystemCallError) -> Bool {
+    package func wait(until deadline: MonotonicTime) throws(SystemCallError) -> Bool {
         while true {
             let remaining = deadline.milliseconds(since: .now)
             guard remaining >= 0 else { return false }

@@ -18,6 +18,15 @@ package struct MessageHeader: Hashable, Sendable {
     /// The port of the requester; 0 in notifications that no request caused (`nlmsg_pid`).
     package var portID: UInt32
 
+    /// Makes a header.
+    package init(length: UInt32, type: UInt16, flags: UInt16, sequence: UInt32, portID: UInt32) {
+        self.length = length
+        self.type = type
+        self.flags = flags
+        self.sequence = sequence
+        self.portID = portID
+    }
+
     /// Whether more messages follow up to `NLMSG_DONE` (`NLM_F_MULTI`).
     package var isPartOfMany: Bool { flags & UInt16(NLM_F_MULTI) != 0 }
     /// Whether the table changed while it was dumped, so that the dump is worth nothing (`NLM_F_DUMP_INTR`).

@@ -44,13 +44,25 @@ public final class Forwarder: EventSink {
         path.restartQueries()
     }
 
-    /// Ends all flows whose host socket has an address: the namespace's side is reset, so that programs connect anew.
+    /// Does to existing flows what a change of the host means for them.
     ///
-    /// - Returns: How many there were.
+    /// - Returns: How many were ended.
     @discardableResult
-    public func resetFlows(hostAddress: IPAddress) -> Int {
+    public func apply(_ fates: FlowFates) -> Int {
         path.now = .now
-        return path.resetFlows { $0.local == hostAddress.asIPv6 }
+        let gone = Set(fates.gone.map(\.asIPv6))
+        let pinned = Dictionary(uniqueKeysWithValues: fates.pinned.map { ($0.key.asIPv6, $0.value) })
+        if !pinned.isEmpty { path.pinFlows(pinned) }
+        return gone.isEmpty ? 0 : path.resetFlows { gone.contains($0.local) }
+    }
+
+    /// The namespace's addresses that flows have.
+    public var guestAddressesInUse: Set<IPAddress> {
+        var addresses: Set<IPv6Address> = []
+        for index in 0..<path.table.end where path.table[index].state != .free {
+            addresses.insert(path.table[index].key.guest)
+        }
+        return Set(addresses.map { IPAddress(unmapping: $0) })
     }
 
     /// Ends all flows of an address of the namespace.
@@ -131,9 +143,19 @@ extension DataPath {
         serveQueue()
     }
 
+    /// Binds the sockets of flows to the link that their address is on, once for each.
+    mutating func pinFlows(_ devices: [IPv6Address: String]) {
+        for index in 0..<table.end where table[index].state != .free && !table[index].flags.contains(.pinned) {
+            guard table[index].socket >= 0, let device = devices[table[index].local] else { continue }
+            table[index].flags.insert(.pinned)
+            HostSocket.bind(table[index].socket, toDevice: device)
+        }
+    }
+
     /// Resets all flows for which `condition` holds.
     mutating func resetFlows(where condition: (Flow) -> Bool) -> Int {
         var count = 0
+        flushGathered()
         for index in 0..<table.end where table[index].state != .free && condition(table[index]) {
             if table[index].key.transport == .tcp { resetBothSides(index) } else { closeFlow(index) }
             count += 1

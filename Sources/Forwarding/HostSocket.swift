@@ -64,10 +64,7 @@ enum HostSocket {
             set(number, CInt(IPPROTO_IPV6), IPV6_RECVERR, 1)
         }
         if let device {
-            let result = unsafe device.withCString {
-                unsafe setsockopt(number, SOL_SOCKET, SO_BINDTODEVICE, $0, socklen_t(device.utf8.count))
-            }
-            if result != 0 { return currentErrno }
+            guard bind(number, toDevice: device) else { return currentErrno }
         }
         guard source != nil || sourcePort != 0 else { return nil }
         let any: IPAddress = destination.family == .v4 ? .v4(.unspecified) : .v6(.unspecified)
@@ -88,6 +85,14 @@ enum HostSocket {
     static func set(_ number: CInt, _ level: CInt, _ option: CInt, _ value: CInt) -> Bool {
         var value = value
         return unsafe setsockopt(number, level, option, &value, socklen_t(MemoryLayout<CInt>.size)) == 0
+    }
+
+    /// Binds a socket to a link (`SO_BINDTODEVICE`): once, without privilege, at any time of its life.
+    @discardableResult
+    static func bind(_ number: CInt, toDevice device: String) -> Bool {
+        unsafe device.withCString {
+            unsafe setsockopt(number, SOL_SOCKET, SO_BINDTODEVICE, $0, socklen_t(device.utf8.count))
+        } == 0
     }
 
     /// Reads an integer option.

@@ -96,6 +96,12 @@ public final class EventLoop: SerialExecutor {
         fileprivate var number: UInt64
     }
 
+    /// What other threads have the loop do.
+    private enum Work: Sendable {
+        case job(UnownedJob)
+        case closure(@Sendable () -> Void)
+    }
+
     private struct Source {
         var descriptor: FileDescriptor
         var handler: (Readiness) -> Void
@@ -109,7 +115,7 @@ public final class EventLoop: SerialExecutor {
 
     private let epoll: OwnedFileDescriptor
     private let wakeUp: OwnedFileDescriptor
-    private let jobs = Mutex<[UnownedJob]>([])
+    private let jobs = Mutex<[Work]>([])
     private let thread: pthread_t
     /// Only the loop's thread touches what this refers to (see the theory of operation).
     nonisolated(unsafe) private let unsafeState = State()
@@ -288,17 +294,24 @@ public final class EventLoop: SerialExecutor {
 
     /// Runs a job on the loop's thread (SerialExecutor).
     public func enqueue(_ job: consuming ExecutorJob) {
-        let unowned = UnownedJob(job)
+        enqueue(.job(UnownedJob(job)))
+    }
+
+    /// Runs a closure on the loop's thread, in the order of calls; may be called from any thread.
+    public func perform(_ closure: @escaping @Sendable () -> Void) {
+        enqueue(.closure(closure))
+    }
+
+    private func enqueue(_ work: Work) {
         let wasEmpty = jobs.withLock { queue in
-            queue.append(unowned)
+            queue.append(work)
             return queue.count == 1
         }
-        if wasEmpty {
-            var one: UInt64 = 1
-            let number = wakeUp.rawValue
-            // Full (EAGAIN) means that a wake-up is pending already.
-            _ = unsafe Glibc.write(number, &one, MemoryLayout<UInt64>.size)
-        }
+        guard wasEmpty else { return }
+        var one: UInt64 = 1
+        let number = wakeUp.rawValue
+        // Full (EAGAIN) means that a wake-up is pending already.
+        _ = unsafe Glibc.write(number, &one, MemoryLayout<UInt64>.size)
     }
 
     private func runJobs() {
@@ -310,8 +323,11 @@ public final class EventLoop: SerialExecutor {
             queue.removeAll(keepingCapacity: true)
             return due
         }
-        for job in due {
-            unsafe job.runSynchronously(on: asUnownedSerialExecutor())
+        for work in due {
+            switch work {
+            case .job(let job): unsafe job.runSynchronously(on: asUnownedSerialExecutor())
+            case .closure(let closure): closure()
+            }
         }
     }
 

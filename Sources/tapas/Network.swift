@@ -17,8 +17,8 @@ import SystemPackage
 struct Network: ~Copyable {
     /// The thread that lives in the namespace.
     let thread: NamespaceThread
-    /// The host as it was at start.
-    let snapshot: HostSnapshot
+    /// The families that the namespace's kernel has.
+    let families: Set<AddressFamily>
     /// What the namespace is to look like.
     let plan: NamespacePlan
     /// The tap; nil with `--splice-only`.
@@ -51,23 +51,10 @@ struct Network: ~Copyable {
         }
         for failure in made.failures { logger.warning("skipped: \(failure)") }
         self.thread = thread
-        self.snapshot = snapshot
+        self.families = families
         self.plan = plan
         tap = made.tap
         programmer = made.programmer
-    }
-
-    /// Reads the host's network, as it is now.
-    ///
-    /// - Throws: If the kernel cannot be asked.
-    static func hostSnapshot(_ invocation: Invocation) throws -> HostSnapshot {
-        var socket = try NetlinkSocket()
-        let reading = try HostSnapshotReader.read(
-            [.links, .addresses, .routes, .nextHops, .lookups], families: invocation.configuration.families,
-            using: &socket)
-        var snapshot = reading.snapshot
-        snapshot.resolvers = ResolverFile.configuration()
-        return snapshot
     }
 }
 

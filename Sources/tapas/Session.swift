@@ -19,6 +19,7 @@ struct Session: ~Copyable {
     private var entrance: Entrance
     private var network: Network
     private let watch: NamespaceWatch?
+    private var host: HostView
 
     /// Sets everything up but the last restrictions.
     ///
@@ -30,9 +31,9 @@ struct Session: ~Copyable {
         let capture = Self.openCapture(invocation, log.logger)
         var entrance = try Entrance(invocation, namespaces, log.logger)
         // The init of the command works on its own steps meanwhile.
-        let snapshot = try Network.hostSnapshot(invocation)
+        let host = try HostView(invocation)
         try Self.isolate()
-        let network = try Network(invocation, snapshot: snapshot, entrance: &entrance, logger: log.logger)
+        let network = try Network(invocation, snapshot: host.snapshot, entrance: &entrance, logger: log.logger)
         let watch = try Self.watch(invocation)
         for failure in try entrance.command?.waitUntilReady() ?? [] {
             guard let consequence = failure.step.consequence else { continue }
@@ -46,6 +47,7 @@ struct Session: ~Copyable {
         self.entrance = entrance
         self.network = network
         self.watch = watch
+        self.host = host
     }
 
     /// Drops what is not needed any more, lets the command go, and serves until the end.
@@ -56,7 +58,8 @@ struct Session: ~Copyable {
         let loop = try EventLoop()
         let server = Server(
             loop: loop, command: entrance.command, signals: entrance.signals, watch: watch, logger: log.logger)
-        let sink = try Self.makeSink(invocation, network.tap.take(), network.plan.rules, capture.take(), server, log)
+        let forwarder = try Self.makeForwarder(
+            invocation, network.tap.take(), network.plan.rules, capture.take(), server, log)
         do {
             try MountIsolation.enterEmptyRoot(fallback: invocation.usesChrootFallback)
         } catch {
@@ -69,7 +72,12 @@ struct Session: ~Copyable {
         if let background = background.take() { try background.becomeReady() }
         log.setUpIsComplete()
         try entrance.command?.release()
-        return try server.run(sink)
+        guard let forwarder else { return try server.run(IdleSink()) }
+        guard invocation.monitorsHost else { return try server.run(forwarder) }
+        let monitor = try host.follow(
+            invocation, network: &network, loop: loop, forwarder: forwarder, logger: log.logger)
+        defer { withExtendedLifetime(monitor) {} }
+        return try server.run(forwarder)
     }
 
     /// The first half of the isolation, with one thread: what later threads inherit.
@@ -106,11 +114,11 @@ struct Session: ~Copyable {
         }
     }
 
-    private static func makeSink(
+    private static func makeForwarder(
         _ invocation: Invocation, _ tap: consuming TapDevice?, _ rules: TranslationRules,
         _ capture: consuming FrameCapture?, _ server: Server, _ log: Log
-    ) throws -> any EventSink {
-        guard let tap else { return IdleSink() }
+    ) throws -> Forwarder? {
+        guard let tap else { return nil }
         var options = ForwardingOptions()
         options.forwardsTCP = invocation.isEnabled(.tcp)
         options.forwardsUDP = invocation.isEnabled(.udp)

@@ -1,0 +1,39 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkModel
+internal import NetworkTypes
+
+/// What becomes of existing flows when the host's network changes.
+///
+/// Sockets never tell that their source address went (an idle TCP socket gets no event at all), and an unbound socket
+/// follows a better default route with a source address that does not belong there. So both are decided here: a flow
+/// whose address is gone is ended, one whose address stays on a link that the default has left is bound to that link.
+///
+/// - Parameters:
+///   - old: the host before.
+///   - new: the host now.
+/// - Returns: the fates; flows with other addresses are left alone.
+public func flowFates(from old: HostSnapshot, to new: HostSnapshot) -> FlowFates {
+    var fates = FlowFates()
+    let now = Set(new.addresses.lazy.filter { !$0.flags.contains(.duplicate) }.map(\.address))
+    for address in old.addresses where !now.contains(address.address) { fates.gone.insert(address.address) }
+    for family in AddressFamily.allCases {
+        guard let before = old.defaultInterface(family), old.link(before) != nil, let link = new.link(before),
+            let after = new.defaultInterface(family), after != before, link.hasCarrier
+        else { continue }
+        for address in new.addresses where address.interface == before && address.family == family {
+            fates.pinned[address.address] = link.name
+        }
+    }
+    return fates
+}
+
+extension HostSnapshot {
+    /// The link that the kernel's lookup of a family's probe leaves by.
+    func defaultInterface(_ family: AddressFamily) -> InterfaceIndex? {
+        for lookup in lookups where lookup.destination.family == family {
+            if case .route(let interface, _, _, _) = lookup.answer { return interface }
+        }
+        return nil
+    }
+}

@@ -24,6 +24,9 @@ public final class Lab: Sendable {
     /// The variable that marks every process of this lab.
     let mark: String
 
+    /// The distribution's programs only: others may lie where an ordinary user cannot go.
+    private static let searchPath = "/usr/sbin:/usr/bin:/sbin:/bin"
+
     private struct State {
         var programs: [Program] = []
         var tested: [Program] = []
@@ -109,7 +112,8 @@ public final class Lab: Sendable {
     ) async throws -> Program {
         let number = uniqueNumber()
         let program = try await Program.start(
-            arguments, shownAs: command, environment: environment.merging(["TAPAS_LAB": mark]) { _, new in new },
+            arguments, shownAs: command,
+            environment: environment.merging(["TAPAS_LAB": mark, "PATH": Lab.searchPath]) { _, new in new },
             files: "\(directory)/program-\(number)")
         state.withLock { state in
             state.programs.append(program)

@@ -25,7 +25,6 @@ struct WrongOptions: Sendable, CustomTestStringConvertible {
         .init("-a", "10.0.0.1/24", "-n", "24", naming: ["-n"]),
         .init("-g", "1.2.3"), .init("-g", "0.0.0.0"), .init("-g", "127.0.0.1"), .init("-g", "224.0.0.1"),
         .init("-g", "ff02::1"),
-        .init("-i", "nosuch0"), .init("--outbound-if4", "nosuch4"), .init("--outbound-if6", "nosuch6"),
         .init("-m", "x"), .init("-m", "-1"), .init("-m", "65522"), .init("-m", "67"), .init("-m", "99999999999999999999"),
         .init("-M", "52:56:00:00:00"), .init("-M", "01:00:00:00:00:01"), .init("-M", "00:00:00:00:00:00"),
         .init("-M", "52-56-00-00-00-02"), .init("--ns-mac-addr", "01:00:00:00:00:01"),
@@ -75,6 +74,22 @@ extension Scenarios {
                 }
                 #expect(try await host.run(["test", "-e", file]).status == 1, "the command was not started")
                 #expect(try await lab.strays() == [])
+            }
+        }
+
+        @Test(
+            "an interface that is not there may come: one warning that names it, and local mode until then",
+            arguments: ["-i", "--outbound-if4", "--outbound-if6"])
+        func anInterfaceThatIsNotThere(option: String) async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let outcome = try await laptop.host.tapas(
+                    ["--config-net", option, "nosuch0"], ["python3", helperProgram("netstate.py")])
+                #expect(outcome.termination == .exited(0), "\(outcome)")
+                #expect(outcome.errorLines.count == 1, "\(outcome)")
+                #expect(outcome.errors.contains("nosuch0") && outcome.errors.contains(option), "\(outcome)")
+                let local = option == "--outbound-if6" ? "route6 default via fe80::1" : "addr 169.254.2.1/16"
+                #expect(outcome.lines.contains(local), "\(outcome)")
             }
         }
 

@@ -171,7 +171,7 @@ extension HostConfiguration {
         .init(
             name: "IPv4 by way of an IPv6 router",
             host: [
-                "address add 192.0.2.10/32 dev eth0", "route add default via inet6 fe80::99 dev eth0",
+                "address add 192.0.2.10/32 dev eth0", "-4 route add default via inet6 fe80::99 dev eth0",
             ] + plain6,
             guest: eth0 + ["addr 192.0.2.10/32", "route default via inet6 fe80::99"] + guest6),
         .init(

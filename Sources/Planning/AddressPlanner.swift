@@ -46,7 +46,8 @@ struct AddressPlanner {
         }
         guard address.family == family, let prefix = Prefix(address, length: length) else { return local(&report) }
         report.note(family, "address \(prefix): given with -a, \(cause)")
-        return Choice(addresses: [PlannedAddress(prefix: prefix, flags: ownFlags)], guest: prefix)
+        let planned = PlannedAddress(prefix: prefix, scope: PlannedAddress.scope(of: address), flags: ownFlags)
+        return Choice(addresses: [planned], guest: prefix)
     }
 
     private func local(_ report: inout Report) -> Choice {
@@ -82,7 +83,9 @@ struct AddressPlanner {
         var addresses: [PlannedAddress] = []
         for address in kept {
             var planned = PlannedAddress(
-                prefix: address.prefix, peer: address.peer, broadcast: address.broadcast,
+                prefix: address.prefix, peer: address.peer == address.address ? nil : address.peer,
+                broadcast: address.broadcast,
+                scope: PlannedAddress.scope(of: address.address),
                 flags: address.flags.intersection(Self.keptFlags).union(ownFlags))
             let isGuest = address == guest
             var cause = ""

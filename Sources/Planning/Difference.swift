@@ -73,7 +73,7 @@ private struct Difference {
         addAddresses()
         let refused = addRoutes()
         removeRoutes { !$0.isDefault }
-        for route in refused { settle(route, isLastTry: true) }
+        for route in refused { settle(route, isLastTry: false) }
         removeDefaults()
         removeAddresses()
         for route in plannedRoutes { settle(route, isLastTry: true) }
@@ -229,7 +229,8 @@ extension PlannedAddress {
 
     /// Whether what the kernel reports is what is wanted, deprecation aside.
     fileprivate func isSame(as planned: PlannedAddress) -> Bool {
-        prefix == planned.prefix && peer == planned.peer && broadcast == planned.broadcast && scope == planned.scope
+        prefix == planned.prefix && peer == planned.peer && broadcast == planned.broadcast
+            && (scope == planned.scope || family == .v6)
             && flags.intersection(Self.comparedFlags) == planned.flags.intersection(Self.comparedFlags)
     }
 }

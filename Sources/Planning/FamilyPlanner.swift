@@ -95,11 +95,13 @@ struct FamilyPlanner {
         }
         let wantsDefault = gateway != nil || template?.hasDefault ?? true
         guard wantsDefault, !routes.contains(where: \.isDefault) else { return routes }
-        var route = Route.default(family, via: gateway)
-        let connected = addresses.flatMap(\.connectedRoutes)
-        if let gateway, !Reachability(connected + routes).accepts(route) {
-            report.note(family, "router \(gateway) is outside the namespace's networks: it is made one on the link")
-            let host = Route.host(gateway)
+        // The kernel refuses a router that is the namespace itself; everything is on the link then.
+        let router = gateway.flatMap { gateway in addresses.contains { $0.address == gateway } ? nil : gateway }
+        var route = Route.default(family, via: router)
+        let connected = addresses.connectedRoutes
+        if let router, !Reachability(connected + routes).accepts(route) {
+            report.note(family, "router \(router) is outside the namespace's networks: it is made one on the link")
+            let host = Route.host(router)
             if (connected + routes).contains(where: { $0.identity == host.identity }) {
                 route.nextHops[0].flags.insert(.onLink)
             } else {

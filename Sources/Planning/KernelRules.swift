@@ -58,11 +58,24 @@ extension PlannedAddress {
     /// The flags that make a difference in the namespace.
     static let comparedFlags: InterfaceAddress.Flags = [.noPrefixRoute, .home]
 
+    /// The scope that the kernel gives an IPv6 address, whatever was asked for (RFC 4007 §4).
+    static func scope(of address: IPAddress) -> RoutingScope {
+        guard case .v6(let address) = address else { return .universe }
+        if address.isLinkLocal { return .link }
+        return address.high >> 54 == 0xFEC0 >> 6 ? .site : .universe
+    }
+
+    /// Whether two IPv4 addresses make one subnet for the kernel: equal length, equal network.
+    func isInSubnet(of other: PlannedAddress) -> Bool {
+        family == .v4 && other.family == .v4 && subnet == other.subnet
+    }
+
     /// The routes that the kernel makes when the address is added as a primary one to a link that is up.
     var connectedRoutes: [Route] {
-        guard !flags.contains(.noPrefixRoute) else { return [] }
+        let hasPrefixRoute = !flags.contains(.noPrefixRoute)
         switch family {
         case .v4:
+            guard hasPrefixRoute else { return [] }
             let isZero = subnet.address.v4.map { $0.rawValue >> 24 == 0 } ?? true
             guard !isZero, prefix.length < 32 || subnet.address != address else { return [] }
             return [
@@ -71,10 +84,20 @@ extension PlannedAddress {
                     nextHops: [NextHop(interface: nil)])
             ]
         case .v6:
-            let destinations = peer == nil ? [subnet] : [Prefix(host: address), subnet]
+            let destinations = (hasPrefixRoute ? [prefix.network] : []) + (peer.map { [Prefix(host: $0)] } ?? [])
             return destinations.map {
                 Route(destination: $0, protocol: .kernel, metric: 256, nextHops: [NextHop(interface: nil)])
             }
+        }
+    }
+}
+
+extension [PlannedAddress] {
+    /// The routes that the kernel makes when the addresses are added in their order: none for secondary ones.
+    var connectedRoutes: [Route] {
+        indices.flatMap { index in
+            let address = self[index]
+            return self[..<index].contains { $0.isInSubnet(of: address) } ? [] : address.connectedRoutes
         }
     }
 }
@@ -88,6 +111,7 @@ struct Reachability {
     private struct Entry {
         var destination: Prefix
         var scope: RoutingScope
+        var metric: UInt32
         var isOnLink: Bool
     }
 
@@ -100,8 +124,11 @@ struct Reachability {
 
     /// Adds a route that is there.
     mutating func add(_ route: Route) {
-        entries.append(
-            Entry(destination: route.destination.network, scope: route.scope, isOnLink: route.isOnLink))
+        // A source-specific route is not found in a lookup without a source.
+        guard route.source == nil else { return }
+        let metric = route.canonical.metric
+        let (destination, scope) = (route.destination.network, route.scope)
+        entries.append(Entry(destination: destination, scope: scope, metric: metric, isOnLink: route.isOnLink))
     }
 
     /// Whether every gateway of a route can be reached.
@@ -119,7 +146,7 @@ struct Reachability {
             if gateway.family == .v4, entry.scope.rawValue <= route.scope.rawValue { continue }
             if let current = best {
                 let (new, old) = (entry.destination.length, current.destination.length)
-                if new < old || new == old && (current.isOnLink || !entry.isOnLink) { continue }
+                if new < old || new == old && current.metric <= entry.metric { continue }
             }
             best = entry
         }

@@ -82,6 +82,7 @@ extension AppliedState {
             guard primary.scope == new.scope else { throw .invalid }
             new.flags.insert(.secondary)
         }
+        if new.family == .v6 { new.scope = PlannedAddress.scope(of: new.address) }
         addresses.append(Address(new, origin: .ours))
         addConnectedRoutes(of: new)
     }
@@ -140,8 +141,12 @@ extension AppliedState {
 
     private mutating func removeIPv6(at index: Int) {
         let gone = addresses.remove(at: index).value
-        let needed = Set(addresses.filter { $0.value.family == .v6 }.flatMap(\.value.connectedRoutes).map(\.identity))
-        for connected in gone.connectedRoutes where !needed.contains(connected.identity) {
+        let others = addresses.map(\.value).filter { $0.family == .v6 }
+        let needed = Set(others.flatMap(\.connectedRoutes).map(\.identity))
+        // The kernel keeps a prefix route for every other address in the prefix, one without a prefix route included.
+        let prefixes = Set(others.map(\.prefix.network))
+        for connected in gone.connectedRoutes
+        where !needed.contains(connected.identity) && !prefixes.contains(connected.destination) {
             routes.removeAll { $0.origin == .kernel && $0.value.identity == connected.identity }
         }
         for index in routes.indices where routes[index].value.preferredSource == gone.address {
@@ -149,12 +154,13 @@ extension AppliedState {
         }
     }
 
-    /// IPv4: appended whatever is there, as the kernel does; IPv6: only if there is none.
+    /// Appends them whatever else leads to the same destination, as the kernel does.
     private mutating func addConnectedRoutes(of address: PlannedAddress) {
         guard isUp, !(address.family == .v4 && address.flags.contains(.secondary)) else { return }
         for route in address.connectedRoutes {
             let isThere = routes.contains {
-                $0.value.identity == route.identity && (route.family == .v6 || $0.value.canonical == route.canonical)
+                $0.value.identity == route.identity && $0.value.isOnLink
+                    && (route.family == .v6 || $0.value.canonical == route.canonical)
             }
             if !isThere { routes.append(RouteEntry(route.canonical, origin: .kernel)) }
         }
@@ -165,6 +171,10 @@ extension AppliedState {
     private func check(_ route: Route) throws(Refusal) {
         guard isUp else { throw .linkDown }
         guard Reachability(routes.lazy.map(\.value)).accepts(route) else { throw .unreachableGateway }
+        for hop in route.nextHops {
+            guard let gateway = hop.gateway, gateway.family == .v6 || hop.flags.contains(.onLink) else { continue }
+            if addresses.contains(where: { $0.value.address == gateway }) { throw .unreachableGateway }
+        }
         if let source = route.preferredSource, !addresses.contains(where: { $0.value.address == source }) {
             throw .invalid
         }
@@ -189,12 +199,5 @@ extension AppliedState {
         let wanted = route.canonical
         guard let index = routes.firstIndex(where: { $0.value.canonical == wanted }) else { throw .absent }
         routes.remove(at: index)
-    }
-}
-
-extension PlannedAddress {
-    /// Whether two IPv4 addresses make one subnet for the kernel: equal length, equal network.
-    func isInSubnet(of other: PlannedAddress) -> Bool {
-        family == .v4 && other.family == .v4 && subnet == other.subnet
     }
 }

@@ -28,7 +28,7 @@ struct RouteCopier {
 
     /// The routes in an order to add them; each that stays out is noted, each that cannot work is warned of.
     func copy(_ report: inout Report) -> [Route] {
-        let connected = addresses.flatMap(\.connectedRoutes)
+        let connected = addresses.connectedRoutes
         var seen = Set(connected.map(\.identity))
         var copies: [Route] = []
         var leftOut: [Route] = []
@@ -54,10 +54,14 @@ struct RouteCopier {
 
     private func flattened(_ route: Route, _ hops: [NextHop]) -> Route {
         var copy = route
-        copy.nextHops = hops.map { hop in
-            var hop = hop
-            if let gateway = hop.gateway, gateway.family != family, !hasIPv6 { hop.gateway = nil }
-            return hop
+        copy.nextHops = []
+        for var hop in hops {
+            if let gateway = hop.gateway, isUnusable(gateway) {
+                hop.gateway = nil
+                hop.flags.remove(.onLink)
+            }
+            // Two hops to one router are refused by IPv6, and no use anyway.
+            if !copy.nextHops.contains(where: { $0.gateway == hop.gateway }) { copy.nextHops.append(hop) }
         }
         if let source = copy.preferredSource, !addresses.contains(where: { $0.address == source }) {
             copy.preferredSource = nil
@@ -65,6 +69,11 @@ struct RouteCopier {
         copy = copy.canonical
         if family == .v4, copy.isOnLink, route.isOnLink == false { copy.scope = .link }
         return copy
+    }
+
+    /// Whether the kernel would refuse a router: one of IPv6 without IPv6, or one that is the namespace itself.
+    private func isUnusable(_ gateway: IPAddress) -> Bool {
+        gateway.family != family && !hasIPv6 || addresses.contains { $0.address == gateway }
     }
 
     private func change(from hops: [NextHop], to copy: Route) -> String {

@@ -11,8 +11,10 @@ struct Host {
     private(set) var snapshot = HostSnapshot()
     /// Tables that the host's policy rules look up, first to last.
     var lookupTables: [RouteTable] = [.main]
-    /// Answers that replace the computed ones; nil in a value leaves the family without an answer.
-    var lookups: [AddressFamily: RouteLookup.Answer?] = [:]
+    /// Answers that replace the computed ones.
+    var lookups: [AddressFamily: RouteLookup.Answer] = [:]
+    /// Whether the kernel is asked at all.
+    var isAsked = true
 
     /// Runs commands: `link w`, `addr 192.0.2.10/24 dev w`, `route default via 192.0.2.1 dev w`, `dns 192.0.2.53`.
     init(_ commands: String...) {
@@ -223,16 +225,14 @@ struct Host {
     /// What the monitor would take.
     func taken() -> HostSnapshot {
         var snapshot = snapshot
-        for family in AddressFamily.allCases {
+        for family in AddressFamily.allCases where isAsked {
             let answer = lookups[family] ?? answer(family)
-            if let answer {
-                snapshot.lookups.append(RouteLookup(destination: HostSnapshot.probe(family), answer: answer))
-            }
+            snapshot.lookups.append(RouteLookup(destination: HostSnapshot.probe(family), answer: answer))
         }
         return snapshot
     }
 
-    private func answer(_ family: AddressFamily) -> RouteLookup.Answer? {
+    private func answer(_ family: AddressFamily) -> RouteLookup.Answer {
         let probe = HostSnapshot.probe(family)
         for table in lookupTables {
             let matching = snapshot.routes.filter {

@@ -8,7 +8,7 @@ import Testing
 
 @Suite("Properties of plans and differences")
 struct PropertyTests {
-    private static let seeds: [UInt64] = Array(1...16)
+    private static let seeds: [UInt64] = Array(1...8)
     private static let both: Set<AddressFamily> = [.v4, .v6]
 
     /// A new link with its kernel-made link-local address, as the configurator finds it.
@@ -38,7 +38,7 @@ struct PropertyTests {
     @Test("every host has a plan, with a default wherever one belongs", arguments: seeds)
     func everyHostHasAPlan(seed: UInt64) {
         var source = RandomHost(seed: seed)
-        for round in 0..<400 {
+        for round in 0..<120 {
             let (snapshot, configuration) = (source.snapshot(), source.configuration())
             let plan = plan(snapshot, configuration, namespaceFamilies: Self.both)
             for family in AddressFamily.allCases {
@@ -79,7 +79,7 @@ struct PropertyTests {
     @Test("a gateway never changes the prefix (R5), nor a given address (R6)", arguments: seeds)
     func gatewayNeverChangesThePrefix(seed: UInt64) {
         var source = RandomHost(seed: seed)
-        for _ in 0..<200 {
+        for _ in 0..<120 {
             let snapshot = source.snapshot()
             var configuration = source.configuration()
             configuration.gateways = .init(v4: nil, v6: nil)
@@ -103,7 +103,7 @@ struct PropertyTests {
     @Test("the kernel takes a plan in its order, and then nothing differs", arguments: seeds)
     func kernelTakesThePlan(seed: UInt64) throws {
         var source = RandomHost(seed: seed)
-        for round in 0..<300 {
+        for round in 0..<100 {
             let plan = plan(source.snapshot(), source.configuration(), namespaceFamilies: Self.both)
             var state = try Self.fresh()
             for operation in diff(applied: state, plan: plan) {
@@ -121,7 +121,7 @@ struct PropertyTests {
     func differenceReachesThePlan(seed: UInt64) throws {
         var source = RandomHost(seed: seed)
         var state = try Self.fresh()
-        for round in 0..<200 {
+        for round in 0..<120 {
             let target = plan(source.snapshot(), source.configuration(), namespaceFamilies: Self.both)
             if source.random.chance(20) { state.promotesSecondaries.toggle() }
             let hadDefault = defaults(state)
@@ -188,7 +188,7 @@ struct PropertyTests {
     func resetsComeBeforeRemovals(seed: UInt64) throws {
         var source = RandomHost(seed: seed)
         var state = try Self.fresh()
-        for _ in 0..<200 {
+        for _ in 0..<120 {
             let target = plan(source.snapshot(), source.configuration(), namespaceFamilies: Self.both)
             let operations = diff(applied: state, plan: target)
             let after = apply(operations, to: state)
@@ -209,7 +209,7 @@ struct PropertyTests {
     func addressesLinger(seed: UInt64) throws {
         var source = RandomHost(seed: seed)
         var state = try Self.fresh()
-        for round in 0..<150 {
+        for round in 0..<100 {
             let target = plan(source.snapshot(), source.configuration(), namespaceFamilies: Self.both)
             let inUse = Set(state.addresses.filter { $0.origin == .ours }.map(\.value.address))
             let lingering = apply(diff(applied: state, plan: target, retaining: inUse), to: state)

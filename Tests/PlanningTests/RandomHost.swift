@@ -83,7 +83,7 @@ struct RandomHost {
             if random.chance(15) { new.flags.insert(.noPrefixRoute) }
             if random.chance(10), family == .v6 { new.flags.insert(.tentative) }
             if random.chance(10), family == .v6 { new.flags.insert(.secondary) }
-            if random.chance(10) { new.peer = gateway(family) }
+            if random.chance(10), family == .v4 { new.peer = gateway(family) }
             if random.chance(50), case .v4(let v4) = new.address, new.prefix.length < 31 {
                 new.broadcast = IPv4Address(rawValue: v4.rawValue | ~Prefix.mask4(new.prefix.length))
             }

@@ -123,7 +123,9 @@ public final class NamespaceThread: SerialExecutor {
         }
     }
 
-    /// Calls a lent closure. Not inlined, so that no reference to it is left when its owner is woken.
+    /// Calls a lent closure.
+    ///
+    /// Not inlined, so that no reference to it is left when its owner is woken.
     @inline(never)
     private static func invoke(_ call: UnsafeMutablePointer<() -> Void>) {
         unsafe call.pointee()

@@ -16,7 +16,8 @@ struct Session: ~Copyable {
     private var background: Background?
     private var pidFile: PIDFile?
     private var capture: FrameCapture?
-    private var entrance: Entrance
+    private let command: WrappedCommand?
+    private let signals: SignalDescriptor
     private var network: Network
     private let watch: NamespaceWatch?
     private var host: HostView
@@ -44,7 +45,9 @@ struct Session: ~Copyable {
         self.background = background
         self.pidFile = pidFile
         self.capture = capture
-        self.entrance = entrance
+        command = entrance.command
+        // What else the entrance holds open is closed here.
+        signals = entrance.signals
         self.network = network
         self.watch = watch
         self.host = host
@@ -57,7 +60,7 @@ struct Session: ~Copyable {
     consuming func run() throws -> Int32 {
         let loop = try EventLoop()
         let server = Server(
-            loop: loop, command: entrance.command, signals: entrance.signals, watch: watch, logger: log.logger)
+            loop: loop, command: command, signals: signals, watch: watch, logger: log.logger)
         let forwarder = try Self.makeForwarder(
             invocation, network.tap.take(), network.plan.rules, capture.take(), server, log)
         do {
@@ -71,7 +74,7 @@ struct Session: ~Copyable {
         if let file = pidFile.take() { try file.write() }
         if let background = background.take() { try background.becomeReady() }
         log.setUpIsComplete()
-        try entrance.command?.release()
+        try command?.release()
         guard let forwarder else { return try server.run(IdleSink()) }
         guard invocation.monitorsHost else { return try server.run(forwarder) }
         let monitor = try host.follow(

@@ -107,7 +107,7 @@ let package = Package(
 
         // Tests in network namespaces of their own: real programs, real kernel.
         .target(
-            name: "Lab", dependencies: [subprocess, systemPackage], path: "Integration/Lab",
+            name: "Lab", dependencies: [subprocess, systemPackage], path: "Integration/Lab", exclude: ["Programs"],
             swiftSettings: commonSettings),
         .testTarget(
             name: "Scenarios", dependencies: ["Lab"], path: "Integration/Scenarios", swiftSettings: commonSettings),

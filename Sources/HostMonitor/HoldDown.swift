@@ -15,6 +15,9 @@ public struct HoldDown: Hashable, Sendable {
     /// The only link that counts for a family (`-i`, `--outbound-if4`, `--outbound-if6`); nil for any.
     public var interfaces: PerFamily<String?>
     private var ends = PerFamily<MonotonicTime?>(v4: nil, v6: nil)
+    /// Whether a family counts as usable to those who were told. Not to be read off what was shown: the link that one
+    /// family is held with would make the other look usable.
+    private var counts: PerFamily<Bool>?
 
     /// Begins with nothing held.
     public init(milliseconds: Int64, interfaces: PerFamily<String?> = .init(v4: nil, v6: nil)) {
@@ -44,21 +47,23 @@ public struct HoldDown: Hashable, Sendable {
     ) -> HostSnapshot {
         guard let shown else { return actual }
         var result = actual
+        var counts = self.counts ?? PerFamily(v4: false, v6: false)
+        if self.counts == nil {
+            for family in AddressFamily.allCases {
+                counts[family] = shown.isUsable(family, onlyThrough: interfaces[family])
+            }
+        }
+        defer { self.counts = counts }
         for family in AddressFamily.allCases {
-            let isLoss =
-                shown.isUsable(family, onlyThrough: interfaces[family])
-                && !actual.isUsable(family, onlyThrough: interfaces[family])
-            guard isLoss, milliseconds > 0 else {
-                ends[family] = nil
-                continue
-            }
+            let isUsable = actual.isUsable(family, onlyThrough: interfaces[family])
             let end = ends[family] ?? now.advanced(milliseconds: milliseconds)
-            guard now < end else {
+            if counts[family], !isUsable, now < end {
+                ends[family] = end
+                result.keep(family, of: shown)
+            } else {
                 ends[family] = nil
-                continue
+                counts[family] = isUsable
             }
-            ends[family] = end
-            result.keep(family, of: shown)
         }
         return result
     }

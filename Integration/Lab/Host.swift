@@ -47,6 +47,7 @@ public final class Host: Sendable {
     ///   - user: Who runs it.
     ///   - environment: Variables set besides those inherited.
     ///   - tested: True for the program under test: the lab fails when it crashes.
+    /// - Returns: The running program.
     /// - Throws: `SubprocessError` when it cannot be started.
     public func start(
         _ arguments: [String], as user: User = .namespaceRoot, environment: [String: String] = [:],
@@ -66,6 +67,7 @@ public final class Host: Sendable {
     ///   - user: Who runs it.
     ///   - environment: Variables set besides those inherited.
     ///   - limit: After this time it is killed and an error thrown.
+    /// - Returns: What it left.
     /// - Throws: `LabError` at the limit.
     public func run(
         _ arguments: [String], as user: User = .namespaceRoot, environment: [String: String] = [:],
@@ -110,6 +112,8 @@ public final class Host: Sendable {
     ///   - program: Its file name in `Integration/Lab/Programs`.
     ///   - arguments: Its arguments.
     ///   - ready: What it says.
+    /// - Returns: The running program.
+    /// - Throws: `LabError` when it ends before.
     @discardableResult
     public func startPython(
         _ program: String, _ arguments: String..., ready: String = "ready"
@@ -137,6 +141,7 @@ public final class Host: Sendable {
     /// - Parameters:
     ///   - name: With slashes, below /proc/sys: `net/ipv4/ip_forward`.
     ///   - value: The value to write.
+    /// - Throws: `LabError` when the kernel refuses.
     public func set(_ name: String, to value: String) async throws {
         try await must(["sh", "-c", "echo '\(value)' > /proc/sys/\(name)"])
     }
@@ -149,6 +154,7 @@ public final class Host: Sendable {
     /// Makes the host's `/etc/resolv.conf` this text, in the host only.
     ///
     /// - Parameter text: The file's contents.
+    /// - Throws: `LabError` when it cannot be mounted.
     public func resolver(_ text: String) async throws {
         let file = "\(lab.directory)/\(name).resolv.conf"
         try await must(["sh", "-c", "printf '%s' '\(text)' > \(file); mount --bind \(file) /etc/resolv.conf"])

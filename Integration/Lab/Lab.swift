@@ -51,6 +51,7 @@ public final class Lab: Sendable {
     ///   - name: Its host name, also shown in messages.
     ///   - congestionControl: What TCP of the helper programs uses there. They set it for each socket, which root of a
     ///     namespace may always do; the namespace's default is set too where the kernel lets a namespace choose.
+    /// - Returns: The host.
     /// - Throws: `LabError` when the namespaces cannot be made.
     public func host(_ name: String, congestionControl: String = "cubic") async throws -> Host {
         let script = """
@@ -159,6 +160,7 @@ public final class Lab: Sendable {
 /// Makes a lab, does the work, and ends everything in the lab.
 ///
 /// - Parameter work: The test; what it throws is thrown again, with what tapas wrote beside it.
+/// - Returns: What the work returned.
 /// - Throws: What the work threw, or `LabError` when the program under test crashed.
 public func withLab<Result>(_ work: (Lab) async throws -> Result) async throws -> Result {
     let lab = try Lab()

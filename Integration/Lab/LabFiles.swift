@@ -66,6 +66,7 @@ enum LabFiles {
 /// The path of one of the lab's helper programs, where everybody can read it.
 ///
 /// - Parameter name: Its file name in `Integration/Lab/Programs`.
+/// - Returns: The path.
 public func helperProgram(_ name: String) -> String {
     LabFiles.program(name)
 }

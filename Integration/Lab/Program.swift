@@ -99,6 +99,7 @@ public final class Program: Sendable {
     ///   - command: The command line to show.
     ///   - environment: Variables set besides those inherited.
     ///   - files: The path that the output files' names begin with.
+    /// - Returns: The running program.
     /// - Throws: `SubprocessError` when the program cannot be started.
     static func start(
         _ arguments: [String], shownAs command: String, environment: [String: String], files: String
@@ -215,6 +216,7 @@ public final class Program: Sendable {
 /// The text of a file; empty when there is none.
 ///
 /// - Parameter path: Any file, also one of /proc.
+/// - Returns: The text; bytes that are not UTF-8 are replaced.
 public func contents(of path: String) -> String {
     guard let file = try? FileDescriptor.open(FilePath(path), .readOnly) else { return "" }
     defer { try? file.close() }

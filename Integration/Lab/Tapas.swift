@@ -14,6 +14,8 @@ extension Host {
     ///   - user: Who runs tapas.
     ///   - environment: Variables set besides those inherited.
     ///   - limit: After this time it is killed and an error thrown.
+    /// - Returns: What it left.
+    /// - Throws: `LabError` at the limit.
     public func tapas(
         _ options: [String], _ command: [String] = [], as user: User = .namespaceRoot,
         environment: [String: String] = [:], within limit: Duration = .seconds(20)
@@ -28,6 +30,8 @@ extension Host {
     ///   - command: The command, run in the connected namespace; none: the shell.
     ///   - user: Who runs tapas.
     ///   - environment: Variables set besides those inherited.
+    /// - Returns: The running program.
+    /// - Throws: `SubprocessError` when it cannot be started.
     public func startTapas(
         _ options: [String], _ command: [String] = [], as user: User = .namespaceRoot,
         environment: [String: String] = [:]
@@ -56,6 +60,7 @@ extension Host {
     ///
     /// - Parameter guest: The namespace.
     /// - Returns: The file.
+    /// - Throws: `LabError` when it cannot be mounted.
     public func nameFile(of guest: Host) async throws -> String {
         let file = "/run/guests/\(guest.name)"
         try await must([
@@ -90,6 +95,7 @@ extension Lab {
     /// A path in the lab's folder that nothing has yet.
     ///
     /// - Parameter name: The end of its name.
+    /// - Returns: The path.
     public func newPath(_ name: String) -> String {
         "\(directory)/\(uniqueNumber())-\(name)"
     }

@@ -30,6 +30,7 @@ public struct Laptop: Sendable {
     ///   - congestionControl: What TCP uses in every namespace of it.
     ///   - serving: True to start the servers.
     ///   - mtu: Of the cable, in bytes.
+    /// - Throws: `LabError` when the kernel refuses something.
     public init(
         in lab: Lab, congestionControl: String = "cubic", serving: Bool = true, mtu: Int = 1500
     ) async throws {

@@ -38,8 +38,8 @@ public func eventually(
 /// Watches that a condition goes on to hold for a while: for what must *not* happen.
 ///
 /// - Parameters:
-///   - what: The condition in words, for the error.
 ///   - duration: How long to watch.
+///   - what: The condition in words, for the error.
 ///   - condition: Looked at again and again.
 /// - Throws: `LabError` that names the condition when it fails.
 public func throughout(

@@ -142,7 +142,8 @@ extension Scenarios {
                 #expect(second.termination == .exited(1), "\(second)")
                 #expect(second.errors.contains("eth0"), "\(second)")
                 #expect(try await laptop.guest.networkState() == before)
-                #expect(try await laptop.guest.python("client.py", "who", "tcp", Laptop.beyond[0]).hasPrefix("192.0.2.10"))
+                #expect(
+                    try await laptop.guest.python("client.py", "who", "tcp", Laptop.beyond[0]).hasPrefix("192.0.2.10"))
                 #expect(first.termination == nil)
             }
         }

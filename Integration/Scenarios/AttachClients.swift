@@ -108,7 +108,9 @@ extension Scenarios {
                 let outcome = try await host.tapas(options)
                 #expect(outcome.termination == .exited(status), "\(outcome)")
                 #expect(outcome.output.isEmpty == (status != 0), "\(outcome)")
-                if status != 0 { #expect(outcome.errors.contains("unrecognized option '--no-such-option'"), "\(outcome)") }
+                if status != 0 {
+                    #expect(outcome.errors.contains("unrecognized option '--no-such-option'"), "\(outcome)")
+                }
             }
         }
 

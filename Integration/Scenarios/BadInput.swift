@@ -16,7 +16,8 @@ struct WrongOptions: Sendable, CustomTestStringConvertible {
     }
 
     static let all: [WrongOptions] = [
-        .init("--no-such-option"), .init("-Z", naming: ["Z"]), .init("-a", naming: ["a"]), .init("--mtu", naming: ["mtu"]),
+        .init("--no-such-option"), .init("-Z", naming: ["Z"]), .init("-a", naming: ["a"]),
+        .init("--mtu", naming: ["mtu"]),
         .init("-a", "1.2.3", naming: ["-a", "1.2.3"]), .init("-a", "0.0.0.0"), .init("-a", "127.0.0.1"),
         .init("-a", "224.0.0.1"), .init("-a", "255.255.255.255"), .init("-a", "10.0.0.1/33"), .init("-a", "10.0.0.1/"),
         .init("-a", "10.0.0.1/255.0.0.0"), .init("-a", "10.0.0.1/0"), .init("-a", "::"), .init("-a", "::1"),
@@ -25,7 +26,8 @@ struct WrongOptions: Sendable, CustomTestStringConvertible {
         .init("-a", "10.0.0.1/24", "-n", "24", naming: ["-n"]),
         .init("-g", "1.2.3"), .init("-g", "0.0.0.0"), .init("-g", "127.0.0.1"), .init("-g", "224.0.0.1"),
         .init("-g", "ff02::1"),
-        .init("-m", "x"), .init("-m", "-1"), .init("-m", "65522"), .init("-m", "67"), .init("-m", "99999999999999999999"),
+        .init("-m", "x"), .init("-m", "-1"), .init("-m", "65522"), .init("-m", "67"),
+        .init("-m", "99999999999999999999"),
         .init("-M", "52:56:00:00:00"), .init("-M", "01:00:00:00:00:01"), .init("-M", "00:00:00:00:00:00"),
         .init("-M", "52-56-00-00-00-02"), .init("--ns-mac-addr", "01:00:00:00:00:01"),
         .init("-M", "02:00:00:00:00:01", "--ns-mac-addr", "02:00:00:00:00:01", naming: ["02:00:00:00:00:01"]),
@@ -38,7 +40,9 @@ struct WrongOptions: Sendable, CustomTestStringConvertible {
         .init("-p", "/no/such/folder/capture"), .init("-l", "/no/such/folder/log"), .init("-P", "/no/such/folder/pid"),
         .init("--log-size", "100"), .init("--log-size", "x"), .init("--runas", "no-such-user-here"),
         .init("--netns", "/no/such/namespace"), .init("--netns", "no-such-name"), .init("--netns", "/etc/passwd"),
-        .init("--userns", "/no/such/namespace", "--netns", "/proc/self/ns/net", naming: ["--userns", "/no/such/namespace"]),
+        .init(
+            "--userns", "/no/such/namespace", "--netns", "/proc/self/ns/net",
+            naming: ["--userns", "/no/such/namespace"]),
         .init("--netns", "/proc/self/ns/net", "true", naming: ["--netns"]),
         .init("999999999", naming: ["999999999"]), .init("99999999999999999999", naming: ["99999999999999999999"]),
         .init("-H", String(repeating: "h", count: 254), naming: ["-H"]),

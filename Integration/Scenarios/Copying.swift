@@ -7,7 +7,7 @@ import Testing
 struct HostConfiguration: Sendable, CustomTestStringConvertible {
     /// In words; the name of the test.
     let name: String
-    /// `ip` commands in the host. It has eth0 and eth1, up, with no address.
+    /// `ip` commands in the host, which has eth0 and eth1, up and with no address.
     let host: [String]
     /// Options besides `--config-net`.
     var options: [String] = []
@@ -51,7 +51,9 @@ extension Scenarios {
                 let routes = (0..<1000).map { "route add 10.\($0 / 250).\($0 % 250).0/24 via 192.0.2.1" }
                 let host = try await HostConfiguration.makeHost(in: lab, HostConfiguration.plain)
                 let file = lab.newPath("routes")
-                try await host.must(["sh", "-c", "cat > \(file) <<'END'\n\(routes.joined(separator: "\n"))\nEND\nip -batch \(file)"])
+                try await host.must([
+                    "sh", "-c", "cat > \(file) <<'END'\n\(routes.joined(separator: "\n"))\nEND\nip -batch \(file)",
+                ])
                 let outcome = try await host.tapas(["--config-net"], ["sh", "-c", "ip route | grep -c '^10[.]'"])
                 #expect(outcome.output == "1000\n", "\(outcome)")
                 #expect(outcome.errors == "")

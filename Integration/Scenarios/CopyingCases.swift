@@ -161,7 +161,8 @@ extension HostConfiguration {
         .init(
             name: "IPv6 with an on-link gateway, a metric and a link-local router",
             host: [
-                "address add 2001:db8:1::10/128 dev eth0 nodad", "-6 route add default via fe80::99 dev eth0 metric 300",
+                "address add 2001:db8:1::10/128 dev eth0 nodad",
+                "-6 route add default via fe80::99 dev eth0 metric 300",
                 "-6 route add 2001:db8:9::/48 via fe80::98 dev eth0",
             ],
             guest: eth0 + local4 + [

@@ -64,7 +64,8 @@ extension HostConfiguration {
             guest: eth0 + guest4 + [
                 "addr 2001:db8:5::5/64", "route6 2001:db8:5::/64", "route6 default via 2001:db8:5::1 metric 2000",
             ]),
-        .init(name: "-m 1400", host: plain, options: ["-m", "1400"], guest: ["link eth0 mtu 1400 up"] + guest4 + guest6),
+        .init(
+            name: "-m 1400", host: plain, options: ["-m", "1400"], guest: ["link eth0 mtu 1400 up"] + guest4 + guest6),
         .init(
             name: "--mtu=1280", host: plain, options: ["--mtu=1280"],
             guest: ["link eth0 mtu 1280 up"] + guest4 + guest6),

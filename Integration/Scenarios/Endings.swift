@@ -69,7 +69,9 @@ extension Scenarios {
         func unreachable(address: String, kind: String) async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)
-                let network = address.contains(":") ? "-6 route add unreachable 2001:db8:dead::/48" : "route add unreachable 198.18.0.0/15"
+                let network =
+                    address.contains(":")
+                    ? "-6 route add unreachable 2001:db8:dead::/48" : "route add unreachable 198.18.0.0/15"
                 try await laptop.host.ip(network)
                 try await laptop.host.attach(laptop.guest)
                 let answer = try await laptop.guest.python("client.py", "outcome", kind, address, "80")

@@ -94,7 +94,8 @@ extension Scenarios {
                 for address in Laptop.near { try await Self.announce("router", on: address, of: laptop.server) }
                 // The splice path of -T and -U would answer on the namespace's loopback.
                 try await laptop.host.attach(
-                    laptop.guest, ["--config-net", "-t", "none", "-u", "none", "-T", "none", "-U", "none"] + mapping.options)
+                    laptop.guest,
+                    ["--config-net", "-t", "none", "-u", "none", "-T", "none", "-U", "none"] + mapping.options)
                 let client = ["python3", helperProgram("client.py"), "who", kind, mapping.destination, "7100"]
                 let outcome = try await laptop.guest.run(client)
                 if mapping.answers == .nobody {

@@ -18,7 +18,9 @@ extension Scenarios {
                 try await laptop.guest.python("raw.py", "garbage", "eth0", "20000", "\(seed)")
                 let outcome = try await steady.end(within: .seconds(60))
                 #expect(outcome.termination == .exited(0), "\(outcome)")
-                #expect(try await laptop.guest.python("client.py", "upload", Laptop.beyond[1], "100000", "9").hasPrefix("ok"))
+                #expect(
+                    try await laptop.guest.python("client.py", "upload", Laptop.beyond[1], "100000", "9").hasPrefix(
+                        "ok"))
                 #expect(try await laptop.guest.python("client.py", "udp", Laptop.beyond[0], "10") == "ok 10")
                 #expect(program.termination == nil)
             }
@@ -37,7 +39,8 @@ extension Scenarios {
                 #expect(outcome.termination == .exited(0), "\(outcome)")
                 #expect(try await laptop.guest.python("client.py", "short", Laptop.beyond[0], "20") == "ok 20")
                 #expect(program.termination == nil)
-                let memory = contents(of: "/proc/\(program.processID)/status").split(separator: "\n")
+                let memory =
+                    contents(of: "/proc/\(program.processID)/status").split(separator: "\n")
                     .first { $0.hasPrefix("VmRSS:") } ?? ""
                 print("measured: memory after a flood of 20,000 opens:\(memory.dropFirst(6))")
             }

@@ -22,7 +22,8 @@ extension Scenarios {
         func aCommandThatASignalEndsGives128AndTheSignal(signal: Int32) async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)
-                let outcome = try await laptop.host.tapas(["--config-net"], ["sh", "-c", "kill -\(signal) $$; exit 77"])
+                let outcome = try await laptop.host.tapas(
+                    ["--config-net"], ["sh", "-c", "kill -\(signal) $$; exit 77"])
                 #expect(outcome.termination == .exited(128 + signal), "\(outcome)")
             }
         }
@@ -113,10 +114,12 @@ extension Scenarios {
                 let inside = try await laptop.host.tapas(["--config-net"], ["sh", "-c", script], as: user)
                 let outside = try await laptop.host.must(["sh", "-c", script])
                 #expect(inside.lines.prefix(2) == ["0", "0"], "\(inside)")
-                let shared = Set(inside.lines.dropFirst(2)).intersection(outside.split(separator: "\n").map(String.init))
+                let shared = Set(inside.lines.dropFirst(2)).intersection(
+                    outside.split(separator: "\n").map(String.init))
                 #expect(inside.lines.count == 8 && shared.isEmpty, "shared with the host: \(shared)")
                 let changes = try await laptop.host.tapas(
-                    ["--config-net"], ["sh", "-c", "ip address add 10.9.9.9/32 dev lo && hostname changed && hostname"],
+                    ["--config-net"],
+                    ["sh", "-c", "ip address add 10.9.9.9/32 dev lo && hostname changed && hostname"],
                     as: user)
                 #expect(changes.output == "changed\n", "\(changes)")
             }
@@ -128,7 +131,10 @@ extension Scenarios {
                 let laptop = try await Laptop(in: lab, serving: false)
                 let inside = try await laptop.host.tapas(
                     ["--config-net"],
-                    ["sh", "-c", "echo $$; ls -d /proc/[0-9]* | wc -l; ls /sys/class/net; ip -br link show up | wc -l"],
+                    [
+                        "sh", "-c",
+                        "echo $$; ls -d /proc/[0-9]* | wc -l; ls /sys/class/net; ip -br link show up | wc -l",
+                    ],
                     as: user)
                 let lines = inside.lines
                 #expect(lines.first.flatMap { Int($0) } ?? 1 > 1, "\(inside)")

@@ -33,7 +33,8 @@ extension Scenarios {
         func aSignalPassedOnEndsACommandThatDoesNotHandleIt() async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)
-                let program = try await laptop.host.startTapas(["--config-net"], ["sh", "-c", "echo up; exec sleep 100"])
+                let program = try await laptop.host.startTapas(
+                    ["--config-net"], ["sh", "-c", "echo up; exec sleep 100"])
                 try await program.wrote("up")
                 program.send(SIGTERM)
                 let outcome = try await program.end(within: .seconds(5))
@@ -86,7 +87,8 @@ extension Scenarios {
         func tapasThatIsKilledTakesItsCommandAlong() async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)
-                let program = try await laptop.host.startTapas(["--config-net"], ["sh", "-c", "echo up; exec sleep 1000"])
+                let program = try await laptop.host.startTapas(
+                    ["--config-net"], ["sh", "-c", "echo up; exec sleep 1000"])
                 try await program.wrote("up")
                 program.send(SIGKILL)
                 _ = try await program.end(within: .seconds(5))

@@ -56,7 +56,9 @@ extension Scenarios {
             }
         }
 
-        @Test("losses are made up for, on the host's network and in the namespace", arguments: [1500, 65520], Loss.allCases)
+        @Test(
+            "losses are made up for, on the host's network and in the namespace", arguments: [1500, 65520],
+            Loss.allCases)
         func lossesAreMadeUpFor(mtu: Int, loss: Loss) async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab)
@@ -125,7 +127,8 @@ extension Scenarios {
                         ["--config-net"], ["curl", "-sS", "--max-time", "10", "http://\(address):8080/"], as: user)
                     #expect(page.output == "hello from the lab\n", "\(page)")
                     let echo = try await laptop.host.tapas(
-                        ["--config-net"], ["sh", "-c", "echo there and back | socat -t5 - TCP:\(address):7001"], as: user)
+                        ["--config-net"], ["sh", "-c", "echo there and back | socat -t5 - TCP:\(address):7001"],
+                        as: user)
                     #expect(echo.output == "there and back\n", "\(echo)")
                 }
                 for direction in [[], ["--reverse"]] {

@@ -13,7 +13,8 @@ extension Scenarios {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, congestionControl: congestionControl)
                 let table: [([String], String)] = [
-                    (["upload", address, "3000000", "1"], "ok 3000000 "), (["download", address, "3000000", "1"], "ok "),
+                    (["upload", address, "3000000", "1"], "ok 3000000 "),
+                    (["download", address, "3000000", "1"], "ok "),
                     (["both", address, "3000000", "1"], "ok "), (["many", address, "200"], "ok 200"),
                     (["udp", address, "0", "1", "1400"], "ok 0 1 1400"),
                     (["after-their-end", address, "100000", "1", "token"], "ok"),

@@ -1,0 +1,95 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import Testing
+
+@Suite("architecture", .timeLimit(.minutes(2))) struct ArchitectureTests {
+    @Test("the package's targets depend on each other as the layering allows")
+    func targetsDependAsTheLayeringAllows() async throws {
+        let targets = try await Target.all()
+        let rooms = targets.filter {
+            ["regular", "system"].contains($0.type) && !["Lab", "TestSupport"].contains($0.name)
+        }
+        #expect(rooms.count > 10, "\(targets)")
+        for room in rooms {
+            let allowed = try #require(Layering.mayKnow[room.name], "\(room.name) has no row in Layering.swift")
+            for dependency in room.dependencies {
+                let isAllowed =
+                    Layering.libraries[dependency]?.contains(room.name) ?? allowed.contains(dependency)
+                #expect(isAllowed, "\(room.name) may not depend on \(dependency)")
+            }
+        }
+        for target in targets where target.type == "executable" {
+            #expect(Layering.executables.contains(target.name), "\(target.name) is no executable of ours")
+        }
+    }
+
+    @Test("the layering has no cycle")
+    func theLayeringHasNoCycle() {
+        var settled: Set<String> = []
+        while true {
+            let next = Layering.mayKnow.filter { !settled.contains($0.key) && $0.value.isSubset(of: settled) }.keys
+            if next.isEmpty { break }
+            settled.formUnion(next)
+        }
+        let left = Set(Layering.mayKnow.keys).subtracting(settled)
+        #expect(left.isEmpty, "these know each other in a circle: \(left.sorted())")
+    }
+
+    @Test("source files import what their room may know")
+    func sourceFilesImportWhatTheirRoomMayKnow() async throws {
+        let rooms = Set(Layering.mayKnow.keys)
+        var seen = 0
+        for file in try await Package.files() where file.hasPrefix("Sources/") && file.hasSuffix(".swift") {
+            let room = String(file.split(separator: "/")[1])
+            for (module, line) in try Package.imports(of: file) {
+                seen += 1
+                #expect(!["Foundation", "FoundationEssentials"].contains(module), "\(file):\(line) imports \(module)")
+                if Layering.executables.contains(room) { continue }
+                let allowed = try #require(Layering.mayKnow[room], "\(room) has no row in Layering.swift")
+                if rooms.contains(module) {
+                    #expect(allowed.contains(module), "\(file):\(line): \(room) may not import \(module)")
+                }
+                if let users = Layering.libraries[module] {
+                    #expect(users.contains(room), "\(file):\(line): \(room) may not import \(module)")
+                }
+                if Layering.pure.contains(room) {
+                    #expect(
+                        !Layering.system.contains(module), "\(file):\(line): \(room) does no I/O, but imports \(module)"
+                    )
+                }
+            }
+        }
+        #expect(seen > 20)
+    }
+
+    @Test("no source file is longer than 600 lines")
+    func noSourceFileIsLongerThan600Lines() async throws {
+        for file in try await Package.files()
+        where file.hasSuffix(".swift") || file.hasSuffix(".c") || file.hasSuffix(".h") {
+            let lines = try Package.text(of: file).utf8.count { $0 == UInt8(ascii: "\n") }
+            #expect(lines <= 600, "\(file) has \(lines) lines: split it by concern")
+        }
+    }
+
+    @Test("every source file begins with the licence")
+    func everySourceFileBeginsWithTheLicence() async throws {
+        let line = "Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0"
+        for file in try await Package.files()
+        where file.hasSuffix(".swift") || file.hasSuffix(".c") || file.hasSuffix(".py") {
+            // Package.swift must begin with the tools version, a script with its interpreter.
+            let head = try Package.text(of: file).split(separator: "\n").prefix(2)
+            #expect(head.contains { $0.hasSuffix(line) }, "\(file) does not begin with: \(line)")
+        }
+    }
+
+    @Test("the top level holds what the design says")
+    func theTopLevelHoldsWhatTheDesignSays() async throws {
+        let allowed: Set<String> = [
+            "Package.swift", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Sources", "Tests",
+            "Integration", "contrib", "docs",
+        ]
+        let top = Set(try await Package.files().map { String($0.split(separator: "/")[0]) })
+        let extra = top.filter { !$0.hasPrefix(".") }.subtracting(allowed)
+        #expect(extra.isEmpty, "not at the top level, please: \(extra.sorted())")
+    }
+}

@@ -1,0 +1,49 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+/// The rooms of `Sources` and whom each may know: the table of docs/architecture.md, in a form that a test can hold the
+/// package to.
+///
+/// Imports point one way. A room may know fewer others than its row allows, and everything that those know of through
+/// the model they share is named here too, so that a new edge is a decision somebody made in this file.
+enum Layering {
+    /// Rooms that do no I/O, values in and values out; they import no operating system either.
+    static let pure: Set<String> = ["NetworkTypes", "NetworkModel", "Wire", "Options", "Planning", "Services"]
+
+    /// Modules of the operating system and the C library.
+    static let system: Set<String> = [
+        "Glibc", "Musl", "SystemPackage", "Foundation", "FoundationEssentials", "Dispatch",
+    ]
+
+    /// C modules: prototypes and system libraries, with no room below them.
+    static let foreign: Set<String> = ["CLinux", "CMnl", "CCap", "CSeccomp"]
+
+    /// What each room may depend on, itself and Swift's own modules apart.
+    static let mayKnow: [String: Set<String>] = [
+        "CLinux": [], "CMnl": [], "CCap": [], "CSeccomp": [],
+        "NetworkTypes": [],
+        "NetworkModel": ["NetworkTypes"],
+        "Wire": ["NetworkTypes"],
+        // getopt_long, through CLinux, is a pure function of its arguments.
+        "Options": ["NetworkModel", "NetworkTypes", "CLinux"],
+        "Planning": ["NetworkModel", "NetworkTypes"],
+        "Services": ["Wire", "NetworkModel", "NetworkTypes"],
+        "LinuxSystem": ["CLinux"],
+        "Diagnostics": ["LinuxSystem", "CLinux"],
+        "Netlink": ["CMnl", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes"],
+        "HostMonitor": ["Netlink", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes"],
+        "NamespaceControl": ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
+        "Forwarding": ["Wire", "Services", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
+        "Sandbox": ["CCap", "CSeccomp", "CLinux", "LinuxSystem"],
+        "Control": ["NetworkModel", "NetworkTypes", "LinuxSystem", "CLinux"],
+    ]
+
+    /// The executables: they wire the rooms together and may know all of them.
+    static let executables: Set<String> = ["tapas", "tapasctl", "tapas-oci-hook"]
+
+    /// Products of other packages, and who may use them.
+    static let libraries: [String: Set<String>] = [
+        "Logging": ["Diagnostics", "HostMonitor", "NamespaceControl", "Forwarding", "Control"],
+        "SystemPackage": ["LinuxSystem"],
+        "ArgumentParser": [],
+    ]
+}

@@ -43,7 +43,7 @@ public func retainedAddresses(_ addressesInUse: Set<IPAddress>, _ snapshot: Host
 }
 
 private struct Difference {
-    private var state: AppliedState
+    private var kernel: SimulatedKernel
     private let plan: NamespacePlan
     private let retaining: Set<IPAddress>
     private let plannedAddresses: [PlannedAddress]
@@ -51,7 +51,7 @@ private struct Difference {
     private(set) var operations: [NamespaceOperation] = []
 
     init(state: AppliedState, plan: NamespacePlan, retaining: Set<IPAddress>) {
-        self.state = state
+        kernel = SimulatedKernel(state)
         self.plan = plan
         self.retaining = retaining
         let planned = AddressFamily.allCases.flatMap { plan.families[$0].addresses }
@@ -76,24 +76,24 @@ private struct Difference {
         for route in refused { settle(route, isLastTry: false) }
         removeDefaults()
         removeAddresses()
-        for route in plannedRoutes { settle(route, isLastTry: true) }
+        for route in unsettled() { settle(route, isLastTry: true) }
     }
 
     private mutating func emit(_ operation: NamespaceOperation) {
         operations.append(operation)
-        _ = simulate(operation, on: &state)
+        _ = kernel.carryOut(operation)
     }
 
     private mutating func changeLink() {
-        if let mac = plan.namespaceMAC, state.mac != mac { emit(.setMAC(mac)) }
-        if let mtu = plan.mtu, state.mtu != mtu { emit(.setMTU(mtu)) }
-        if !state.isUp { emit(.setLinkUp) }
+        if let mac = plan.namespaceMAC, kernel.properties.mac != mac { emit(.setMAC(mac)) }
+        if let mtu = plan.mtu, kernel.properties.mtu != mtu { emit(.setMTU(mtu)) }
+        if !kernel.properties.isUp { emit(.setLinkUp) }
     }
 
     // MARK: Addresses
 
     private func entry(_ address: PlannedAddress) -> AppliedState.Address? {
-        state.addresses.first { $0.value.identity == address.identity }
+        kernel.addresses.first { $0.value.identity == address.identity }
     }
 
     private mutating func addAddresses() {
@@ -135,7 +135,7 @@ private struct Difference {
     /// What is ours and not planned.
     private func stale() -> [PlannedAddress] {
         let wanted = Set(plannedAddresses.map(\.identity))
-        return state.addresses.filter { $0.origin == .ours && !wanted.contains($0.value.identity) }.map(\.value)
+        return kernel.addresses.filter { $0.origin == .ours && !wanted.contains($0.value.identity) }.map(\.value)
     }
 
     private func isRetained(_ address: PlannedAddress) -> Bool {
@@ -145,7 +145,7 @@ private struct Difference {
     private mutating func removeAddresses() {
         let going = stale().filter { !isRetained($0) }
         let identities = Set(going.map(\.identity))
-        let staying = Set(state.addresses.map(\.value).filter { !identities.contains($0.identity) }.map(\.address))
+        let staying = Set(kernel.addresses.map(\.value).filter { !identities.contains($0.identity) }.map(\.address))
         var reset: Set<IPAddress> = []
         for address in going.map(\.address) where !staying.contains(address) && reset.insert(address).inserted {
             emit(.resetFlows(address))
@@ -159,8 +159,10 @@ private struct Difference {
 
     /// Lets secondary addresses outlive the address that is about to be removed.
     private mutating func promote(before address: PlannedAddress) {
-        guard !state.promotesSecondaries, address.family == .v4, !address.flags.contains(.secondary) else { return }
-        let hasDependents = state.addresses.contains {
+        guard !kernel.properties.promotesSecondaries, address.family == .v4, !address.flags.contains(.secondary) else {
+            return
+        }
+        let hasDependents = kernel.addresses.contains {
             $0.value.flags.contains(.secondary) && $0.value.isInSubnet(of: address)
         }
         if hasDependents { emit(.setPromoteSecondaries) }
@@ -168,38 +170,48 @@ private struct Difference {
 
     // MARK: Routes
 
+    /// The planned routes that are not there as planned; one pass over both tables.
+    private func unsettled() -> [Route] {
+        var present: [Route.Identity: Route] = [:]
+        for entry in kernel.routes.entries where entry.origin == .ours {
+            present[entry.value.identity] = entry.value.canonical
+        }
+        return plannedRoutes.filter { present[$0.identity] != $0 }
+    }
+
     /// Adds and replaces routes in the plan's order; returns those that the kernel would refuse yet.
     private mutating func addRoutes() -> [Route] {
         var refused: [Route] = []
-        for route in plannedRoutes where !settle(route, isLastTry: false) { refused.append(route) }
+        for route in unsettled() where !settle(route, isLastTry: false) { refused.append(route) }
         return refused
     }
 
     /// Sees to it that a planned route is there; false if the kernel would refuse it and this is not the last try.
     @discardableResult
     private mutating func settle(_ route: Route, isLastTry: Bool) -> Bool {
-        let entries = state.routes.filter { $0.value.identity == route.identity }
-        let operation: NamespaceOperation
-        if let own = entries.first(where: { $0.origin == .ours }) {
-            if own.value.canonical == route { return true }
-            operation = .replaceRoute(route)
-        } else if entries.isEmpty {
-            operation = .addRoute(route)
-        } else {
-            return true
+        var operation = NamespaceOperation.addRoute(route)
+        var isForeign = false
+        for entry in kernel.routes.entries(route.identity) {
+            if entry.origin == .ours {
+                if entry.value.canonical == route { return true }
+                operation = .replaceRoute(route)
+                isForeign = false
+                break
+            }
+            isForeign = true
         }
-        var next = state
-        if simulate(operation, on: &next) != nil {
+        if isForeign { return true }
+        if kernel.carryOut(operation) != nil {
             // The model may be wrong: in the end the kernel is asked, but once.
             guard isLastTry, !operations.contains(operation) else { return false }
         }
-        emit(operation)
+        operations.append(operation)
         return true
     }
 
     private func staleRoutes() -> [Route] {
         let wanted = Set(plannedRoutes.map(\.identity))
-        return state.routes.filter { $0.origin == .ours && !wanted.contains($0.value.identity) }.map(\.value)
+        return kernel.routes.entries.filter { $0.origin == .ours && !wanted.contains($0.value.identity) }.map(\.value)
     }
 
     /// Removes routes of ours that are not planned, those that depend on others first.
@@ -212,7 +224,7 @@ private struct Difference {
     private mutating func removeDefaults() {
         for family in AddressFamily.allCases {
             let planned = plannedRoutes.filter { $0.family == family && $0.isDefault }.map(\.identity)
-            let isThere = state.routes.contains { planned.contains($0.value.identity) }
+            let isThere = planned.contains { kernel.routes.contains($0) }
             if planned.isEmpty || isThere { removeRoutes { $0.isDefault && $0.family == family } }
         }
     }

@@ -108,27 +108,51 @@ extension [PlannedAddress] {
 /// IPv6 (`ip6_route_check_nh`): a link-local gateway always passes; else the longest match must be on the link.
 /// An on-link flag passes always. All of it for one link, the namespace's.
 struct Reachability {
-    private struct Entry {
-        var destination: Prefix
+    private struct Entry: Equatable {
         var scope: RoutingScope
         var metric: UInt32
         var isOnLink: Bool
     }
 
-    private var entries: [Entry] = []
+    /// The routes by destination.
+    private var table: [Prefix: [Entry]] = [:]
+    /// How many destinations there are of each length, so that a lookup tries those lengths only.
+    private var lengths: PerFamily<[Int: Int]> = .init(v4: [:], v6: [:])
 
     /// Makes the table of routes that are there.
     init(_ routes: some Sequence<Route> = EmptyCollection<Route>()) {
         for route in routes { add(route) }
     }
 
+    /// A source-specific route is not found in a lookup without a source, an IPv4 route of the widest scope for no
+    /// router: neither needs a place in the table.
+    private func matters(_ route: Route) -> Bool {
+        route.source == nil && (route.family == .v6 || route.scope != .universe)
+    }
+
+    private func entry(_ route: Route) -> Entry {
+        Entry(scope: route.scope, metric: route.canonical.metric, isOnLink: route.isOnLink)
+    }
+
     /// Adds a route that is there.
     mutating func add(_ route: Route) {
-        // A source-specific route is not found in a lookup without a source.
-        guard route.source == nil else { return }
-        let metric = route.canonical.metric
-        let (destination, scope) = (route.destination.network, route.scope)
-        entries.append(Entry(destination: destination, scope: scope, metric: metric, isOnLink: route.isOnLink))
+        guard matters(route) else { return }
+        let destination = route.destination.network
+        if table[destination] == nil { lengths[route.family][destination.length, default: 0] += 1 }
+        table[destination, default: []].append(entry(route))
+    }
+
+    /// Removes a route that was added.
+    mutating func remove(_ route: Route) {
+        guard matters(route) else { return }
+        let destination = route.destination.network
+        let entry = entry(route)
+        guard let index = table[destination]?.firstIndex(of: entry) else { return }
+        table[destination]?.remove(at: index)
+        guard table[destination]?.isEmpty ?? false else { return }
+        table[destination] = nil
+        lengths[route.family][destination.length, default: 1] -= 1
+        if lengths[route.family][destination.length] == 0 { lengths[route.family][destination.length] = nil }
     }
 
     /// Whether every gateway of a route can be reached.
@@ -141,15 +165,13 @@ struct Reachability {
 
     private func reaches(_ gateway: IPAddress, for route: Route) -> Bool {
         if case .v6(let address) = gateway, address.isLinkLocal { return true }
-        var best: Entry?
-        for entry in entries where entry.destination.contains(gateway) {
-            if gateway.family == .v4, entry.scope.rawValue <= route.scope.rawValue { continue }
-            if let current = best {
-                let (new, old) = (entry.destination.length, current.destination.length)
-                if new < old || new == old && current.metric <= entry.metric { continue }
+        for length in lengths[gateway.family].keys.sorted(by: >) {
+            guard let destination = Prefix(gateway, length: length)?.network, let entries = table[destination] else {
+                continue
             }
-            best = entry
+            let found = entries.filter { gateway.family == .v6 || $0.scope.rawValue > route.scope.rawValue }
+            if let best = found.min(by: { $0.metric < $1.metric }) { return best.isOnLink }
         }
-        return best?.isOnLink ?? false
+        return false
     }
 }

@@ -26,9 +26,9 @@ public enum Refusal: Error, Hashable, Sendable {
 ///   - state: the state before.
 /// - Returns: the state after.
 public func apply(_ operations: [NamespaceOperation], to state: AppliedState) -> AppliedState {
-    var state = state
-    for operation in operations { _ = simulate(operation, on: &state) }
-    return state
+    var kernel = SimulatedKernel(state)
+    for operation in operations { _ = kernel.carryOut(operation) }
+    return kernel.state
 }
 
 /// Carries out one operation on a state as the namespace's kernel would, side effects included.
@@ -38,37 +38,63 @@ public func apply(_ operations: [NamespaceOperation], to state: AppliedState) ->
 ///   - state: the state, unchanged if the operation is refused.
 /// - Returns: why it is refused, or nil.
 public func simulate(_ operation: NamespaceOperation, on state: inout AppliedState) -> Refusal? {
-    do {
-        try state.carryOut(operation)
-        return nil
-    } catch {
-        return error
-    }
+    var kernel = SimulatedKernel(state)
+    let refusal = kernel.carryOut(operation)
+    state = kernel.state
+    return refusal
 }
 
-extension AppliedState {
-    fileprivate mutating func carryOut(_ operation: NamespaceOperation) throws(Refusal) {
-        switch operation {
-        case .setMAC(let mac): self.mac = mac
-        case .setMTU(let mtu): self.mtu = mtu
-        case .setLinkUp: setUp()
-        case .setPromoteSecondaries: promotesSecondaries = true
-        case .addAddress(let address): try add(address)
-        case .deprecateAddress(let address): try setDeprecated(address, true)
-        case .restoreAddress(let address): try setDeprecated(address, false)
-        case .addRoute(let route): try add(route)
-        case .replaceRoute(let route): try replace(route)
-        case .resetFlows: break
-        case .removeRoute(let route): try remove(route)
-        case .removeAddress(let address): try remove(address)
+/// A namespace's kernel as far as one link's addresses and routes go, with the side effects that Linux has.
+struct SimulatedKernel {
+    private var link: AppliedState
+    /// The routes.
+    private(set) var routes: RouteStore
+
+    /// Makes a kernel in a state.
+    init(_ state: AppliedState) {
+        link = state
+        routes = RouteStore(state.routes)
+        link.routes = []
+    }
+
+    /// The state that a dump would show.
+    var state: AppliedState {
+        var state = link
+        state.routes = routes.entries
+        return state
+    }
+
+    /// The link's properties and addresses, without routes.
+    var properties: AppliedState { link }
+    /// The addresses in the kernel's order.
+    var addresses: [AppliedState.Address] { link.addresses }
+
+    /// Carries out an operation; refused ones change nothing.
+    mutating func carryOut(_ operation: NamespaceOperation) -> Refusal? {
+        do throws(Refusal) {
+            switch operation {
+            case .setMAC(let mac): link.mac = mac
+            case .setMTU(let mtu): link.mtu = mtu
+            case .setLinkUp: setUp()
+            case .setPromoteSecondaries: link.promotesSecondaries = true
+            case .addAddress(let address): try add(address)
+            case .deprecateAddress(let address): try setDeprecated(address, true)
+            case .restoreAddress(let address): try setDeprecated(address, false)
+            case .addRoute(let route): try add(route)
+            case .replaceRoute(let route): try replace(route)
+            case .resetFlows: break
+            case .removeRoute(let route): if !routes.removeFirst(route) { throw .absent }
+            case .removeAddress(let address): try remove(address)
+            }
+            return nil
+        } catch {
+            return error
         }
     }
 
-    // MARK: Link
-
     private mutating func setUp() {
-        guard !isUp else { return }
-        isUp = true
+        guard !link.isUp else { return }
+        link.isUp = true
         for address in addresses { addConnectedRoutes(of: address.value) }
     }
 
@@ -83,7 +109,7 @@ extension AppliedState {
             new.flags.insert(.secondary)
         }
         if new.family == .v6 { new.scope = PlannedAddress.scope(of: new.address) }
-        addresses.append(Address(new, origin: .ours))
+        link.addresses.append(AppliedState.Address(new, origin: .ours))
         addConnectedRoutes(of: new)
     }
 
@@ -97,9 +123,9 @@ extension AppliedState {
     private mutating func setDeprecated(_ address: PlannedAddress, _ isDeprecated: Bool) throws(Refusal) {
         guard let index = addresses.firstIndex(where: { $0.value.identity == address.identity }) else { throw .absent }
         if isDeprecated {
-            addresses[index].value.flags.insert(.deprecated)
+            link.addresses[index].value.flags.insert(.deprecated)
         } else {
-            addresses[index].value.flags.remove(.deprecated)
+            link.addresses[index].value.flags.remove(.deprecated)
         }
     }
 
@@ -109,23 +135,22 @@ extension AppliedState {
     }
 
     private mutating func removeIPv4(at index: Int) {
-        var gone = [addresses.remove(at: index).value]
-        if !gone[0].flags.contains(.secondary) {
-            let isDependent = { (other: Address) in
-                other.value.family == .v4 && other.value.flags.contains(.secondary)
-                    && other.value.isInSubnet(of: gone[0])
+        let removed = link.addresses.remove(at: index).value
+        var gone = [removed]
+        if !removed.flags.contains(.secondary) {
+            let isDependent = { (other: AppliedState.Address) in
+                other.value.flags.contains(.secondary) && other.value.isInSubnet(of: removed)
             }
-            if !promotesSecondaries {
-                let dependents = addresses.filter(isDependent).map(\.value)
-                addresses.removeAll(where: isDependent)
-                gone += dependents
+            if !link.promotesSecondaries {
+                gone += addresses.filter(isDependent).map(\.value)
+                link.addresses.removeAll(where: isDependent)
             } else if let next = addresses.firstIndex(where: isDependent) {
-                addresses[next].value.flags.remove(.secondary)
+                link.addresses[next].value.flags.remove(.secondary)
             }
         }
         for address in gone where !address.flags.contains(.secondary) {
             for connected in address.connectedRoutes {
-                routes.removeAll { $0.origin == .kernel && $0.value.canonical == connected.canonical }
+                removeConnected(connected) { $0.canonical == connected.canonical }
             }
         }
         for address in gone where !addresses.contains(where: { $0.value.address == address.address }) {
@@ -140,37 +165,40 @@ extension AppliedState {
     }
 
     private mutating func removeIPv6(at index: Int) {
-        let gone = addresses.remove(at: index).value
+        let gone = link.addresses.remove(at: index).value
         let others = addresses.map(\.value).filter { $0.family == .v6 }
         let needed = Set(others.flatMap(\.connectedRoutes).map(\.identity))
         // The kernel keeps a prefix route for every other address in the prefix, one without a prefix route included.
         let prefixes = Set(others.map(\.prefix.network))
         for connected in gone.connectedRoutes
         where !needed.contains(connected.identity) && !prefixes.contains(connected.destination) {
-            routes.removeAll { $0.origin == .kernel && $0.value.identity == connected.identity }
+            removeConnected(connected) { _ in true }
         }
-        for index in routes.indices where routes[index].value.preferredSource == gone.address {
-            routes[index].value.preferredSource = nil
+        routes.clearPreferredSource(gone.address)
+    }
+
+    private mutating func removeConnected(_ connected: Route, where isMeant: (Route) -> Bool) {
+        for entry in routes.entries(connected.identity) where entry.origin == .kernel && isMeant(entry.value) {
+            _ = routes.removeFirst(entry.value)
         }
     }
 
     /// Appends them whatever else leads to the same destination, as the kernel does.
     private mutating func addConnectedRoutes(of address: PlannedAddress) {
-        guard isUp, !(address.family == .v4 && address.flags.contains(.secondary)) else { return }
+        guard link.isUp, !(address.family == .v4 && address.flags.contains(.secondary)) else { return }
         for route in address.connectedRoutes {
-            let isThere = routes.contains {
-                $0.value.identity == route.identity && $0.value.isOnLink
-                    && (route.family == .v6 || $0.value.canonical == route.canonical)
+            let isThere = routes.entries(route.identity).contains {
+                $0.value.isOnLink && (route.family == .v6 || $0.value.canonical == route.canonical)
             }
-            if !isThere { routes.append(RouteEntry(route.canonical, origin: .kernel)) }
+            if !isThere { routes.append(AppliedState.RouteEntry(route.canonical, origin: .kernel)) }
         }
     }
 
     // MARK: Routes
 
     private func check(_ route: Route) throws(Refusal) {
-        guard isUp else { throw .linkDown }
-        guard Reachability(routes.lazy.map(\.value)).accepts(route) else { throw .unreachableGateway }
+        guard link.isUp else { throw .linkDown }
+        guard routes.reachability.accepts(route) else { throw .unreachableGateway }
         for hop in route.nextHops {
             guard let gateway = hop.gateway, gateway.family == .v6 || hop.flags.contains(.onLink) else { continue }
             if addresses.contains(where: { $0.value.address == gateway }) { throw .unreachableGateway }
@@ -181,23 +209,13 @@ extension AppliedState {
     }
 
     private mutating func add(_ route: Route) throws(Refusal) {
-        guard !routes.contains(where: { $0.value.identity == route.identity }) else { throw .exists }
+        guard !routes.contains(route.identity) else { throw .exists }
         try check(route)
-        routes.append(RouteEntry(route.canonical, origin: .ours))
+        routes.append(AppliedState.RouteEntry(route.canonical, origin: .ours))
     }
 
     private mutating func replace(_ route: Route) throws(Refusal) {
         try check(route)
-        if let index = routes.firstIndex(where: { $0.value.identity == route.identity }) {
-            routes[index] = RouteEntry(route.canonical, origin: .ours)
-        } else {
-            routes.append(RouteEntry(route.canonical, origin: .ours))
-        }
-    }
-
-    private mutating func remove(_ route: Route) throws(Refusal) {
-        let wanted = route.canonical
-        guard let index = routes.firstIndex(where: { $0.value.canonical == wanted }) else { throw .absent }
-        routes.remove(at: index)
+        routes.replaceFirst(AppliedState.RouteEntry(route.canonical, origin: .ours))
     }
 }

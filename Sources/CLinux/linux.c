@@ -43,6 +43,13 @@ int tapas_tun_set_interface(int fd, const char *name, short flags, char *chosen)
 int tapas_tun_set_offload(int fd, unsigned flags) { return ioctl(fd, TUNSETOFFLOAD, (unsigned long)flags); }
 int tapas_tun_set_header_size(int fd, int size) { return ioctl(fd, TUNSETVNETHDRSZ, &size); }
 int tapas_tun_set_carrier(int fd, int on) { return ioctl(fd, TUNSETCARRIER, &on); }
+int tapas_tun_get_mac(int fd, uint8_t mac[6]) {
+    struct ifreq request;
+    memset(&request, 0, sizeof(request));
+    int result = ioctl(fd, SIOCGIFHWADDR, &request);
+    if (result == 0) memcpy(mac, request.ifr_hwaddr.sa_data, 6);
+    return result;
+}
 unsigned tapas_tun_uso_flags(void) { return TUN_F_USO4 | TUN_F_USO6; }
 
 int tapas_ioctl_get_int(int fd, unsigned long request, int *value) { return ioctl(fd, request, value); }
@@ -65,6 +72,10 @@ int tapas_sendmmsg(int fd, struct tapas_message *messages, unsigned count, int f
 }
 
 int tapas_pipe(int fds[2], int flags) { return pipe2(fds, flags); }
+
+int tapas_pipe_resize(int fd, int size) { return fcntl(fd, F_SETPIPE_SZ, size); }
+
+_Static_assert(TAPAS_SPLICE_MOVE == SPLICE_F_MOVE && TAPAS_SPLICE_NONBLOCK == SPLICE_F_NONBLOCK, "the kernel's flags");
 
 ssize_t tapas_splice(int in, int out, size_t length, unsigned flags) {
     return splice(in, NULL, out, NULL, length, flags);

@@ -105,11 +105,14 @@ extension DataPath {
         switch summary.kind {
         case .tcp:
             guard mayBeSource(summary.source) else { return counters.drop(.martian) }
+            if !seen.isKnown(summary.source) { seen.observe(summary.source, rules: translator.rules) }
             unsafe receiveTCP(summary, frame: frame, count: length)
         case .udp:
             guard mayBeSource(summary.source) else { return counters.drop(.martian) }
+            if !seen.isKnown(summary.source) { seen.observe(summary.source, rules: translator.rules) }
             unsafe receiveUDP(summary, header: header, frame: frame, count: length)
         case .icmpv4, .icmpv6:
+            if !seen.isKnown(summary.source) { seen.observe(summary.source, rules: translator.rules) }
             unsafe receiveICMP(summary, frame: frame, count: length)
         case .arp:
             unsafe answerARP(summary, frame: frame, count: length)

@@ -72,8 +72,10 @@ struct DataPath: ~Copyable {
     var translator: Translator
     var counters = Counters()
     var gatewayMAC: MACAddress
-    /// The namespace's hardware address, once a frame has told it.
-    var guestMAC = MACAddress.broadcast
+    /// The namespace's hardware address: the interface's own, then what frames come from.
+    var guestMAC: MACAddress
+    /// The namespace's addresses, for flows that are opened on the host.
+    var seen = SeenAddresses()
     var capture: FrameCapture?
     /// Queries for the host's resolvers.
     var dns = DNSRelay()
@@ -126,12 +128,14 @@ struct DataPath: ~Copyable {
         self.loop = loop
         self.options = options
         frameHeaderLength = tap.headerLength
+        guestMAC = tap.hardwareAddress ?? .broadcast
         self.tap = tap
         table = FlowTable(capacity: options.maximumFlows)
         wheel = TimerWheel(capacity: options.maximumFlows, now: now)
         backlog = BacklogPool(capacity: Size.backlogChunks)
         translator = Translator(rules: rules)
         gatewayMAC = rules.gatewayMAC
+        seen.adopt(rules)
         self.now = now
         expired.reserveCapacity(256)
         unsafe receiveArena = .allocate(byteCount: Size.batch + Size.frame, alignment: 4096)

@@ -14,6 +14,8 @@ public final class Forwarder: EventSink {
     private var path: DataPath
     /// Called when the tap is gone: its interface was deleted or its namespace has ended.
     public var tapDidEnd: (() -> Void)?
+    /// Forwarded ports, if there are any; set with ``attach(_:)``.
+    private var ports: PortForwarder?
 
     /// Starts to forward.
     ///
@@ -39,6 +41,7 @@ public final class Forwarder: EventSink {
         let hasOtherResolvers = rules.dnsServers != path.translator.rules.dnsServers
         path.translator = Translator(rules: rules)
         path.gatewayMAC = rules.gatewayMAC
+        path.seen.adopt(rules)
         guard hasOtherResolvers else { return }
         path.now = .now
         path.restartQueries()
@@ -85,7 +88,9 @@ public final class Forwarder: EventSink {
     /// A descriptor of the data path is ready.
     public func ready(_ token: EventToken, _ readiness: Readiness, now: MonotonicTime) {
         path.now = now
-        if token.kind == TokenKind.tap {
+        if token.kind >= TokenKind.listener {
+            ports?.ready(token, readiness, now: now)
+        } else if token.kind == TokenKind.tap {
             if !path.readTap() {
                 path.loop.remove(path.tap.descriptor)
                 tapDidEnd?()
@@ -99,19 +104,33 @@ public final class Forwarder: EventSink {
     public func batchEnded(now: MonotonicTime) {
         path.now = now
         path.serveQueue()
+        ports?.batchEnded(now: now)
     }
 
     /// The earliest deadline of a flow; at once while flows have work left.
     public var deadline: MonotonicTime? {
         if path.queueHead >= 0 { return MonotonicTime(nanoseconds: 0) }
-        return path.wheel.nextDeadline
+        guard let later = ports?.deadline else { return path.wheel.nextDeadline }
+        return path.wheel.nextDeadline.map { min($0, later) } ?? later
     }
 
     /// Flows have reached their deadlines.
     public func deadlineReached(now: MonotonicTime) {
         path.now = now
         path.expireFlows()
+        ports?.deadlineReached(now: now)
     }
+
+    // MARK: Forwarded ports
+
+    /// Takes forwarded ports over: their events come with the sink's, and their flows use the tap.
+    public func attach(_ ports: PortForwarder) {
+        ports.forwarder = self
+        self.ports = ports
+    }
+
+    /// Lets forwarded ports at the data path.
+    func withPath<Result>(_ body: (inout DataPath) -> Result) -> Result { body(&path) }
 }
 
 extension DataPath {

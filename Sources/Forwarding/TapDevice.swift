@@ -5,6 +5,7 @@
 internal import CLinux
 internal import Glibc
 public import LinuxSystem
+public import NetworkTypes
 public import SystemPackage
 internal import Wire
 
@@ -79,6 +80,16 @@ public struct TapDevice: ~Copyable, Sendable {
         owner = attached
         self.name = name
         self.offloads = offloads
+    }
+
+    /// The interface's hardware address at present; nil where there is no interface (tests).
+    public var hardwareAddress: MACAddress? {
+        var bytes: [6 of UInt8] = .init(repeating: 0)
+        let number = owner.rawValue
+        let result = unsafe withUnsafeMutableBytes(of: &bytes) {
+            unsafe tapas_tun_get_mac(number, $0.baseAddress?.assumingMemoryBound(to: UInt8.self))
+        }
+        return result == 0 ? MACAddress(bytes: bytes) : nil
     }
 
     /// The descriptor, lent.

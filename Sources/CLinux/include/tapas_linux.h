@@ -10,6 +10,9 @@
 #include <time.h>
 #include <linux/errqueue.h>
 #include <linux/if_tun.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <stdint.h>
@@ -41,6 +44,9 @@ int tapas_tun_set_header_size(int fd, int size);
 /// TUNSETCARRIER: 1 on, 0 off.
 int tapas_tun_set_carrier(int fd, int on);
 
+/// SIOCGIFHWADDR of the tap itself, whichever namespace its interface is in.
+int tapas_tun_get_mac(int fd, uint8_t mac[6]);
+
 /// TUN_F_USO4 | TUN_F_USO6: absent from the oldest headers we build with.
 unsigned tapas_tun_uso_flags(void);
 
@@ -64,8 +70,14 @@ int tapas_recvmmsg(int fd, struct tapas_message *messages, unsigned count, int f
 int tapas_sendmmsg(int fd, struct tapas_message *messages, unsigned count, int flags);
 /// pipe2(2).
 int tapas_pipe(int fds[2], int flags);
+/// fcntl(2) F_SETPIPE_SZ: the size in bytes that the kernel made of it.
+int tapas_pipe_resize(int fd, int size);
 /// splice(2) between two descriptors without offsets.
 ssize_t tapas_splice(int in, int out, size_t length, unsigned flags);
+enum {
+    TAPAS_SPLICE_MOVE = 1,     // SPLICE_F_MOVE
+    TAPAS_SPLICE_NONBLOCK = 2, // SPLICE_F_NONBLOCK
+};
 
 /// The control-message macros of cmsg(3) over one message.
 struct cmsghdr *tapas_cmsg_first(struct msghdr *message);

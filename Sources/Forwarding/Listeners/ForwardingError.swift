@@ -1,0 +1,49 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+public import LinuxSystem
+public import NetworkModel
+public import SystemPackage
+
+/// Why ports cannot be forwarded: nothing has changed then.
+public enum ForwardingError: Error {
+    /// A port that was asked for by number cannot be listened on.
+    case cannotListen(Port, SystemCallError, remark: String?)
+    /// None of the ports of a rule that takes what it gets can be listened on.
+    case nothingToListenOn(PortForward, Errno)
+    /// The process may not have as many descriptors as the ports need.
+    case tooFewDescriptors(needed: Int, available: Int)
+    /// The namespace has no sockets for us.
+    case noNamespaceSockets(Errno)
+
+    /// A port as messages name it.
+    public struct Port: Hashable, Sendable, CustomStringConvertible {
+        var direction: ForwardDirection
+        var transport: TransportProtocol
+        var place: String
+
+        /// `TCP port 127.0.0.1:8080`, `UDP port 53 in the namespace`.
+        public var description: String {
+            "\(transport) port \(place)\(direction == .outbound ? " in the namespace" : "")"
+        }
+    }
+}
+
+extension ForwardingError: CustomStringConvertible {
+    /// One line: what cannot be done, why, and a remedy.
+    public var description: String {
+        switch self {
+        case .cannotListen(let port, let cause, let remark):
+            "cannot listen on \(port): \(cause.errno.explanation)\(remark.map { "; \($0)" } ?? "")"
+        case .nothingToListenOn(let rule, let errno):
+            "cannot listen on any port of \(rule): \(errno.explanation)"
+        case .tooFewDescriptors(let needed, let available):
+            """
+            \(needed) descriptors are needed to listen on all ports, and only \(available) are allowed; forward fewer \
+            ports, or raise the limit (ulimit -Hn, LimitNOFILE=)
+            """
+        case .noNamespaceSockets(let errno):
+            "cannot make sockets in the namespace: \(errno.explanation)"
+        }
+    }
+}

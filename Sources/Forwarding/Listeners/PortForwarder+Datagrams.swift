@@ -1,0 +1,100 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// UDP on listening sockets: the first datagrams of each client, until a socket of its own takes over.
+
+internal import Glibc
+internal import LinuxSystem
+internal import NetworkModel
+internal import NetworkTypes
+internal import SystemPackage
+
+extension PortForwarder {
+    /// Receives what waits on a listening socket, a bounded amount at a time.
+    func receiveDatagrams(_ listener: Listener, now: MonotonicTime) {
+        for _ in 0..<4 {
+            guard case .bytes(let count) = batch.receive(listener.socket), count > 0 else { return }
+            for index in 0..<count { take(index, listener, now) }
+            if count < batch.capacity { return }
+        }
+    }
+
+    private func take(_ index: Int, _ listener: Listener, _ now: MonotonicTime) {
+        guard let peer = batch.source(index), let destination = batch.destination(index), peer.port != 0 else { return }
+        let entry = entries[listener.entry]
+        let place = entry.places[listener.place]
+        var address = destination.address
+        // An answer cannot come from a group or from everybody: the kernel chooses.
+        if IPAddress(unmapping: address).isMulticast {
+            address = address.isIPv4Mapped ? IPv6Address(mapping: .unspecified) : .unspecified
+        }
+        let local = Endpoint(
+            address: address, port: listener.port, scope: address.isLinkLocal ? destination.interface : 0)
+        let datagram = unsafe ForwardedDatagram(
+            peer: peer, local: local, device: entry.rule.direction == .inbound ? place.device : nil,
+            listener: listener.socket, payload: batch.payload(index), count: batch.length(index))
+        let target = entry.target(of: listener.port)
+        let isLoopback = IPAddress(unmapping: peer.address).isLoopback
+        switch entry.rule.direction {
+        case .outbound:
+            guard isLoopback, IPAddress(unmapping: local.address).isLoopback else { return }
+            relay(datagram, index, to: Endpoint(address: local.address, port: target), .outbound, now)
+        case .inbound where isLoopback && options.splicesInbound && entry.rule.targetAddress == nil:
+            guard let address = relayTarget(local.address, from: peer) else { return }
+            relay(datagram, index, to: Endpoint(address: address, port: target), .inbound, now)
+        case .inbound:
+            forwarder?.forward(datagram, to: target, at: entry.rule.targetAddress)
+        }
+    }
+
+    private func relayTarget(_ local: IPv6Address, from peer: Endpoint) -> IPv6Address? {
+        guard options.hostLoopbackToNamespaceLoopback else {
+            return forwarder?.inbound.spliceTarget(isIPv4: peer.family == .v4)
+        }
+        if IPAddress(unmapping: local).isLoopback { return local }
+        return peer.family == .v4 ? IPv6Address(mapping: .loopback) : .loopback
+    }
+
+    /// Sends a datagram on to the other namespace, with sockets made for its client if there are none yet.
+    private func relay(
+        _ datagram: ForwardedDatagram, _ index: Int, to target: Endpoint, _ direction: ForwardDirection,
+        _ now: MonotonicTime
+    ) {
+        let key = Relays.Key(direction: direction, peer: datagram.peer, local: datagram.local, target: target)
+        if relays.send(key, batch, index, now: now) { return }
+        guard let (client, server) = relaySockets(datagram, to: target, direction) else { return }
+        relays.add(key, client: client, server: server, now: now)
+        _ = relays.send(key, batch, index, now: now)
+    }
+
+    /// A socket towards the client, in its namespace, and one towards the target, in the other.
+    private func relaySockets(
+        _ datagram: ForwardedDatagram, to target: Endpoint, _ direction: ForwardDirection
+    ) -> (client: CInt, server: CInt)? {
+        let clientKind = NamespaceSocketPool.Kind(isStream: false, isIPv4: datagram.peer.family == .v4)
+        let serverKind = NamespaceSocketPool.Kind(isStream: false, isIPv4: target.family == .v4)
+        guard let client = direction == .inbound ? hostSocket(clientKind) : pool.take(clientKind) else { return nil }
+        guard DatagramSocket.lend(client, datagram),
+            let server = direction == .inbound ? pool.take(serverKind) : hostSocket(serverKind)
+        else {
+            HostSocket.close(client)
+            return nil
+        }
+        // The client's port is kept where it is free; so is its address towards the host, where it is loopback as there.
+        // The target's own port is left alone: where nobody has it yet, we would be talking to ourselves.
+        if datagram.peer.family == target.family, datagram.peer.port != target.port {
+            let address = direction == .outbound ? datagram.peer.address : target.address
+            _ = Endpoint(address: address, port: datagram.peer.port).bind(server)
+        }
+        guard target.connect(server) == 0 else {
+            HostSocket.close(client)
+            HostSocket.close(server)
+            return nil
+        }
+        return (client, server)
+    }
+
+    private func hostSocket(_ kind: NamespaceSocketPool.Kind) -> CInt? {
+        guard case .success(let descriptor) = kind.request.open() else { return nil }
+        return descriptor.rawValue
+    }
+}

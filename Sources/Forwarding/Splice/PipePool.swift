@@ -1,0 +1,52 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: pipe2 fcntl close
+
+internal import CLinux
+internal import Glibc
+
+/// A pipe through which bytes are moved without being copied to us.
+struct SplicePipe {
+    var reading: CInt
+    var writing: CInt
+}
+
+/// Empty pipes.
+///
+/// A connection holds one only while bytes of it are on their way, so that ten thousand idle connections have none.
+struct PipePool {
+    /// What a pipe is made to hold, in bytes: more gains nothing (docs/benchmarks.md), and the kernel gives a user 64 MiB
+    /// of pipes in all before it makes new ones of two pages.
+    static let size: CInt = 512 * 1024
+    private static let spares = 8
+
+    private var free: [SplicePipe] = []
+
+    /// An empty pipe; nil without descriptors.
+    mutating func take() -> SplicePipe? {
+        if let pipe = free.popLast() { return pipe }
+        var ends: [2 of CInt] = .init(repeating: -1)
+        let result = unsafe withUnsafeMutableBytes(of: &ends) { bytes in
+            unsafe tapas_pipe(bytes.baseAddress?.assumingMemoryBound(to: CInt.self), O_NONBLOCK | O_CLOEXEC)
+        }
+        guard result == 0 else { return nil }
+        // Refused beyond the user's share of pipe pages: a small pipe is slower, and no less right.
+        tapas_pipe_resize(ends[1], Self.size)
+        return SplicePipe(reading: ends[0], writing: ends[1])
+    }
+
+    /// Takes an empty pipe back.
+    mutating func give(_ pipe: SplicePipe) {
+        if free.count < Self.spares { free.append(pipe) } else { Self.close(pipe) }
+    }
+
+    static func close(_ pipe: SplicePipe) {
+        Glibc.close(pipe.reading)
+        Glibc.close(pipe.writing)
+    }
+
+    mutating func closeAll() {
+        for pipe in free { Self.close(pipe) }
+        free = []
+    }
+}

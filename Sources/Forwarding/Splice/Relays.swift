@@ -1,0 +1,180 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// A spliced UDP client has two connected sockets, one towards it and one towards its target in the other namespace;
+// datagrams that come on one are sent on by the other, many with one call. What arrives on the listening socket (the
+// first datagrams, and those that came before the client's socket was there) is found by key and takes the same way.
+// A client that has been silent for its time is forgotten; where there are too many, the one that has been silent
+// longest.
+//
+// syscalls: recvmmsg sendmmsg sendto getsockopt close
+
+internal import Glibc
+internal import LinuxSystem
+internal import NetworkModel
+internal import NetworkTypes
+internal import SystemPackage
+
+/// All spliced UDP clients.
+struct Relays: ~Copyable {
+    /// What identifies a client.
+    struct Key: Hashable {
+        var direction: ForwardDirection
+        var peer: Endpoint
+        var local: Endpoint
+        var target: Endpoint
+    }
+
+    private struct Relay {
+        var key: Key
+        var client: CInt
+        var server: CInt
+        var generation: UInt32
+        var isUsed = true
+        /// The target has answered.
+        var isAnswered = false
+        /// Several datagrams have gone both ways: the longer time-out holds.
+        var isStream = false
+        var activity: Int64 = 0
+        var link = -1
+    }
+
+    private let loop: EventLoop
+    private let timeout: Int64
+    private let streamTimeout: Int64
+    private let maximum: Int
+    private var slots: [Relay] = []
+    private var firstFree = -1
+    private var indices: [Key: Int] = [:]
+    private var wheel: TimerWheel
+    private var expired: [Int32] = []
+    private var hand = 0
+
+    init(loop: EventLoop, options: PortForwardingOptions) {
+        self.loop = loop
+        timeout = options.udpTimeout
+        streamTimeout = options.udpStreamTimeout
+        maximum = options.maximumRelays
+        wheel = TimerWheel(capacity: options.maximumRelays, now: .now)
+    }
+
+    /// How many there are.
+    var count: Int { indices.count }
+
+    /// The moment to call ``expire(now:)``.
+    var nextDeadline: MonotonicTime? { wheel.nextDeadline }
+
+    /// Adds a client, whose sockets belong to the relay then.
+    mutating func add(_ key: Key, client: CInt, server: CInt, now: MonotonicTime) {
+        if indices.count >= maximum { evict() }
+        let index: Int
+        var generation: UInt32 = 1
+        if firstFree >= 0 {
+            index = firstFree
+            firstFree = slots[index].link
+            generation = (slots[index].generation &+ 1) & 0xFF_FFFF
+            slots[index] = Relay(key: key, client: client, server: server, generation: generation)
+        } else {
+            index = slots.count
+            slots.append(Relay(key: key, client: client, server: server, generation: generation))
+        }
+        indices[key] = index
+        wheel.adopt(index)
+        touch(index, now)
+        do {
+            try watch(client, TokenKind.relayClient, index)
+            try watch(server, TokenKind.relayServer, index)
+        } catch {
+            remove(index)
+        }
+    }
+
+    private func watch(_ socket: CInt, _ kind: UInt8, _ index: Int) throws(SystemCallError) {
+        try loop.add(
+            FileDescriptor(rawValue: socket), for: .readable,
+            token: EventToken(kind: kind, generation: slots[index].generation, index: UInt32(index)))
+    }
+
+    /// Sends a datagram that has come on a listening socket on to the target of its client; false if there is no such
+    /// client.
+    mutating func send(_ key: Key, _ batch: borrowing MessageBatch, _ position: Int, now: MonotonicTime) -> Bool {
+        guard let index = indices[key] else { return false }
+        touch(index, now)
+        // The error of an earlier datagram is told once, and is no reason to lose this one.
+        if case .failed = batch.sendOne(slots[index].server, position) {
+            _ = batch.sendOne(slots[index].server, position)
+        }
+        return true
+    }
+
+    /// A socket of a client is ready.
+    mutating func ready(
+        _ token: EventToken, _ readiness: Readiness, batch: borrowing MessageBatch, now: MonotonicTime
+    ) {
+        let index = Int(token.index)
+        guard index < slots.count, slots[index].isUsed, slots[index].generation == token.generation else { return }
+        let isClient = token.kind == TokenKind.relayClient
+        let source = isClient ? slots[index].client : slots[index].server
+        let target = isClient ? slots[index].server : slots[index].client
+        if readiness.contains(.error), HostSocket.takeError(source) != nil, isClient {
+            // The client's socket is gone.
+            remove(index)
+            return
+        }
+        for _ in 0..<8 {
+            guard case .bytes(let count) = batch.receive(source), count > 0 else { return }
+            if !isClient {
+                if slots[index].isAnswered { slots[index].isStream = true }
+                slots[index].isAnswered = true
+            }
+            touch(index, now)
+            // What the other socket does not take is lost, as it is in any queue that is full.
+            if case .failed = batch.send(target, count: count) { _ = batch.send(target, count: count) }
+            if count < batch.capacity { return }
+        }
+    }
+
+    private mutating func touch(_ index: Int, _ now: MonotonicTime) {
+        slots[index].activity = now.nanoseconds
+        let milliseconds = slots[index].isStream ? streamTimeout : timeout
+        wheel.set(index, deadline: now.nanoseconds &+ milliseconds &* 1_000_000)
+    }
+
+    /// Forgets the clients whose time is over.
+    mutating func expire(now: MonotonicTime) {
+        expired.removeAll(keepingCapacity: true)
+        wheel.expire(now: now, into: &expired)
+        for index in expired where slots[Int(index)].isUsed { remove(Int(index)) }
+    }
+
+    /// Forgets the client that has been silent longest among the next few.
+    private mutating func evict() {
+        var oldest: Int?
+        var seen = 0
+        while seen < 64, seen < slots.count {
+            let index = hand
+            hand = hand + 1 < slots.count ? hand + 1 : 0
+            seen += 1
+            guard slots[index].isUsed else { continue }
+            if let best = oldest, slots[best].activity <= slots[index].activity { continue }
+            oldest = index
+        }
+        if let oldest { remove(oldest) }
+    }
+
+    private mutating func remove(_ index: Int) {
+        HostSocket.close(slots[index].client)
+        HostSocket.close(slots[index].server)
+        indices[slots[index].key] = nil
+        wheel.remove(index)
+        slots[index].isUsed = false
+        slots[index].link = firstFree
+        firstFree = index
+    }
+
+    /// Closes everything, at the end.
+    mutating func closeAll() {
+        for index in slots.indices where slots[index].isUsed { remove(index) }
+    }
+}

@@ -1,0 +1,276 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// A spliced connection is two sockets, the client's and the server's, of different network namespaces. Bytes go from
+// one into a pipe and from the pipe into the other by splice(2), which moves pages and copies nothing. Both sockets are
+// watched edge-triggered: an edge sets `readable` or `writable`, EAGAIN clears it, and `move` goes on as long as either
+// end of a direction makes progress. splice(2) into a pipe says EAGAIN for an empty socket and for a full pipe alike;
+// which of the two is meant is known when the pipe is empty.
+//
+// A direction is shut down when its source has ended and its pipe is empty; the connection is closed when both are. An
+// error on one side becomes a reset on the other. A connection that moves more than its share in one turn stands in a
+// queue for the next, so that it cannot starve the others.
+//
+// syscalls: splice shutdown getsockopt setsockopt close
+
+internal import CLinux
+internal import Glibc
+internal import LinuxSystem
+internal import NetworkTypes
+internal import SystemPackage
+
+/// One end of a spliced connection, and what has been read from it and not yet written to the other end.
+private struct SpliceEnd {
+    var socket: CInt = -1
+    var pipe: SplicePipe?
+    /// Bytes in the pipe.
+    var count = 0
+    var isReadable = false
+    var isWritable = false
+    /// Its peer sends no more.
+    var hasEnded = false
+    /// That was passed on to the other end.
+    var isPassedOn = false
+}
+
+/// A spliced connection.
+private struct Splice {
+    var client = SpliceEnd()
+    var server = SpliceEnd()
+    var generation: UInt32 = 0
+    var isUsed = false
+    /// The server's socket is still connecting: nothing is moved before.
+    var isConnecting = true
+    var isQueued = false
+    /// The next free slot, or -1.
+    var link = -1
+}
+
+/// All spliced TCP connections.
+struct Splices {
+    /// Bytes of one direction that a connection may move before others get their turn.
+    private static let share = 4 << 20
+
+    private let loop: EventLoop
+    private var slots: [Splice] = []
+    private var firstFree = -1
+    private var pipes = PipePool()
+    /// Connections that have work left, with the generation they had.
+    private var queue: [(index: Int, generation: UInt32)] = []
+    /// How many there are.
+    private(set) var count = 0
+
+    init(loop: EventLoop) {
+        self.loop = loop
+    }
+
+    /// Whether a connection waits for its next turn.
+    var hasWork: Bool { !queue.isEmpty }
+
+    /// Joins a client's connection and one to its server that may still be connecting; both belong to the splice then.
+    ///
+    /// - Returns: False if they cannot be watched; the client's is the caller's still, and the server's is closed.
+    mutating func join(_ client: CInt, _ server: CInt) -> Bool {
+        let index = allocate()
+        slots[index].client.socket = client
+        slots[index].server.socket = server
+        for socket in [client, server] { HostSocket.set(socket, CInt(IPPROTO_TCP), TCP_NODELAY, 1) }
+        do {
+            try watch(client, TokenKind.spliceClient, index)
+            try watch(server, TokenKind.spliceServer, index)
+        } catch {
+            loop.remove(FileDescriptor(rawValue: client))
+            HostSocket.close(server)
+            free(index)
+            return false
+        }
+        return true
+    }
+
+    private func watch(_ socket: CInt, _ kind: UInt8, _ index: Int) throws(SystemCallError) {
+        try loop.add(
+            FileDescriptor(rawValue: socket), for: [.readable, .writable, .peerClosed, .edgeTriggered],
+            token: EventToken(kind: kind, generation: slots[index].generation, index: UInt32(index)))
+    }
+
+    private mutating func allocate() -> Int {
+        let index: Int
+        if firstFree >= 0 {
+            index = firstFree
+            firstFree = slots[index].link
+        } else {
+            index = slots.count
+            slots.append(Splice())
+        }
+        let generation = (slots[index].generation &+ 1) & 0xFF_FFFF
+        slots[index] = Splice()
+        slots[index].generation = generation
+        slots[index].isUsed = true
+        count += 1
+        return index
+    }
+
+    private mutating func free(_ index: Int) {
+        slots[index].isUsed = false
+        slots[index].link = firstFree
+        firstFree = index
+        count -= 1
+    }
+
+    // MARK: Events
+
+    /// A socket of a connection is ready.
+    mutating func ready(_ token: EventToken, _ readiness: Readiness) {
+        let index = Int(token.index)
+        guard index < slots.count, slots[index].isUsed, slots[index].generation == token.generation else { return }
+        let isServer = token.kind == TokenKind.spliceServer
+        let socket = isServer ? slots[index].server.socket : slots[index].client.socket
+        if !readiness.isDisjoint(with: [.error, .hangUp]), HostSocket.takeError(socket) != nil {
+            abort(index)
+            return
+        }
+        let isReadable = !readiness.isDisjoint(with: [.readable, .peerClosed, .hangUp])
+        let isWritable = readiness.contains(.writable)
+        if isServer {
+            if isReadable { slots[index].server.isReadable = true }
+            if isWritable { slots[index].server.isWritable = true }
+            // A socket that is not connecting yet hangs up, too; one that is connected is writable.
+            if isWritable, !readiness.contains(.hangUp) { slots[index].isConnecting = false }
+        } else {
+            if isReadable { slots[index].client.isReadable = true }
+            if isWritable { slots[index].client.isWritable = true }
+        }
+        if !slots[index].isConnecting { move(index) }
+    }
+
+    /// Goes on with connections that had more than their share.
+    mutating func serveQueue() {
+        if queue.isEmpty { return }
+        let due = queue
+        queue.removeAll(keepingCapacity: true)
+        for (index, generation) in due where slots[index].isUsed && slots[index].generation == generation {
+            slots[index].isQueued = false
+            move(index)
+        }
+    }
+
+    // MARK: Moving
+
+    /// What moving bytes of one direction came to.
+    private enum Progress {
+        case waits
+        case hasMore
+        case failed
+    }
+
+    private mutating func move(_ index: Int) {
+        var connection = slots[index]
+        let forth = Self.move(from: &connection.client, to: &connection.server, &pipes)
+        let back = forth == .failed ? .failed : Self.move(from: &connection.server, to: &connection.client, &pipes)
+        slots[index] = connection
+        if forth == .failed || back == .failed {
+            abort(index)
+        } else if connection.client.isPassedOn && connection.server.isPassedOn {
+            close(index)
+        } else if forth == .hasMore || back == .hasMore, !connection.isQueued {
+            slots[index].isQueued = true
+            queue.append((index, connection.generation))
+        }
+    }
+
+    private static func move(
+        from source: inout SpliceEnd, to target: inout SpliceEnd, _ pipes: inout PipePool
+    ) -> Progress {
+        if source.isPassedOn { return .waits }
+        guard source.isReadable || source.count > 0 || source.hasEnded else { return .waits }
+        if source.pipe == nil, !source.hasEnded {
+            guard let pipe = pipes.take() else { return .failed }
+            source.pipe = pipe
+        }
+        let progress = pump(&source, &target)
+        if source.count == 0 {
+            if let pipe = source.pipe {
+                pipes.give(pipe)
+                source.pipe = nil
+            }
+            if source.hasEnded {
+                shutdown(target.socket, CInt(SHUT_WR))
+                source.isPassedOn = true
+            }
+        }
+        return progress
+    }
+
+    private static func pump(_ source: inout SpliceEnd, _ target: inout SpliceEnd) -> Progress {
+        guard let pipe = source.pipe else { return .waits }
+        var moved = 0
+        while true {
+            var hasMoved = false
+            if source.isReadable, !source.hasEnded {
+                switch splice(source.socket, pipe.writing) {
+                case .bytes(let count) where count > 0:
+                    source.count += count
+                    hasMoved = true
+                case .bytes:
+                    source.hasEnded = true
+                    source.isReadable = false
+                case .wouldBlock:
+                    // With something in it the pipe may be what is full: then the socket is asked again.
+                    if source.count == 0 { source.isReadable = false }
+                case .failed:
+                    return .failed
+                }
+            }
+            if source.count > 0, target.isWritable {
+                switch splice(pipe.reading, target.socket) {
+                case .bytes(let count):
+                    source.count -= count
+                    moved += count
+                    hasMoved = hasMoved || count > 0
+                case .wouldBlock:
+                    target.isWritable = false
+                case .failed:
+                    return .failed
+                }
+            }
+            if !hasMoved { return .waits }
+            if moved >= share { return .hasMore }
+        }
+    }
+
+    private static func splice(_ from: CInt, _ to: CInt) -> IOResult {
+        transferring {
+            tapas_splice(from, to, Int(PipePool.size), UInt32(TAPAS_SPLICE_MOVE | TAPAS_SPLICE_NONBLOCK))
+        }
+    }
+
+    // MARK: Ends
+
+    private mutating func close(_ index: Int) {
+        HostSocket.close(slots[index].client.socket)
+        HostSocket.close(slots[index].server.socket)
+        discardPipes(index)
+        free(index)
+    }
+
+    /// Resets both sides.
+    private mutating func abort(_ index: Int) {
+        HostSocket.abort(slots[index].client.socket)
+        HostSocket.abort(slots[index].server.socket)
+        discardPipes(index)
+        free(index)
+    }
+
+    private mutating func discardPipes(_ index: Int) {
+        // What is in them belongs to nobody any more.
+        if let pipe = slots[index].client.pipe { PipePool.close(pipe) }
+        if let pipe = slots[index].server.pipe { PipePool.close(pipe) }
+    }
+
+    /// Closes everything, at the end.
+    mutating func closeAll() {
+        for index in slots.indices where slots[index].isUsed { abort(index) }
+        pipes.closeAll()
+    }
+}

@@ -15,8 +15,9 @@ public struct HoldDown: Hashable, Sendable {
     /// The only link that counts for a family (`-i`, `--outbound-if4`, `--outbound-if6`); nil for any.
     public var interfaces: PerFamily<String?>
     private var ends = PerFamily<MonotonicTime?>(v4: nil, v6: nil)
-    /// Whether a family counts as usable to those who were told. Not to be read off what was shown: the link that one
-    /// family is held with would make the other look usable.
+    /// Whether a family counts as usable to those who were told.
+    ///
+    /// Not to be read off what was shown: the link that one family is held with would make the other look usable.
     private var counts: PerFamily<Bool>?
 
     /// Begins with nothing held.

@@ -70,7 +70,7 @@ struct SimulatedHost {
         announced.append(.links)
     }
 
-    /// Down: IPv6 addresses vanish, IPv4 ones stay, IPv4 routes vanish silently. Up brings none back.
+    /// Down: IPv6 addresses vanish, IPv4 ones stay, IPv4 routes vanish silently; up brings none back.
     private mutating func toggleAdmin(using random: inout SplitMix64) {
         guard let position = snapshot.links.indices.randomElement(using: &random) else { return }
         let index = snapshot.links[position].index

@@ -5,6 +5,8 @@
 //   swift build --product netlink-recorder
 //   .build/debug/netlink-recorder Tests/Fixtures
 //
+// With --measure it follows the namespace it runs in through storms of changes and prints figures (Measure.swift).
+//
 // Each scenario runs in user and network namespaces of its own (unshare -Urn), so that no privilege is needed. The notifications are those that the monitor subscribes to; the
 // dumps are made after the notifications of a step have come in.
 
@@ -227,11 +229,13 @@ func record(_ scenario: Scenario, into directory: String) throws {
 }
 
 let arguments = CommandLine.arguments
-if arguments.count == 2 {
+if arguments.count == 2, arguments[1] == "--measure" {
+    try measure()
+} else if arguments.count == 2 {
     for scenario in scenarios { run("unshare -Urn '\(arguments[0])' '\(arguments[1])' \(scenario.name)") }
 } else if arguments.count == 3, let scenario = scenarios.first(where: { $0.name == arguments[2] }) {
     try record(scenario, into: arguments[1])
 } else {
-    print("usage: netlink-recorder DIRECTORY [SCENARIO]")
+    print("usage: netlink-recorder DIRECTORY [SCENARIO] | unshare -Urn netlink-recorder --measure")
     exit(1)
 }

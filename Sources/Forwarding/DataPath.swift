@@ -132,7 +132,7 @@ struct DataPath: ~Copyable {
         self.tap = tap
         table = FlowTable(capacity: options.maximumFlows)
         wheel = TimerWheel(capacity: options.maximumFlows, now: now)
-        backlog = BacklogPool(capacity: Size.backlogChunks)
+        backlog = BacklogPool(capacity: options.backlogChunks)
         translator = Translator(rules: rules)
         gatewayMAC = rules.gatewayMAC
         seen.adopt(rules)
@@ -226,9 +226,9 @@ struct DataPath: ~Copyable {
         return index
     }
 
-    /// Gives the longest idle flow up.
-    mutating func evict() -> Bool {
-        guard let victim = table.evictionCandidate() else { return false }
+    /// Gives the longest idle flow up, but not the one that is `spared`.
+    mutating func evict(sparing spared: Int = -1) -> Bool {
+        guard let victim = table.evictionCandidate(sparing: spared) else { return false }
         counters.flowsEvicted &+= 1
         if table[victim].key.transport == .tcp {
             resetBothSides(victim)
@@ -287,7 +287,7 @@ struct DataPath: ~Copyable {
         do {
             try loop.add(
                 FileDescriptor(rawValue: socket),
-                for: [.readable, .writable, .peerClosed, .edgeTriggered], token: token)
+                for: [.readable, .writable, .peerClosed, .urgent, .edgeTriggered], token: token)
             return true
         } catch {
             counters.drop(.socket)

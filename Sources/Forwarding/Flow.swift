@@ -88,6 +88,8 @@ struct Flow {
         static let pinned = Flags(rawValue: 1 << 15)
         /// The peer has closed its direction: reading goes on until the end is seen.
         static let hostClosing = Flags(rawValue: 1 << 16)
+        /// The host socket has seen urgent data: a read may stop before it.
+        static let urgent = Flags(rawValue: 1 << 17)
     }
 
     var key: FlowKey

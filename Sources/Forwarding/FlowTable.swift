@@ -127,7 +127,10 @@ struct FlowTable: ~Copyable {
     }
 
     /// The flow that has been idle longest among the next few under a moving hand: what goes when the table is full.
-    mutating func evictionCandidate() -> Int? {
+    ///
+    /// - Parameter spared: an index that must stay, or -1.
+    /// - Returns: its index, or nil if there is none to go.
+    mutating func evictionCandidate(sparing spared: Int = -1) -> Int? {
         var oldest: Int?
         var seen = 0
         var steps = 0
@@ -135,7 +138,7 @@ struct FlowTable: ~Copyable {
             let index = hand
             hand = hand + 1 < highWater ? hand + 1 : 0
             steps += 1
-            if unsafe flows[index].state == .free { continue }
+            if unsafe flows[index].state == .free || index == spared { continue }
             seen += 1
             if let best = oldest, unsafe flows[best].activity <= flows[index].activity { continue }
             oldest = index

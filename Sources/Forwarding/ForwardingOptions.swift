@@ -20,6 +20,8 @@ public struct ForwardingOptions: Sendable {
     public var udpTimeout: Int64 = 30_000
     /// As ``udpTimeout``, once several datagrams have gone both ways.
     public var udpStreamTimeout: Int64 = 120_000
+    /// Chunks of 64 KiB for what host sockets do not take at once, for all flows together.
+    var backlogChunks = DataPath.Size.backlogChunks
 
     /// Where the data path says what a person should know.
     public var logger = Logger(label: "tapas.forwarding")

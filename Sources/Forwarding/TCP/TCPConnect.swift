@@ -46,7 +46,7 @@ extension DataPath {
         table[index].receiveNext = summary.tcpSequence &+ 1
         table[index].receiveEdge = table[index].receiveNext
         table[index].sendWindow = UInt32(summary.tcpWindow)
-        let start = connectHost(to: target, source: source, device: device)
+        let start = connectHost(index, to: target, source: source, device: device)
         guard case .socket(let number) = start, watch(index, socket: number) else {
             if case .failed(let error) = start { connectionFailed(index, error) } else { closeFlow(index) }
             return
@@ -79,7 +79,7 @@ extension DataPath {
                 HostSocket.close(table[index].socket)
                 table[index].socket = -1
             }
-            guard case .socket(let number) = connectHost(to: server, source: nil, device: nil),
+            guard case .socket(let number) = connectHost(index, to: server, source: nil, device: nil),
                 watch(index, socket: number)
             else { continue }
             setDeadline(index, milliseconds: 2 * DNSRelay.patience)
@@ -89,13 +89,15 @@ extension DataPath {
     }
 
     /// Connects, and makes room once if descriptors have run out.
-    private mutating func connectHost(to target: Endpoint, source: IPAddress?, device: String?) -> HostSocket.Start {
+    private mutating func connectHost(
+        _ index: Int, to target: Endpoint, source: IPAddress?, device: String?
+    ) -> HostSocket.Start {
         let type = HostSocket.stream
         let start = HostSocket.connect(to: target, type: type, source: source, device: device)
         guard case .failed(let error) = start, error == .tooManyOpenFiles || error == .tooManyOpenFilesInSystem else {
             return start
         }
-        guard evict() else { return start }
+        guard evict(sparing: index) else { return start }
         return HostSocket.connect(to: target, type: type, source: source, device: device)
     }
 
@@ -110,8 +112,10 @@ extension DataPath {
 
     /// Takes over what the namespace's SYN or SYN-ACK offers.
     private mutating func adopt(_ index: Int, options: TCPOptions) {
-        // A segment of 0 bytes would never get anywhere; 88 is the least that Linux accepts (TCP_MIN_MSS).
-        table[index].mss = max(options.maximumSegmentSize ?? 536, 88)
+        // A segment of 0 bytes would never get anywhere; 88 is the least that Linux accepts (TCP_MIN_MSS). More than
+        // fits a packet must not get into one.
+        let most = UInt16(Self.largestPayload(isIPv4: table[index].key.isIPv4))
+        table[index].mss = min(max(options.maximumSegmentSize ?? 536, 88), most)
         if let scale = options.windowScale {
             table[index].windowScale = scale
             table[index].flags.insert(.scales)
@@ -142,6 +146,8 @@ extension DataPath {
         }
         guard readiness.contains(.writable), !readiness.contains(.hangUp) else { return }
         hostConnected(index)
+        // There is no other edge for what has come with this one.
+        note(index, readiness)
         table[index].state = .synReceived
         sendSynAck(index)
         setDeadline(index, milliseconds: 1000)
@@ -150,6 +156,8 @@ extension DataPath {
     /// What is to be known and set of a socket that is connected.
     mutating func hostConnected(_ index: Int) {
         let number = table[index].socket
+        // Urgent bytes are bytes of the stream: a hole in it would put the peek offset out of step.
+        HostSocket.set(number, SOL_SOCKET, SO_OOBINLINE, 1)
         if !HostSocket.set(number, SOL_SOCKET, SO_PEEK_OFF, 0) { table[index].flags.insert(.peeksFromStart) }
         if let local = HostSocket.localEndpoint(number) { table[index].local = local.address }
     }
@@ -257,7 +265,8 @@ extension DataPath {
             connectionFailed(index, error)
             return
         }
-        sendControl(index, flags: [.rst, .ack], sequence: table[index].sendNext)
+        // Not `sendNext`, which may have gone back: the namespace ignores a reset before what it has received.
+        sendControl(index, flags: [.rst, .ack], sequence: table[index].sendHighest)
         closeFlow(index)
     }
 
@@ -266,7 +275,7 @@ extension DataPath {
         if table[index].state == .connecting {
             sendControl(index, flags: [.rst, .ack], sequence: 0)
         } else {
-            sendControl(index, flags: [.rst, .ack], sequence: table[index].sendNext)
+            sendControl(index, flags: [.rst, .ack], sequence: table[index].sendHighest)
         }
         abortFlow(index)
     }

@@ -14,6 +14,11 @@ internal import NetworkTypes
 internal import SystemPackage
 internal import Wire
 
+extension Readiness {
+    /// Urgent data has come (`EPOLLPRI`).
+    static let urgent = Readiness(rawValue: 0x002)
+}
+
 extension DataPath {
     /// A TCP segment from the namespace, at `frame`.
     @inline(__always)
@@ -76,7 +81,7 @@ extension DataPath {
         }
         if flags.contains(.syn) {
             // RFC 5961 §4.2.
-            sendAcknowledgment(index)
+            acknowledgeAtOnce(index)
             return
         }
         guard flags.contains(.ack), acknowledge(index, summary) else { return }
@@ -111,11 +116,17 @@ extension DataPath {
         enqueue(index)
     }
 
+    /// Acknowledges at once what has reached the host socket or its backlog: nothing else may be told.
+    private mutating func acknowledgeAtOnce(_ index: Int) {
+        if gather.flow == index { flushGathered() }
+        if table[index].state == .established { sendAcknowledgment(index) }
+    }
+
     // MARK: The send side
 
     /// Takes an acknowledgement and a window.
     ///
-    /// - Returns: False if it acknowledges what was never sent: such a segment is dropped.
+    /// - Returns: False if the segment is of no more use: it acknowledges what was never sent, or the flow has ended.
     @inline(__always)
     private mutating func acknowledge(_ index: Int, _ summary: FrameSummary) -> Bool {
         let number = summary.tcpAcknowledgment
@@ -152,12 +163,16 @@ extension DataPath {
             if grew {
                 table[index].flags.remove(.persisting)
                 table[index].retries = 0
+                if table[index].sendHighest != unacknowledged {
+                    setDeadline(index, milliseconds: TCPTime.retransmission)
+                }
                 enqueue(index)
             }
-        } else if number == unacknowledged, summary.payloadLength == 0, !summary.tcpFlags.contains(.fin),
+        } else if number == unacknowledged, summary.payloadLength == 0, !summary.tcpFlags.contains(.fin), window > 0,
             table[index].sendHighest != unacknowledged
         {
             duplicate(index)
+            return table[index].state == .established
         }
         return true
     }
@@ -165,7 +180,9 @@ extension DataPath {
     /// The third duplicate acknowledgement starts a retransmission at once (RFC 5681 §3.2).
     private mutating func duplicate(_ index: Int) {
         table[index].duplicates &+= 1
-        if table[index].duplicates == 3 { retransmit(index) }
+        guard table[index].duplicates == 3 else { return }
+        if gather.flow == index { flushGathered() }
+        if table[index].state == .established { retransmit(index) }
     }
 
     // MARK: The receive side
@@ -196,7 +213,7 @@ extension DataPath {
             sequence = next
         } else if sequence != next {
             counters.drop(.outOfOrder)
-            sendAcknowledgment(index)
+            acknowledgeAtOnce(index)
             return
         }
         if table[index].flags.contains(.guestFinished) {
@@ -227,8 +244,10 @@ extension DataPath {
     }
 
     private mutating func acceptFin(_ index: Int) {
+        let end = table[index].receiveNext
         flushGathered()
-        guard table[index].state == .established else { return }
+        // What did not fit the backlog comes again, and FIN with it.
+        guard table[index].state == .established, table[index].receiveNext == end else { return }
         table[index].receiveNext &+= 1
         table[index].flags.insert(.guestFinished)
         passFinOn(index)
@@ -328,11 +347,18 @@ extension DataPath {
             drainBacklog(index)
             guard table[index].state != .free else { return }
         }
-        if !readiness.isDisjoint(with: [.peerClosed, .hangUp]) { table[index].flags.insert(.hostClosing) }
+        note(index, readiness)
         if !readiness.isDisjoint(with: [.readable, .peerClosed, .hangUp]) {
             table[index].flags.insert(.readable)
             if table[index].state == .established { enqueue(index) }
         }
+    }
+
+    /// Remembers what makes a short read no sign of an empty socket: the end is near, or urgent data cuts it short.
+    @inline(__always)
+    mutating func note(_ index: Int, _ readiness: Readiness) {
+        if !readiness.isDisjoint(with: [.peerClosed, .hangUp]) { table[index].flags.insert(.hostClosing) }
+        if readiness.contains(.urgent) { table[index].flags.insert(.urgent) }
     }
 
     /// Memory as a span, for the parsers.

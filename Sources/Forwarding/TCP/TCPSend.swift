@@ -84,7 +84,8 @@ extension DataPath {
 
     /// Sends an acknowledgement of all that has been received in order.
     mutating func sendAcknowledgment(_ index: Int) {
-        sendControl(index, flags: .ack, sequence: table[index].sendNext)
+        // Not `sendNext`, which may have gone back: before what it has received the namespace takes nothing of it.
+        sendControl(index, flags: .ack, sequence: table[index].sendHighest)
     }
 
     /// Answers a segment that belongs to no flow (RFC 9293 §3.10.7.1).
@@ -115,7 +116,12 @@ extension DataPath {
     /// Drops what the namespace has acknowledged from the host socket, sends what its window allows, acknowledges.
     mutating func pump(_ index: Int) {
         guard table[index].state == .established else {
-            if table[index].flags.contains(.owesAck) { sendAcknowledgment(index) }
+            if table[index].state == .datagram {
+                table[index].flags.remove(.readable)
+                udpReady(index, .readable)
+            } else if table[index].flags.contains(.owesAck) {
+                sendAcknowledgment(index)
+            }
             return
         }
         discardAcknowledged(index)
@@ -152,14 +158,14 @@ extension DataPath {
             }
             rounds += 1
             let mss = Int(table[index].mss)
-            let most = table[index].key.isIPv4 ? 65495 : 65475
+            let most = Self.largestPayload(isIPv4: table[index].key.isIPv4)
             let chunk = tap.offloads.contains(.tcpSegmentation) ? most / mss * mss : mss
             let want = min(Int(table[index].sendWindow - flight), chunk * Size.segments)
             let result = peek(index, want: want, chunk: chunk, skipping: flight)
             switch result {
             case .bytes(let count) where count > 0:
                 sendPeeked(index, count: count, chunk: chunk)
-                if count < want && !table[index].flags.contains(.hostClosing) {
+                if count < want && table[index].flags.isDisjoint(with: [.hostClosing, .urgent]) {
                     table[index].flags.remove(.readable)
                     return
                 }
@@ -168,7 +174,7 @@ extension DataPath {
                 sendFin(index)
                 return
             case .wouldBlock:
-                table[index].flags.remove(.readable)
+                table[index].flags.subtract([.readable, .urgent])
                 return
             case .failed(let error):
                 hostFailed(index, error)
@@ -176,6 +182,9 @@ extension DataPath {
             }
         }
     }
+
+    /// The most payload that a packet has room for, TCP options left out.
+    static func largestPayload(isIPv4: Bool) -> Int { isIPv4 ? 65495 : 65475 }
 
     /// Reads what follows the bytes in flight, without taking it, into the payload places of the send arena.
     private mutating func peek(_ index: Int, want: Int, chunk: Int, skipping flight: UInt32) -> IOResult {
@@ -264,6 +273,12 @@ extension DataPath {
     /// Goes back to the first unacknowledged byte and sends from there.
     mutating func retransmit(_ index: Int) {
         counters.retransmissions &+= 1
+        goBack(index)
+        sendData(index)
+    }
+
+    /// Makes the first unacknowledged byte the next to be sent.
+    private mutating func goBack(_ index: Int) {
         discardAcknowledged(index)
         table[index].sendNext = table[index].sendUnacknowledged
         table[index].flags.remove(.finSent)
@@ -271,7 +286,16 @@ extension DataPath {
             HostSocket.set(table[index].socket, SOL_SOCKET, SO_PEEK_OFF, 0)
         }
         table[index].flags.insert(.readable)
-        sendData(index)
+    }
+
+    /// Asks for the window of a namespace that has closed it; what it had to drop is sent again when it opens.
+    private mutating func probe(_ index: Int) {
+        table[index].retries = min(table[index].retries + 1, 8)
+        if table[index].sendNext != table[index].sendUnacknowledged { goBack(index) }
+        table[index].flags.insert(.persisting)
+        // One byte before the window: answered with the present window (RFC 9293 §3.8.6.1).
+        sendControl(index, flags: .ack, sequence: table[index].sendUnacknowledged &- 1)
+        setDeadline(index, milliseconds: Self.backOff(table[index].retries))
     }
 
     /// A TCP flow's deadline has passed.
@@ -282,14 +306,12 @@ extension DataPath {
             if table[index].state == .synReceived { sendSynAck(index) } else { sendSyn(index) }
             setDeadline(index, milliseconds: Self.backOff(table[index].retries) * 5)
         case .established:
-            if table[index].sendUnacknowledged != table[index].sendHighest {
+            let isOutstanding = table[index].sendUnacknowledged != table[index].sendHighest
+            if table[index].sendWindow == 0, isOutstanding || table[index].flags.contains(.persisting) {
+                probe(index)
+            } else if isOutstanding {
                 guard giveUpOrCount(index) else { return }
                 retransmit(index)
-            } else if table[index].flags.contains(.persisting) {
-                table[index].retries = min(table[index].retries + 1, 8)
-                // One byte before the window: answered with the present window (RFC 9293 §3.8.6.1).
-                sendControl(index, flags: .ack, sequence: table[index].sendUnacknowledged &- 1)
-                setDeadline(index, milliseconds: Self.backOff(table[index].retries))
             } else {
                 idleDeadline(index)
             }

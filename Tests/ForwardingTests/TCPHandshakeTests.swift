@@ -1,0 +1,206 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import LinuxSystem
+import NetworkModel
+import NetworkTypes
+import TestSupport
+import Testing
+import Wire
+
+@testable import Forwarding
+
+@Suite("TCP handshake")
+struct TCPHandshakeTests {
+    @Test("a SYN is answered once the server has accepted, with size and scale", arguments: [AddressFamily.v4, .v6])
+    func aSynIsAnsweredOnceTheServerHasAccepted(family: AddressFamily) throws {
+        let world = try World()
+        let server = try HostEnd.listener(family)
+        let connection = GuestConnection(world, family: family, port: server.port)
+        connection.sendSyn()
+        let answer = try connection.nextSegment("SYN-ACK")
+        expectPacket(
+            answer.packet.frame,
+            .ethernet(from: .defaultGateway, to: World.guestMAC),
+            .ip(from: Lab.host(family), to: Lab.guest(family)),
+            .tcp(
+                from: Int(server.port), to: 40000, acknowledgment: 1001, flags: 0x12,
+                maximumSegmentSize: 65520 - (family == .v4 ? 40 : 60), windowScale: 7))
+        #expect(answer.window > 0)
+        #expect(server.accept() != nil)
+    }
+
+    @Test("no scale is offered to a namespace that offers none, and windows are not scaled then")
+    func noScaleIsOfferedToANamespaceThatOffersNone() throws {
+        let world = try World()
+        let server = try HostEnd.listener()
+        let (guest, host) = try GuestConnection.open(world, to: server, scale: nil)
+        guest.window = 3
+        #expect(host.write([1, 2, 3, 4, 5]) == 5)
+        guest.acknowledge()
+        try guest.run(until: "as much as the window allows") { guest.received.count >= 3 }
+        try world.settle()
+        guest.take()
+        #expect(guest.received == [1, 2, 3] || guest.received.count == 5)
+        guest.push([7])
+        let answer = try guest.nextSegment("an acknowledgment") { $0.acknowledgment == guest.next }
+        #expect(answer.window == 65535)
+    }
+
+    @Test("a SYN-ACK without options of the namespace is taken as the least")
+    func aSynWithoutOptions() throws {
+        let world = try World()
+        let server = try HostEnd.listener()
+        let (guest, host) = try GuestConnection.open(world, to: server, mss: nil, scale: nil)
+        guest.window = 65535
+        #expect(host.write([UInt8](repeating: 1, count: 3000)) == 3000)
+        guest.acknowledge()
+        try guest.receive(3000)
+        for segment in guest.segments where !segment.payload.isEmpty {
+            #expect(segment.payload.count <= 536 || segment.header.segmentSize == 536)
+        }
+    }
+
+    @Test("nobody listens: the SYN is reset", arguments: [AddressFamily.v4, .v6])
+    func nobodyListens(family: AddressFamily) throws {
+        let world = try World()
+        let port = try HostEnd.closedPort(family)
+        let connection = GuestConnection(world, family: family, port: port)
+        connection.sendSyn()
+        let answer = try connection.nextSegment("a reset")
+        #expect(answer.flags == [.rst, .ack])
+        #expect(answer.acknowledgment == 1001)
+        #expect(world.forwarder.flowCount == 0)
+    }
+
+    @Test("no source address on the host: the namespace hears that the network is unreachable")
+    func noSourceAddressOnTheHost() throws {
+        var rules = TranslationRules.lab
+        rules.families.v4.outboundAddress = .v4(IPv4Address(192, 0, 2, 77))
+        let world = try World(rules: rules)
+        var path = GuestFrame.Path(to: 80)
+        path.remote = .v4(IPv4Address(198, 51, 100, 1))
+        let syn = GuestFrame.tcp(path, .syn, sequence: 77)
+        world.send(syn)
+        let frame = try world.next("an ICMP error") { $0.isICMP }
+        expectPacket(
+            frame.packet.frame, .ip(from: Lab.host(.v4), to: Lab.guest(.v4)), .icmp(type: 3, code: 0, rest: 0))
+        // What the namespace's kernel looks for: addresses, ports, sequence number.
+        let quote = frame.payload
+        #expect(quote.count >= 28)
+        #expect(Array(quote[12..<20]) == Array(syn[26..<34]))
+        #expect(Array(quote[20..<28]) == Array(syn[34..<42]))
+        #expect(world.forwarder.flowCount == 0)
+    }
+
+    @Test("the SYN again: silence while connecting, the same SYN-ACK afterwards")
+    func theSynAgain() throws {
+        let world = try World()
+        let server = try HostEnd.listener()
+        let connection = GuestConnection(world, port: server.port)
+        connection.sendSyn()
+        connection.sendSyn()
+        let first = try connection.nextSegment("SYN-ACK")
+        try world.settle()
+        connection.clear()
+        connection.sendSyn()
+        let second = try connection.nextSegment("SYN-ACK again")
+        #expect(second.flags == [.syn, .ack])
+        #expect(second.sequence == first.sequence)
+        #expect(second.acknowledgment == first.acknowledgment)
+        #expect(server.accept() != nil)
+        #expect(server.accept() == nil, "one SYN or three, one connection")
+        #expect(world.forwarder.flowCount == 1)
+    }
+
+    @Test("a SYN-ACK that gets no answer is sent again with growing gaps, and both sides are reset in the end")
+    func aSynAckThatGetsNoAnswerIsSentAgain() throws {
+        let world = try World()
+        let server = try HostEnd.listener()
+        let connection = GuestConnection(world, port: server.port)
+        connection.sendSyn()
+        try connection.nextSegment("SYN-ACK")
+        let host = try #require(server.accept())
+        connection.clear()
+        var gaps: [Int] = []
+        var waited = 0
+        while !connection.isReset && waited < 2_000_000 {
+            world.advance(milliseconds: 100)
+            waited += 100
+            connection.take()
+            for segment in connection.segments where segment.flags.contains(.syn) {
+                gaps.append(waited)
+                waited = 0
+            }
+            connection.segments = []
+        }
+        #expect(connection.isReset)
+        #expect(gaps.count >= 5)
+        // Each about twice the one before, up to a limit; 100 ms is how closely this looks.
+        #expect(zip(gaps, gaps.dropFirst()).allSatisfy { $1 >= $0 - 100 }, "gaps \(gaps)")
+        try world.run(until: "a reset at the server") { host.read() == nil }
+        #expect(world.forwarder.flowCount == 0)
+    }
+
+    @Test("data and FIN on the last segment of the handshake are taken")
+    func dataOnTheLastSegmentOfTheHandshake() throws {
+        let world = try World()
+        let server = try HostEnd.listener()
+        let connection = GuestConnection(world, port: server.port)
+        connection.sendSyn()
+        try connection.nextSegment("SYN-ACK")
+        connection.send([.ack, .psh, .fin], payload: Array("hello".utf8))
+        connection.next &+= 6
+        try connection.run(until: "an acknowledgment of all") { connection.acknowledged == connection.next }
+        let host = try #require(server.accept())
+        #expect(host.read() == Array("hello".utf8))
+        #expect(host.read() == nil)
+    }
+
+    @Test("a server that answers and closes before anybody looks is heard to its end")
+    func aServerThatAnswersAndClosesBeforeAnybodyLooks() throws {
+        let world = try World()
+        let server = try HostEnd.listener()
+        let connection = GuestConnection(world, port: server.port)
+        connection.sendSyn()
+        // The connection is there after this turn, at the latest; its event has not been handed out.
+        try world.run(until: "a connection at the server") {
+            guard let host = server.accept() else { return false }
+            #expect(host.write(Array("bye".utf8)) == 3)
+            host.end()
+            return true
+        }
+        try connection.nextSegment("SYN-ACK") { $0.flags == [.syn, .ack] }
+        connection.acknowledge()
+        try connection.run(until: "data and FIN") { connection.hasFinished }
+        #expect(connection.received == Array("bye".utf8))
+    }
+
+    @Test("an acknowledgment of something else than our SYN is reset, and the handshake goes on")
+    func anAcknowledgmentOfSomethingElse() throws {
+        let world = try World()
+        let server = try HostEnd.listener()
+        let connection = GuestConnection(world, port: server.port)
+        connection.sendSyn()
+        try connection.nextSegment("SYN-ACK")
+        connection.send(.ack, acknowledging: connection.expected &+ 100)
+        let reset = try connection.nextSegment("a reset") { $0.flags.contains(.rst) }
+        #expect(reset.sequence == connection.expected &+ 100)
+        #expect(world.forwarder.flowCount == 1)
+        connection.push([1])
+        try connection.run(until: "an acknowledgment") { connection.acknowledged == connection.next }
+    }
+
+    @Test("a segment size of next to nothing or of everything is survived", arguments: [0, 1, 88, 65535] as [UInt16])
+    func aSegmentSizeOfNextToNothing(mss: UInt16) throws {
+        for offloads in [World.allOffloads, []] as [TapDevice.Offloads] {
+            let world = try World(offloads: offloads)
+            let server = try HostEnd.listener()
+            let (guest, host) = try GuestConnection.open(world, to: server, mss: mss)
+            guest.mss = max(mss, 88)
+            let data = (0..<100_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+            var sent = host.write(data)
+            try guest.receive(data.count) { sent += host.write(data[sent...]) }
+            #expect(guest.received == data)
+        }
+    }
+}

@@ -91,6 +91,26 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         }
     }
 
+    /// Frames that the tap holds for us at most.
+    ///
+    /// The kernel's 500 are a burst of 10,000 connections, or 6 ms of a gigabit in datagrams: more than a scheduler
+    /// may keep us waiting (docs/benchmarks.md).
+    private static let queueLength: UInt32 = 8192
+
+    /// Lengthens the tap's queue in the calling thread's network namespace; where that is refused it stays as it is.
+    public static func lengthenQueue(of interface: String) {
+        let index = unsafe if_nametoindex(interface)
+        guard index > 0 else { return }
+        do {
+            var socket = try NetlinkSocket()
+            try socket.setLink(
+                InterfaceIndex(rawValue: index), LinkChange(transmitQueueLength: Self.queueLength))
+        } catch {
+            // Only speed is lost.
+            return
+        }
+    }
+
     /// The families that the calling thread's network namespace has: its kernel may lack IPv6, or have it switched off.
     public static func families() -> Set<AddressFamily> {
         let probe = Glibc.socket(AF_INET6, CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)

@@ -74,6 +74,7 @@ private struct Made: ~Copyable, Sendable {
             return Made(tap: nil, programmer: nil, failures: [])
         }
         let tap = try makeTap(plan.interfaceName, opened)
+        NamespaceProgrammer.lengthenQueue(of: tap.name)
         try giveUpCapabilities()
         guard invocation.configuration.configuresNamespace else {
             return Made(tap: tap, programmer: nil, failures: [])

@@ -42,6 +42,7 @@ public final class Forwarder: EventSink {
         path.translator = Translator(rules: rules)
         path.gatewayMAC = rules.gatewayMAC
         path.seen.adopt(rules)
+        ports?.retryPendingForwards()
         guard hasOtherResolvers else { return }
         path.now = .now
         path.restartQueries()

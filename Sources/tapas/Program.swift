@@ -99,7 +99,7 @@ enum Program {
     }
 
     /// The host's ephemeral ports, which `auto` and `all` leave out.
-    private static func ephemeralRange() -> ClosedRange<Port> {
+    static func ephemeralRange() -> ClosedRange<Port> {
         guard let text = Sysctl.read(EphemeralRange.path), let range = EphemeralRange.parse(text) else {
             return EphemeralRange.fallback
         }

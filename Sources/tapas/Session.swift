@@ -63,6 +63,7 @@ struct Session: ~Copyable {
             loop: loop, command: command, signals: signals, watch: watch, logger: log.logger)
         let forwarder = try Self.makeForwarder(
             invocation, network.tap.take(), network.plan.rules, capture.take(), server, log)
+        let ports = try Ports.open(invocation, network.thread, loop, forwarder, log.logger)
         do {
             try MountIsolation.enterEmptyRoot(fallback: invocation.usesChrootFallback)
         } catch {
@@ -70,12 +71,11 @@ struct Session: ~Copyable {
         }
         try Capabilities.restrictThread(to: [.bindPrivilegedPorts])
         try ProcessLimits.forbidTracing()
-        ProcessLimits.raiseOpenFiles()
         if let file = pidFile.take() { try file.write() }
         if let background = background.take() { try background.becomeReady() }
         log.setUpIsComplete()
         try command?.release()
-        guard let forwarder else { return try server.run(IdleSink()) }
+        guard let forwarder else { return try server.run(ports) }
         guard invocation.monitorsHost else { return try server.run(forwarder) }
         let monitor = try host.follow(
             invocation, network: &network, loop: loop, forwarder: forwarder, logger: log.logger)
@@ -135,12 +135,4 @@ struct Session: ~Copyable {
         forwarder.tapDidEnd = { [unowned server] in server.tapDidEnd(name) }
         return forwarder
     }
-}
-
-/// What there is without a tap: nothing.
-private final class IdleSink: EventSink {
-    func ready(_ token: EventToken, _ readiness: Readiness, now: MonotonicTime) {}
-    func batchEnded(now: MonotonicTime) {}
-    var deadline: MonotonicTime? { nil }
-    func deadlineReached(now: MonotonicTime) {}
 }

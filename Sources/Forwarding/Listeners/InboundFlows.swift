@@ -3,8 +3,8 @@
 // Forwarded ports by way of the tap: what was accepted or received on the host becomes a flow of the data path.
 //
 // A UDP client gets a socket of its own, connected to it and bound to the very address and port that it has written
-// to; from then on the flow is like one that the namespace has opened. The listening socket's port is lent to it by
-// SO_REUSEADDR on both for that one moment, so that nobody else can share the port.
+// to; from then on the flow is like one that the namespace has opened. The clients' sockets share the port among them
+// (SO_REUSEADDR), the listening one with them for the moment of bind(2) only, so that nobody else can.
 //
 // syscalls: socket setsockopt bind connect getsockname getpeername close
 
@@ -165,7 +165,6 @@ enum DatagramSocket {
         // The address may be one that the host is about to lose, or has not finished to get.
         HostSocket.set(number, isIPv4 ? CInt(IPPROTO_IP) : CInt(IPPROTO_IPV6), isIPv4 ? IP_FREEBIND : IPV6_FREEBIND, 1)
         let isBound = datagram.local.bind(number) == 0
-        HostSocket.set(number, SOL_SOCKET, SO_REUSEADDR, 0)
         HostSocket.set(datagram.listener, SOL_SOCKET, SO_REUSEADDR, 0)
         return isBound && datagram.peer.connect(number) == 0
     }

@@ -3,7 +3,7 @@
 // Theory of operation
 //
 // When a host socket takes less than the namespace has sent, the rest must not be thrown away: nothing would make the
-// namespace send it again but its retransmission time-out (docs/decisions/0003-backlog.md). It is kept here, in chunks
+// namespace send it again but its retransmission time-out (docs/decisions/0004-backlog.md). It is kept here, in chunks
 // of 64 KiB from one pool, chained for each flow. The window that we offer never exceeds what the pool could take for
 // a single flow, and once the pool runs short the windows offered shrink. Chunks are memory of one reserved region:
 // untouched chunks cost nothing, freed ones are used again first.

@@ -146,6 +146,15 @@ struct Flow {
     /// The TTL or hop limit last set on the host socket.
     var ttl: UInt8
 
+    /// Whether the flow has been opened by one side only.
+    var isUnanswered: Bool {
+        switch state {
+        case .connecting, .synReceived, .synSent: true
+        case .datagram: !flags.contains(.answered)
+        case .established, .free: false
+        }
+    }
+
     init(key: FlowKey, hash: UInt32, generation: UInt32) {
         self.key = key
         self.hash = hash

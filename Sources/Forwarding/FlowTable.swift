@@ -126,23 +126,31 @@ struct FlowTable: ~Copyable {
         count -= 1
     }
 
-    /// The flow that has been idle longest among the next few under a moving hand: what goes when the table is full.
+    /// The flow that goes when the table is full: among the next few under a moving hand the one idle longest of those
+    /// that nobody has answered yet, so that a flood of openings hurts itself first; else the one idle longest of all.
     ///
     /// - Parameter spared: an index that must stay, or -1.
     /// - Returns: its index, or nil if there is none to go.
     mutating func evictionCandidate(sparing spared: Int = -1) -> Int? {
         var oldest: Int?
+        var oldestUnanswered: Int?
         var seen = 0
         var steps = 0
-        while seen < 64 && steps < highWater {
+        // Further where all have been answered: those few may sit in one place.
+        while seen < (oldestUnanswered == nil ? 1024 : 64) && steps < highWater {
             let index = hand
             hand = hand + 1 < highWater ? hand + 1 : 0
             steps += 1
             if unsafe flows[index].state == .free || index == spared { continue }
             seen += 1
-            if let best = oldest, unsafe flows[best].activity <= flows[index].activity { continue }
-            oldest = index
+            if unsafe flows[index].isUnanswered {
+                if let best = oldestUnanswered, unsafe flows[best].activity <= flows[index].activity { continue }
+                oldestUnanswered = index
+            } else {
+                if let best = oldest, unsafe flows[best].activity <= flows[index].activity { continue }
+                oldest = index
+            }
         }
-        return oldest
+        return oldestUnanswered ?? oldest
     }
 }

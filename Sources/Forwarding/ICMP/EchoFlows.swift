@@ -137,6 +137,7 @@ extension DataPath {
         while true {
             let number = table[index].socket
             guard case .bytes(let count) = datagrams.receive(number), count > 0 else { return }
+            table[index].flags.insert(.answered)
             for position in 0..<count {
                 unsafe forwardReply(index, datagrams.payload(position), datagrams.length(position))
             }

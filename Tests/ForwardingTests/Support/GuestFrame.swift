@@ -118,11 +118,14 @@ struct GuestFrame: CustomStringConvertible {
         }
     }
 
-    /// Writes a frame with room for a transport header and payload.
+    /// Writes a frame with room for a transport header before its payload.
     private static func frame(
-        _ ip: IPHeader, payloadLength: Int, _ write: (inout MutableSpan<UInt8>, Int) -> Void
+        _ ip: IPHeader, headerLength: Int, payload: some Collection<UInt8>,
+        _ write: (inout MutableSpan<UInt8>, Int) -> Void
     ) -> [UInt8] {
-        var frame = [UInt8](repeating: 0, count: EthernetHeader.length + ip.length + payloadLength)
+        var frame = [UInt8](repeating: 0, count: EthernetHeader.length + ip.length + headerLength)
+        frame.append(contentsOf: payload)
+        let payloadLength = headerLength + payload.count
         var span = frame.mutableSpan
         let offset = ip.writeFrame(
             into: &span, to: .defaultGateway, from: World.guestMAC, payloadLength: payloadLength)
@@ -139,24 +142,18 @@ struct GuestFrame: CustomStringConvertible {
         let header = TCPHeader(
             sourcePort: path.guestPort, destinationPort: path.remotePort, sequence: sequence,
             acknowledgment: acknowledgment, flags: flags, window: window, options: options)
-        let bytes = Array(payload)
-        return frame(ip, payloadLength: header.headerLength + bytes.count) { span, offset in
-            let owed = header.write(into: &span, at: offset, ip: ip, payloadLength: bytes.count)
-            let start = offset + header.headerLength
-            for index in bytes.indices { span[start + index] = bytes[index] }
-            owed.finish(in: &span, payloadLength: bytes.count)
+        return frame(ip, headerLength: header.headerLength, payload: payload) { span, offset in
+            header.write(into: &span, at: offset, ip: ip, payloadLength: payload.count)
+                .finish(in: &span, payloadLength: payload.count)
         }
     }
 
     /// A UDP datagram.
     static func udp(_ path: Path, _ bytes: [UInt8], hopLimit: UInt8 = 64) -> [UInt8] {
         let ip = path.header(.udp, hopLimit: hopLimit)
-        return frame(ip, payloadLength: UDPHeader.length + bytes.count) { span, offset in
-            let owed = UDPHeader(
-                sourcePort: path.guestPort, destinationPort: path.remotePort, payloadLength: bytes.count
-            ).write(into: &span, at: offset, ip: ip)
-            for index in bytes.indices { span[offset + UDPHeader.length + index] = bytes[index] }
-            owed.finish(in: &span, payloadLength: bytes.count)
+        return frame(ip, headerLength: UDPHeader.length, payload: bytes) { span, offset in
+            UDPHeader(sourcePort: path.guestPort, destinationPort: path.remotePort, payloadLength: bytes.count)
+                .write(into: &span, at: offset, ip: ip).finish(in: &span, payloadLength: bytes.count)
         }
     }
 

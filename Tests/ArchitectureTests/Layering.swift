@@ -43,7 +43,11 @@ enum Layering {
     /// Products of other packages, and who may use them.
     static let libraries: [String: Set<String>] = [
         "Logging": ["Diagnostics", "HostMonitor", "NamespaceControl", "Forwarding", "Control"],
-        "SystemPackage": ["LinuxSystem"],
+        // LinuxSystem speaks in its Errno and FileDescriptor, so whoever uses that room names them.
+        "SystemPackage": [
+            "LinuxSystem", "Diagnostics", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "Sandbox",
+            "Control",
+        ],
         "ArgumentParser": [],
     ]
 }

@@ -58,18 +58,23 @@ let package = Package(
 
         // Rooms that touch the system.
         room("LinuxSystem", ["CLinux", systemPackage]),
-        room("Diagnostics", ["LinuxSystem", logging]),
+        room("Diagnostics", ["LinuxSystem", "CLinux", systemPackage, logging]),
         room("Netlink", ["CMnl", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes", systemPackage]),
-        room("HostMonitor", ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
-        room("NamespaceControl", ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", logging]),
-        room("Forwarding", ["Wire", "Services", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", logging]),
-        room("Sandbox", ["CCap", "CLinux", "LinuxSystem"]),
+        room(
+            "HostMonitor", ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
+        room(
+            "NamespaceControl",
+            ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
+        room(
+            "Forwarding",
+            ["Wire", "Services", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
+        room("Sandbox", ["CCap", "CLinux", "LinuxSystem", systemPackage]),
 
         .executableTarget(
             name: "tapas",
             dependencies: [
                 "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "Sandbox",
-                "Diagnostics", "LinuxSystem", "NetworkModel", "NetworkTypes", logging,
+                "Diagnostics", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging,
             ],
             swiftSettings: productSettings),
 

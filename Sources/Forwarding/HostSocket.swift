@@ -62,6 +62,8 @@ enum HostSocket {
             set(number, SOL_SOCKET, SO_BROADCAST, 1)
         } else {
             set(number, CInt(IPPROTO_IPV6), IPV6_RECVERR, 1)
+            // The namespace may use a port with both families.
+            set(number, CInt(IPPROTO_IPV6), IPV6_V6ONLY, 1)
         }
         if let device {
             guard bind(number, toDevice: device) else { return currentErrno }
@@ -69,6 +71,8 @@ enum HostSocket {
         guard source != nil || sourcePort != 0 else { return nil }
         let any: IPAddress = destination.family == .v4 ? .v4(.unspecified) : .v6(.unspecified)
         if isStream { set(number, CInt(IPPROTO_IP), CInt(TAPAS_IP_BIND_ADDRESS_NO_PORT), 1) }
+        // One port of the namespace is one port of the host towards all others; each socket is connected to its own.
+        if sourcePort != 0 { set(number, SOL_SOCKET, SO_REUSEADDR, 1) }
         let local = Endpoint(address: (source ?? any).asBindable, port: sourcePort)
         let bound = local.bind(number)
         if bound == 0 { return nil }

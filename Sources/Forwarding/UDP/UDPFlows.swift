@@ -44,6 +44,7 @@ extension DataPath {
             ask(index, message: unsafe Self.bytes(frame, count).extracting(summary.payloadOffset..<end))
             return
         }
+        if table[index].flags.contains(.answered) { table[index].flags.insert(.stream) }
         touchDatagram(index)
         if table[index].ttl != summary.hopLimit { setHopLimit(index, summary.hopLimit) }
         let isSuper = header.segmentation.kind == .udp && header.segmentSize > 0
@@ -82,15 +83,12 @@ extension DataPath {
             switch sendVectors(index, from: 0, count: run.count, segmentSize: run.segmentSize) {
             case .bytes, .wouldBlock: return
             case .failed(let error):
-                // Larger than the path takes in one piece, or no such offload: one by one, as far as they are apart.
-                if run.count == 1 || (error != .invalidArgument && error != .messageTooLong && error != .ioError) {
-                    if run.count == 1, error == .invalidArgument || error == .messageTooLong {
-                        splitSuperFrame(index, run)
-                    } else {
-                        datagramRefused(index, error, at: 0)
-                    }
+                // Larger than the path takes in one piece, or no such offload: one by one.
+                guard error == .invalidArgument || error == .messageTooLong || error == .ioError else {
+                    datagramRefused(index, error, at: 0)
                     return
                 }
+                if run.count == 1 { return splitSuperFrame(index, run) }
             }
         }
         for position in 0..<run.count {
@@ -254,8 +252,18 @@ extension DataPath {
         guard readiness.contains(.readable) else { return }
         for _ in 0..<16 {
             let number = table[index].socket
-            guard case .bytes(let count) = datagrams.receive(number), count > 0 else { return }
-            if table[index].flags.contains(.answered) { table[index].flags.insert(.stream) }
+            let count: Int
+            switch datagrams.receive(number) {
+            case .bytes(let received): count = received
+            case .wouldBlock: return
+            case .failed:
+                // The error is told and gone; datagrams may lie behind it.
+                readErrors(index)
+                guard table[index].state == .datagram else { return }
+                continue
+            }
+            guard count > 0 else { return }
+            if count > 1 || table[index].flags.contains(.answered) { table[index].flags.insert(.stream) }
             table[index].flags.insert(.answered)
             touchDatagram(index)
             forwardDatagrams(index, count: count)

@@ -79,10 +79,10 @@ extension PortForwarder {
             HostSocket.close(client)
             return nil
         }
-        // The client's port is kept where it is free; so is its address towards the host, where it is loopback as there.
+        // The client's port is kept where it is free; so is its address from loopback to loopback.
         // The target's own port is left alone: where nobody has it yet, we would be talking to ourselves.
         if datagram.peer.family == target.family, datagram.peer.port != target.port {
-            let address = direction == .outbound ? datagram.peer.address : target.address
+            let address = IPAddress(unmapping: target.address).isLoopback ? datagram.peer.address : target.address
             _ = Endpoint(address: address, port: datagram.peer.port).bind(server)
         }
         guard target.connect(server) == 0 else {

@@ -21,8 +21,8 @@ public import NetworkTypes
 /// - Parameters:
 ///   - applied: what holds, as read back from the namespace's kernel.
 ///   - plan: what is to hold.
-///   - retaining: addresses that flows use and the host still has: if they are not planned any more they are
-///     deprecated instead of removed, until a later call does not name them.
+///   - retaining: addresses that flows use: if they are not planned any more they are deprecated instead of removed,
+///     until a later call does not name them. What a change of the host has ended must not be counted.
 /// - Returns: the operations; none if nothing differs.
 public func diff(
     applied: AppliedState, plan: NamespacePlan, retaining: Set<IPAddress> = []
@@ -30,16 +30,6 @@ public func diff(
     var difference = Difference(state: applied, plan: plan, retaining: retaining)
     difference.run()
     return difference.operations
-}
-
-/// The addresses in use by flows that the host still has: what `diff()` is to retain.
-///
-/// - Parameters:
-///   - addressesInUse: the namespace's addresses that flows have.
-///   - snapshot: the host's network now.
-/// - Returns: those addresses in use that the host still has.
-public func retainedAddresses(_ addressesInUse: Set<IPAddress>, _ snapshot: HostSnapshot) -> Set<IPAddress> {
-    addressesInUse.intersection(snapshot.addresses.lazy.filter { !$0.flags.contains(.duplicate) }.map(\.address))
 }
 
 private struct Difference {
@@ -110,8 +100,20 @@ private struct Difference {
             }
         }
         for entry in stale() where isRetained(entry) && !entry.flags.contains(.deprecated) {
+            yieldSubnet(entry)
             emit(.deprecateAddress(entry))
         }
+    }
+
+    /// Makes an address that only lingers a secondary one of its subnet, if a planned one is to be the first there:
+    /// the connected route names the first one as its source, whether deprecated or not.
+    private mutating func yieldSubnet(_ old: PlannedAddress) {
+        guard old.family == .v4, !old.flags.contains(.secondary),
+            plannedAddresses.contains(where: { $0.isInSubnet(of: old) })
+        else { return }
+        promote(before: old)
+        emit(.removeAddress(old))
+        emit(.addAddress(old))
     }
 
     /// Exchanges an address for one of the same identity that differs in something the kernel cannot change.

@@ -8,8 +8,9 @@
 // is acted on next. What the kernel refused is tried again at the next change, since each difference starts from what
 // truly holds.
 //
-// Addresses that flows still use, and that the host still has, stay deprecated beside the new ones; as long as there
-// are any they are looked at again every few seconds, and go with their last flow.
+// Addresses that flows still use stay, deprecated, beside the new ones: flows whose host address stays, those to the host
+// itself, and datagrams that have moved to a fresh socket. As long as there are any they are looked at again every few
+// seconds, and go with their last flow.
 //
 // Threads: this actor and the monitor share the control loop's thread; the configurator runs on the namespace's
 // thread, the data path on its own. Values cross.
@@ -100,7 +101,8 @@ actor Follower {
     private func configure() async {
         guard let configurator else { return }
         do {
-            let retained = retainedAddresses(await dataPath.addressesInUse(), snapshot)
+            // Flows that the change has ended are gone by now: all that are left can go on.
+            let retained = await dataPath.addressesInUse()
             let operations = diff(applied: try await configurator.state(), plan: plan, retaining: retained)
             if !operations.isEmpty {
                 let path = dataPath

@@ -30,7 +30,7 @@ run_tests() {
     [ "$status" -eq 0 ] || fail "tests failed (status $status): $*"
     grep -q 'Test run with [1-9][0-9]* test' "$output" || fail "no test was run: $*"
     # Lines of the runner that say "skipped", less those that contain a line of the list.
-    skipped=$(grep -E '(Test|Suite) .*skipped' "$output" |
+    skipped=$(grep -E '^[^ ]+ (Test|Suite) .* skipped(\.|:)' "$output" |
         grep -v -F -f <(sed -n 's/ -- .*//; /^[^#]/p' Integration/skips.txt) || true)
     [ -z "$skipped" ] || fail "skipped, and not listed in Integration/skips.txt:
 $skipped"

@@ -380,3 +380,28 @@ int tapas_open_by_opener(pid_t opener, int channel, int network_namespace) {
     errno = error;
     return fd;
 }
+
+// MARK: Closing
+
+int tapas_close_after_exit(int fd) {
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) return -1;
+    // One end travels to itself, with the descriptor: once both ends are closed by the exit, nobody can receive the
+    // message, and the kernel's collector (unix(7), sockets in flight) releases what is in it, on a thread of its own.
+    int fds[2] = {fd, pair[1]};
+    union {
+        char bytes[CMSG_SPACE(sizeof(fds))];
+        struct cmsghdr header;
+    } control;
+    memset(&control, 0, sizeof(control));
+    char byte = 0;
+    struct iovec piece = {&byte, 1};
+    struct msghdr message = {
+        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(fds));
+    memcpy(CMSG_DATA(header), fds, sizeof(fds));
+    return sendmsg(pair[0], &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
+}

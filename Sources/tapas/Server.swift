@@ -4,11 +4,14 @@ import Glibc
 import LinuxSystem
 import Logging
 import NamespaceControl
+import SystemPackage
 
 /// The event loop with what may end it: the command, signals, the namespace, the tap.
 final class Server {
     /// The loop.
     let loop: EventLoop
+    /// The tap, lent; nil with `--splice-only`.
+    var tap: FileDescriptor?
     private let command: WrappedCommand?
     private let signals: SignalDescriptor
     private let watch: NamespaceWatch?
@@ -40,7 +43,7 @@ final class Server {
             _ = try loop.watch(watch.descriptor) { [unowned self] _ in
                 guard watch.isGone() else { return }
                 logger.info("the namespace is gone")
-                end(with: 0)
+                endWithNamespace(0)
             }
         }
         try loop.run(sink: sink)
@@ -49,7 +52,7 @@ final class Server {
 
     /// The tap's interface was deleted, or its namespace has ended.
     func tapDidEnd(_ name: String) {
-        if let watch, watch.isGone() { return end(with: 0) }
+        if let watch, watch.isGone() { return endWithNamespace(0) }
         logger.error("interface '\(name)' is gone from the namespace")
         end(with: Program.failureStatus)
     }
@@ -57,6 +60,13 @@ final class Server {
     private func end(with status: Int32) {
         self.status = status
         loop.stop()
+    }
+
+    /// Ends after the namespace has: nobody needs to wait until its interface is gone.
+    private func endWithNamespace(_ status: Int32) {
+        if let tap { LateClosing.afterExit(tap) }
+        tap = nil
+        end(with: status)
     }
 
     private func takeSignals() {
@@ -74,7 +84,7 @@ final class Server {
         while let report = command.nextReport(waits: false) {
             switch report {
             case .stopped: command.stopLikeTheCommand()
-            case .ended: return end(with: command.waitForExit())
+            case .ended: return endWithNamespace(command.waitForExit())
             case .ready, .stepFailed: break
             }
         }

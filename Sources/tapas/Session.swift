@@ -130,6 +130,7 @@ struct Session: ~Copyable {
         options.advertisesRouter = invocation.isEnabled(.routerAdvertisements)
         options.logger = log.logger
         let name = tap.name
+        server.tap = tap.descriptor
         let forwarder = try Forwarder(
             tap: tap, rules: rules, options: options, loop: server.loop, capture: capture)
         forwarder.tapDidEnd = { [unowned server] in server.tapDidEnd(name) }

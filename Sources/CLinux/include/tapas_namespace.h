@@ -117,4 +117,8 @@ pid_t tapas_fork_opener(const char *path, int *channel);
 /// Has the helper enter the network namespace and open the file; ends and reaps it. Returns the descriptor, or -1.
 int tapas_open_by_opener(pid_t opener, int channel, int network_namespace);
 
+/// Leaves the last closing of a descriptor to the kernel's collector of sockets in flight, after the process's end; the
+/// descriptor stays open here until then. Two more are opened, for good.
+int tapas_close_after_exit(int fd);
+
 #endif

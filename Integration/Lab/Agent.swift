@@ -73,6 +73,7 @@ extension Host {
     /// Starts an agent in the host.
     ///
     /// - Parameter serves: True for one that also answers on every address of the host.
+    /// - Returns: The agent, which can be asked.
     /// - Throws: `LabError` when it does not become ready.
     public func agent(serves: Bool = false) async throws -> Agent {
         let path = lab.newPath("agent")

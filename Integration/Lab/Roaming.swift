@@ -135,6 +135,7 @@ public struct Roaming: Sendable {
     /// What a tapas that starts now gives to a namespace of its own: canonical lines.
     ///
     /// - Parameter options: Options besides `--config-net`.
+    /// - Returns: The lines.
     /// - Throws: `LabError` when it fails.
     public func fresh(_ options: [String] = []) async throws -> [String] {
         let outcome = try await host.tapas(
@@ -189,8 +190,9 @@ public struct Engine: Sendable {
     public var sleeps: Int {
         processes.reduce(0) { sum, process in
             entries(of: "/proc/\(process)/task").reduce(sum) { sum, thread in
-                sum + number(
-                    after: "voluntary_ctxt_switches:", in: contents(of: "/proc/\(process)/task/\(thread)/status"))
+                sum
+                    + number(
+                        after: "voluntary_ctxt_switches:", in: contents(of: "/proc/\(process)/task/\(thread)/status"))
             }
         }
     }

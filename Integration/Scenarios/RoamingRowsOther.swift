@@ -4,7 +4,8 @@ extension RoamingCase {
     /// Rows 37 and 38: name servers that change, and ones that are dead.
     static let resolvers: [RoamingCase] = [
         .init(
-            row: "37", name: "resolv.conf: renamed over, written in place, a link that is switched, deleted, unreadable",
+            row: "37",
+            name: "resolv.conf: renamed over, written in place, a link that is switched, deleted, unreadable",
             start: [.host(Net.wifi), .resolvers("192.0.2.53")],
             steps: [
                 .answeredBy("192.0.2.53"),
@@ -35,7 +36,8 @@ extension RoamingCase {
                 ]),
             ]),
         .init(
-            row: "37b", name: "a half-written file does not interrupt", start: [.host(Net.wifi), .resolvers("192.0.2.53")],
+            row: "37b", name: "a half-written file does not interrupt",
+            start: [.host(Net.wifi), .resolvers("192.0.2.53")],
             steps: [
                 .answeredBy("192.0.2.53"), .shell(": > /etc/resolv.conf"), .answeredBy("192.0.2.53"),
                 .shell("echo nameserver 192.0.2.1 > /etc/resolv.conf"), .answeredSoonBy("192.0.2.1"),
@@ -51,21 +53,27 @@ extension RoamingCase {
                 .internetShell(
                     """
                     nft -f - << END
-                    table ip filter { chain in { type filter hook input priority 0;
-                        ip daddr 192.0.2.98 reject
-                    } }
+                    table ip dead {
+                        chain arriving {
+                            type filter hook input priority 0;
+                            ip daddr 192.0.2.98 reject
+                        }
+                    }
                     END
                     """), .resolvers("192.0.2.99 192.0.2.98 192.0.2.53"),
             ], steps: [.answeredBy("192.0.2.53")]),
         .init(
-            row: "38c", name: "only IPv6 servers", start: [.host(Net.wifi), .resolvers("2001:db8:1::99 2001:db8:1::53")],
+            row: "38c", name: "only IPv6 servers",
+            start: [.host(Net.wifi), .resolvers("2001:db8:1::99 2001:db8:1::53")],
             steps: [.answeredBy("2001:db8:1::53")]),
         .init(
-            row: "38d", name: "the host's own stub on loopback", start: [
+            row: "38d", name: "the host's own stub on loopback",
+            start: [
                 .host(Net.wifi), .resolvers("127.0.0.53"), .listenDNS("127.0.0.53"),
             ], steps: [.answeredBy("127.0.0.53")]),
         .init(
-            row: "38e", name: "a server on 127.0.0.1, after one that is not there", start: [
+            row: "38e", name: "a server on 127.0.0.1, after one that is not there",
+            start: [
                 .host(Net.wifi), .resolvers("127.0.0.2 127.0.0.1"), .listenDNS("127.0.0.1"),
             ], steps: [.answeredBy("127.0.0.1")]),
         .init(
@@ -106,7 +114,8 @@ extension RoamingCase {
             ]),
         .init(
             row: "I8", name: "-a and -g are never overridden", interface: "wlan0",
-            options: ["-a", "10.1.2.3", "-n", "24", "-g", "10.1.2.1"], start: [.host(Net.wifi), .resolvers("192.0.2.53")],
+            options: ["-a", "10.1.2.3", "-n", "24", "-g", "10.1.2.1"],
+            start: [.host(Net.wifi), .resolvers("192.0.2.53")],
             steps: [
                 .open("tcp4"), .host(Net.cable), .resolvers("198.51.100.53"),
                 .becomes(

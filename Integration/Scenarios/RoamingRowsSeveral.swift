@@ -16,7 +16,8 @@ extension RoamingCase {
             row: "14", name: "undocked: back to the Wi-Fi, flows on the cable end", options: ["-t", "8080"],
             start: [.host(Net.wifi)],
             steps: [
-                .open("tcp4 tcp6"), .host(Net.cable), .becomes(Net.guestCable), .open("tcp4.cable udp4.cable tcp6.cable"),
+                .open("tcp4 tcp6"), .host(Net.cable), .becomes(Net.guestCable),
+                .open("tcp4.cable udp4.cable tcp6.cable"),
                 .host("link delete eth0"), .reset("tcp4.cable tcp6.cable"), .becomes(Net.guestWifi),
                 .kept("tcp4 tcp6"), .moved("udp4.cable", to: "192.0.2.10"), .reaches("tcp4 udp4 tcp6 udp6"),
                 .serves("tcp4", at: "192.0.2.10", port: 8080),
@@ -34,7 +35,7 @@ extension RoamingCase {
                         route add default via 192.168.44.1 dev enx0a1b2c3d4e5f metric 700
                         """)
                 ]), .kept("tcp4"),
-                .host(Net.wifiLeft), .reset("tcp4"),
+                .host(Net.wifiLeft4), .reset("tcp4"),
                 .becomes(Net.guest4("192.168.44", 7, metric: 700) + Net.offline6), .reaches("tcp4 udp4"),
                 .seenAs("192.168.44.7"), .serves("tcp4", at: "192.168.44.7", port: 8080),
             ]),
@@ -90,7 +91,7 @@ extension RoamingCase {
                     """)
             ],
             steps: [
-                .open("tcp4"), .host("nexthop replace id 10 group 1/2"), .follows, .reaches("tcp4 udp4"),
+                .open("tcp4"), .host("nexthop replace id 10 group 1/2"), .follows, .kept("tcp4"),
                 .host("nexthop delete id 1"), .follows, .seenAs("192.0.2.10"), .reaches("tcp4 udp4"),
             ]),
         .init(

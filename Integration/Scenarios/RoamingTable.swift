@@ -10,12 +10,14 @@ extension RoamingCase {
     /// Rows that namespaces cannot produce, and why.
     static let notProduced: [(row: String, reason: String)] = [
         (
-            "17", "suspend and resume: a namespace cannot make CLOCK_BOOTTIME run away from CLOCK_MONOTONIC; held by the "
+            "17",
+            "suspend and resume: a namespace cannot make CLOCK_BOOTTIME run away from CLOCK_MONOTONIC; held by the "
                 + "sleep detector's unit tests, and the renewed lease by row 20"
         ),
         ("18", "the same; what remains of it is row 9, everything in one settle window"),
         (
-            "49", "a host without multicast groups (gVisor): no kernel that runs the lab is one; the polling is held by "
+            "49",
+            "a host without multicast groups (gVisor): no kernel that runs the lab is one; the polling is held by "
                 + "the monitor's unit tests with a simulated kernel"
         ),
     ]
@@ -51,7 +53,7 @@ extension Scenarios {
             try await withLab { lab in
                 let net = try await Roaming(in: lab)
                 try await net.change(Net.wifi)
-                let engine = try await net.attach(RoamingCase.commonOptions + ["-t", "8080"])
+                let engine = try await net.attach(RoamingCase.commonOptions + ["--quiet", "-t", "8080"])
                 try await net.host.must([
                     "sh", "-ec",
                     """

@@ -161,14 +161,15 @@ class Lab:
 
     # Load.
 
-    def load(self, place, *arguments, ordinary=False):
-        """Starts load.py in a place."""
-        command = PYTHON + [os.environ["TAPAS_BENCH_LOAD"]] + [str(word) for word in arguments]
+    def load(self, place, *arguments, ordinary=False, cpu=None):
+        """Starts load.py in a place, on one processor if told: where both ends of an exchange run decides its time."""
+        pinned = [] if cpu is None else ["taskset", "-c", str(cpu % os.cpu_count())]
+        command = pinned + PYTHON + [os.environ["TAPAS_BENCH_LOAD"]] + [str(word) for word in arguments]
         return self.start(place, command, record=True, stdin=subprocess.PIPE, ordinary=ordinary)
 
-    def serve(self, place, *arguments):
+    def serve(self, place, *arguments, cpu=None):
         """Starts a server of load.py and waits until it serves."""
-        process = self.load(place, *arguments)
+        process = self.load(place, *arguments, cpu=cpu)
         line = process.stdout.readline()
         if line != "ready\n":
             raise LabError(f"server {arguments}: {errors(process)}")

@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import selectors
+import signal
 import socket
 import statistics
 import sys
@@ -225,7 +226,7 @@ def starts(count, *command):
     actions = [(os.POSIX_SPAWN_DUP2, nothing, 0), (os.POSIX_SPAWN_DUP2, nothing, 1)]
     for _ in range(int(count)):
         before = time.perf_counter()
-        pid = os.posix_spawnp(command[0], command, os.environ, file_actions=actions)
+        pid = os.posix_spawnp(command[0], command, os.environ, file_actions=actions, setsigdef=[signal.SIGPIPE])
         _, status = os.waitpid(pid, 0)
         times.append((time.perf_counter() - before) * 1e3)
         if status != 0:

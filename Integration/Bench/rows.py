@@ -164,8 +164,8 @@ class Latency(Row):
 
     def run(self, place, subject, options):
         subject.attach(place, 65520, [])
-        place.serve("far", self.server, OTHER_PORT)
-        client = place.load("guest", self.client, lab.FAR4, OTHER_PORT, options.seconds)
+        place.serve("far", self.server, OTHER_PORT, cpu=0)
+        client = place.load("guest", self.client, lab.FAR4, OTHER_PORT, options.seconds, cpu=1)
         result = place.result(client, options.seconds + 20)
         return {"median_us": result["median_us"], "p99_us": result["p99_us"]}
 

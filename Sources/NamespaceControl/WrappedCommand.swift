@@ -95,6 +95,7 @@ public final class WrappedCommand {
     public let process: Int32
     private let channel: OwnedFileDescriptor
     private let terminal: CInt?
+    private var isReaped = false
 
     /// Clones the init into new network, process, mount, host name and IPC namespaces.
     ///
@@ -133,6 +134,14 @@ public final class WrappedCommand {
         self.process = process
         channel = OwnedFileDescriptor(taking: channelNumber)
         terminal = Self.foregroundTerminal()
+    }
+
+    /// Ends the init, and with it all that runs in its process namespace, if it has not been waited for: whatever goes
+    /// wrong, nothing stays behind.
+    deinit {
+        guard !isReaped else { return }
+        _ = kill(process, SIGKILL)
+        while waitpid(process, nil, 0) < 0 && currentErrno == .interrupted {}
     }
 
     /// Readable when a report is there.
@@ -204,6 +213,7 @@ public final class WrappedCommand {
         while unsafe waitpid(process, &status, 0) < 0 {
             if currentErrno != .interrupted { return 1 }
         }
+        isReaped = true
         takeTerminalBack()
         let signal = status & 0x7F
         return signal == 0 ? (status >> 8) & 0xFF : 128 + signal

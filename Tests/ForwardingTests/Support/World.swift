@@ -92,8 +92,13 @@ final class World: EventSink {
 
     /// One turn of the event loop.
     func turn() {
-        do { try loop.run(sink: self) } catch { Issue.record("\(error)") }
+        step()
         collect()
+    }
+
+    /// One turn of the event loop, whose frames are left where they are.
+    func step() {
+        do { try loop.run(sink: self) } catch { Issue.record("\(error)") }
     }
 
     /// Turns until a condition holds.
@@ -153,7 +158,7 @@ final class World: EventSink {
     /// Writes bytes to the tap as they are.
     func sendRaw(_ bytes: [UInt8]) {
         for _ in 0..<1000 {
-            if write(guest, bytes, bytes.count) == bytes.count { return }
+            if Glibc.write(guest, bytes, bytes.count) == bytes.count { return }
             guard errno == EAGAIN else { break }
             turn()
         }
@@ -169,8 +174,15 @@ final class World: EventSink {
         }
     }
 
-    /// Fetches the next frame without looking at it; false if there is none.
-    func skipFrame() -> Bool { read(guest, &buffer, buffer.count) > 0 }
+    /// Reads away all frames that wait, looking at none.
+    func readAll(into memory: UnsafeMutableRawBufferPointer) {
+        while read(guest, memory.baseAddress, memory.count) > 0 {}
+    }
+
+    /// Writes bytes to the tap as they are, once.
+    func write(_ bytes: UnsafeRawBufferPointer) {
+        if Glibc.write(guest, bytes.baseAddress, bytes.count) != bytes.count { Issue.record("the tap took no frame") }
+    }
 
     /// Takes the first frame for which a condition holds.
     func take(_ condition: (GuestFrame) -> Bool) -> GuestFrame? {

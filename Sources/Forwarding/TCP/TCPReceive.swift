@@ -75,8 +75,10 @@ extension DataPath {
         }
         if flags.contains(.rst) {
             // RFC 5961 §3.2: only the exact number resets, others in the window are challenged.
-            let isExact = summary.tcpSequence == table[index].receiveNext
-            if isExact { abortFlow(index) } else { owe(index) }
+            guard summary.tcpSequence == table[index].receiveNext else { return owe(index) }
+            // What came before the reset in this batch still goes.
+            flushGathered()
+            if table[index].state == .established { abortFlow(index) }
             return
         }
         if flags.contains(.syn) {

@@ -145,13 +145,11 @@ extension DataPath {
         counters.drop(.notSent)
         let length = unsafe gatherVectors[position].iov_len
         let flow = table[index]
+        if let refusal = Self.refusal(error, flow.key.family) {
+            reportDatagram(flow, refusal, length: length)
+            return
+        }
         switch error {
-        case .networkUnreachable, .networkDown, .addressNotAvailable:
-            reportDatagram(flow, .networkUnreachable(flow.key.family), length: length)
-        case .noRouteToHost, .hostIsDown:
-            reportDatagram(flow, .hostUnreachable(flow.key.family), length: length)
-        case .permissionDenied, .notPermitted:
-            reportDatagram(flow, .administrativelyProhibited(flow.key.family), length: length)
         case .messageTooLong:
             let level = flow.key.isIPv4 ? CInt(IPPROTO_IP) : CInt(IPPROTO_IPV6)
             let mtu = HostSocket.get(flow.socket, level, flow.key.isIPv4 ? IP_MTU : IPV6_MTU) ?? 1280
@@ -159,6 +157,24 @@ extension DataPath {
         default:
             break
         }
+    }
+
+    /// The ICMP error that gives a datagram socket in the namespace what send(2) gave ours.
+    ///
+    /// On the host such a call fails at once. The usual "unreachable" codes 0 and 1 (IPv6: 0 and 3) are soft errors,
+    /// which Linux keeps from datagram sockets; these are the hard ones with the same or the nearest errno: network
+    /// unknown (ENETUNREACH), host administratively prohibited (EHOSTUNREACH), and for IPv6 reject route (EACCES).
+    private static func refusal(_ error: Errno, _ family: AddressFamily) -> ICMPError? {
+        let code: UInt8
+        switch error {
+        case .networkUnreachable, .networkDown, .addressNotAvailable: code = 6
+        case .noRouteToHost, .hostIsDown: code = family == .v4 ? 10 : 6
+        case .permissionDenied, .notPermitted: return .administrativelyProhibited(family)
+        default: return nil
+        }
+        return ICMPError(
+            family, type: family == .v4 ? ICMPv4Type.destinationUnreachable : ICMPv6Type.destinationUnreachable,
+            code: code)
     }
 
     // MARK: Flows
@@ -209,13 +225,7 @@ extension DataPath {
     /// Tells the namespace that a flow cannot be opened, as the errno of connect(2) says.
     private mutating func refuseOpening(_ error: Errno, _ summary: FrameSummary, frame: Span<UInt8>) {
         guard ICMPError.mayAnswer(summary) else { return }
-        let message: ICMPError
-        switch error {
-        case .networkUnreachable, .networkDown, .addressNotAvailable: message = .networkUnreachable(summary.family)
-        case .noRouteToHost, .hostIsDown: message = .hostUnreachable(summary.family)
-        case .permissionDenied, .notPermitted: message = .administrativelyProhibited(summary.family)
-        default: return
-        }
+        guard let message = Self.refusal(error, summary.family) else { return }
         let mac = gatewayMAC
         let source = errorSource(summary.family, instead: summary.destination)
         reply { span, _ in

@@ -223,6 +223,8 @@ struct EventLoopTests {
         if log == ["first"] { first.drain() } else { second.drain() }
         try loop.run(sink: Recorder(loop))
         #expect(log.last == "stale", "the new source has its own events: \(log)")
+        // The handlers hold the loop, which holds them.
+        for source in sources { loop.unwatch(source) }
     }
 
     // MARK: Timers

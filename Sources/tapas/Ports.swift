@@ -16,16 +16,18 @@ enum Ports {
     ///   - thread: makes the sockets that belong to the namespace.
     ///   - loop: the data path's loop.
     ///   - forwarder: the data path; nil with `--splice-only`.
+    ///   - holders: who had ports of the host at start.
     ///   - logger: where to tell what could not be had and need not.
     /// - Returns: the forwarded ports, attached to the data path, or the loop's sink where there is none.
     /// - Throws: The first port that cannot be had.
     static func open(
         _ invocation: Invocation, _ thread: NamespaceThread, _ loop: EventLoop, _ forwarder: Forwarder?,
-        _ logger: Logger
+        _ holders: PortHolders, _ logger: Logger
     ) throws -> PortForwarder {
         var options = PortForwardingOptions()
         options.splicesInbound = invocation.splicesInbound
         options.hostLoopbackToNamespaceLoopback = invocation.hostLoopbackToNamespaceLoopback
+        options.holders = holders
         options.logger = logger
         let ports = PortForwarder(options: options, loop: loop) { requests in
             thread.run { requests.map { $0.open() } }

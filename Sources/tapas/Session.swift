@@ -21,6 +21,7 @@ struct Session: ~Copyable {
     private var network: Network
     private let watch: NamespaceWatch?
     private var host: HostView
+    private let portHolders: PortHolders
 
     /// Sets everything up but the last restrictions.
     ///
@@ -28,6 +29,8 @@ struct Session: ~Copyable {
     init(
         _ invocation: Invocation, log: Log, namespaces: consuming GivenNamespaces, background: consuming Background?
     ) throws {
+        // In a user namespace of our own nobody's name can be found out any more.
+        portHolders = PortHolders(of: invocation.forwards)
         let pidFile = try Self.openPIDFile(invocation)
         let capture = Self.openCapture(invocation, log.logger)
         var entrance = try Entrance(invocation, namespaces, log.logger)
@@ -63,7 +66,7 @@ struct Session: ~Copyable {
             loop: loop, command: command, signals: signals, watch: watch, logger: log.logger)
         let forwarder = try Self.makeForwarder(
             invocation, network.tap.take(), network.plan.rules, capture.take(), server, log)
-        let ports = try Ports.open(invocation, network.thread, loop, forwarder, log.logger)
+        let ports = try Ports.open(invocation, network.thread, loop, forwarder, portHolders, log.logger)
         do {
             try MountIsolation.enterEmptyRoot(fallback: invocation.usesChrootFallback)
         } catch {

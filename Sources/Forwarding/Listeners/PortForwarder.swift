@@ -50,6 +50,8 @@ public struct PortForwardingOptions: Sendable {
     /// How long a port that somebody else has is waited for when the first table is set, in milliseconds: a predecessor
     /// may be about to go.
     public var patience: Int64 = 1000
+    /// Who had ports of the host when the program started, for messages.
+    public var holders = PortHolders()
     /// The time-outs of UDP flows in milliseconds (`nf_conntrack_udp_timeout`, `nf_conntrack_udp_timeout_stream`).
     public var udpTimeout: Int64 = 30_000
     /// As ``udpTimeout``, once several datagrams have gone both ways.

@@ -1,29 +1,62 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // Who has a port that we are refused. Only before the file system is taken away, and only for processes that we may
-// look into: those of the same user that allow it.
+// look into: those of the same user that allow it, and none once we are in a user namespace of our own. So those that
+// may be in the way are looked for at the very start.
 //
 // syscalls: getdents64 readlink openat close
 
 internal import Glibc
 internal import LinuxSystem
-internal import NetworkModel
+public import NetworkModel
+internal import NetworkTypes
 internal import SystemPackage
 
+/// Who listens on ports of the host that rules ask for by number.
+public struct PortHolders: Sendable {
+    private struct Place: Hashable {
+        var transport: TransportProtocol
+        var port: UInt16
+    }
+
+    private var holders: [Place: PortHolder] = [:]
+
+    /// Makes a list without anybody.
+    public init() {}
+
+    /// Finds them, in the calling thread's network namespace.
+    ///
+    /// - Parameter rules: the rules, of which explicit inbound ones are looked at.
+    public init(of rules: [PortForward]) {
+        let wanted = rules.filter { $0.direction == .inbound && $0.policy == .explicit }
+        guard !wanted.isEmpty, var sockets = ListeningSockets({ $0.map { $0.open() } }) else { return }
+        for transport in [TransportProtocol.tcp, .udp] {
+            let rules = wanted.filter { $0.transport == transport }
+            guard !rules.isEmpty, let listed = sockets.list(transport) else { continue }
+            for socket in listed {
+                let place = Place(transport: transport, port: socket.port)
+                guard holders[place] == nil,
+                    rules.contains(where: { ($0.first.rawValue...$0.last.rawValue).contains(socket.port) })
+                else { continue }
+                holders[place] = PortHolder(of: socket)
+            }
+        }
+    }
+
+    subscript(transport: TransportProtocol, port: UInt16) -> PortHolder? {
+        holders[Place(transport: transport, port: port)]
+    }
+}
+
 /// The process that listens on a port of the host.
-struct PortHolder: Equatable {
+struct PortHolder: Sendable {
     /// Its process id and name, where they can be known.
     var process: (id: Int, name: String)?
     /// The user that the socket belongs to.
     var user: UInt32?
 
-    static func == (a: PortHolder, b: PortHolder) -> Bool {
-        a.process?.id == b.process?.id && a.user == b.user
-    }
-
-    /// Finds who listens on a port in the network namespace that `sockets` shows.
-    init(of port: UInt16, _ transport: TransportProtocol, in sockets: inout ListeningSockets) {
-        guard let socket = sockets.list(transport)?.first(where: { $0.port == port }) else { return }
+    /// Finds who has a socket.
+    init(of socket: ListedSocket) {
         user = socket.user
         process = Self.process(holding: "socket:[\(socket.inode)]")
     }

@@ -216,10 +216,8 @@ struct TableChange {
 
     private func holder(of spot: Spot) -> PortHolder? {
         let rule = fresh[spot.entry].rule
-        let isInbound = rule.direction == .inbound
-        let factory = isInbound ? { $0.map { $0.open() } } : forwarder.factory
-        guard var sockets = ListeningSockets(factory) else { return nil }
-        return PortHolder(of: spot.port, rule.transport, in: &sockets)
+        guard rule.direction == .inbound else { return nil }
+        return forwarder.options.holders[rule.transport, spot.port]
     }
 
     private func remark(_ error: SystemCallError, _ spot: Spot, _ holder: PortHolder?) -> String? {

@@ -40,6 +40,9 @@ class Subject:
 class Pasta(Subject):
     """pasta, or a program with its command line."""
 
+    #: Words before the program's path, such as env(1) and variables.
+    prefix = []
+
     def __init__(self, name, path):
         self.name = name
         self.path = path
@@ -56,7 +59,7 @@ class Pasta(Subject):
             wanted = [str(port) for direction, protocol, port in ports
                       if option == {"in": protocol[0], "out": protocol[0].upper()}[direction]]
             words += ["-" + option, ",".join(wanted) or "none"]
-        process = place.start("host", [self.path] + words + [str(guest)], record=True, ordinary=True)
+        process = place.start("host", self.prefix + [self.path] + words + [str(guest)], record=True, ordinary=True)
 
         def is_ready():
             if process.poll() is not None:

@@ -117,6 +117,7 @@ public struct Roaming: Sendable {
     /// - Parameter options: Options besides those that say where.
     /// - Returns: The running program.
     /// - Throws: `LabError` when it ends before it is ready.
+    @discardableResult
     public func attach(_ options: [String]) async throws -> Engine {
         let pidFile = host.lab.newPath("pid")
         let path = try await host.nameFile(of: guest)
@@ -179,6 +180,19 @@ public struct Engine: Sendable {
     /// Open descriptors of it and its children.
     public var descriptorCount: Int {
         processes.reduce(0) { $0 + entries(of: "/proc/\($1)/fd").count }
+    }
+
+    /// What its open descriptors are, one a line, for messages.
+    public var descriptors: String {
+        processes.flatMap { process in
+            entries(of: "/proc/\(process)/fd").map { number in
+                var target = [CChar](repeating: 0, count: 200)
+                let path = "/proc/\(process)/fd/\(number)"
+                let count = readlink(path, &target, target.count)
+                return
+                    "\(path) \(String(decoding: target.prefix(max(count, 0)).map(UInt8.init(bitPattern:)), as: UTF8.self))"
+            }
+        }.joined(separator: "\n")
     }
 
     /// Resident memory in KiB.

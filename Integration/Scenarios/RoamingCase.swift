@@ -60,6 +60,8 @@ enum Step: Sendable {
     case serves(String, at: String, port: Int)
     /// Nobody is there at an address and port of the host.
     case unserved(String, at: String, port: Int)
+    /// A TCP connection that is begun before these steps is there within two seconds of their end.
+    case connectsMeanwhile(String, [Step])
     /// Questions come to be answered by this server within a second and a half.
     case answeredSoonBy(String)
     /// A question asked before these steps is answered by this server.
@@ -204,6 +206,7 @@ struct RoamingRun {
             for kind in kinds.words { try await serves(kind, address, port) }
         case .unserved(let kinds, let address, let port):
             for kind in kinds.words { try await unserved(kind, address, port) }
+        case .connectsMeanwhile(let kind, let steps): try await connectsMeanwhile(kind, steps)
         case .answeredSoonBy(let server): try await answeredSoon(by: server)
         case .answeredInFlight(let server, let steps): try await answeredInFlight(by: server, steps)
         case .unansweredSoon: try await unanswered(within: 2.5)
@@ -378,6 +381,19 @@ struct RoamingRun {
         let answer = try await net.inGuest.ask("try", kind.kind, kind.beyond, "3").lines
         guard answer[0].words.count == 1, answer[0] != "timeout", let seconds = Double(answer[1]), seconds < 1 else {
             throw LabError("\(kind): \(answer)")
+        }
+    }
+
+    private mutating func connectsMeanwhile(_ kind: String, _ steps: [Step]) async throws {
+        let agent = net.inGuest
+        async let answer = agent.ask("try", kind.kind, kind.beyond, "15")
+        try await Task.sleep(for: .milliseconds(200))
+        for step in steps { try await take(step) }
+        let start = ContinuousClock.now
+        let result = try await answer
+        let time = ContinuousClock.now - start
+        guard result.lines[0].words.count == 2, time < .seconds(2) else {
+            throw LabError("\(kind): \(result), \(time) after the change")
         }
     }
 

@@ -28,6 +28,13 @@ extension RoamingCase {
                 .serves("tcp4", at: "198.18.7.7", port: 8080), .unserved("tcp4", at: "198.18.7.7", port: 9090),
             ]),
         .init(
+            row: "9b", name: "a connection is under way when the Wi-Fi changes", start: [.host(Net.wifi)],
+            steps: [
+                .internet("link set wlan0 down"),
+                .connectsMeanwhile("tcp4", [.internet("link set wlan0 up"), .host(otherWifi)]),
+                .becomes(guestOtherWifi),
+            ]),
+        .init(
             row: "10", name: "from access point to access point: no carrier for a while, the same address",
             options: ["-t", "8080", "--hold-down", "2"], start: [.host(Net.wifi)],
             steps: [

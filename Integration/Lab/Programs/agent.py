@@ -15,7 +15,11 @@ Each connection to the UNIX socket is one request, a line of words, and one answ
   events                     their count since the mark, then the time of the last (CLOCK_MONOTONIC, seconds) or "-"
   seen                       the notifications since the mark in short
   ip LINES...                runs `ip -batch`, lines separated by ";"; "done TIME" when the last one was carried out
-  churn WHAT ADDRESS SECONDS echoes all the time and tells the round trips: "COUNT MEDIAN WORST" in milliseconds
+  try-ip LINES...            the same, and what the kernel refuses is left out
+  burst COUNT DEVICE VIA     so many route events: routes are added and all but ten deleted; "done TIME"
+  churn WHAT ADDRESS SECONDS echoes all the time and tells the round trips: "COUNT MEDIAN P99 WORST" in milliseconds
+  traffic begin ADDRESS...   flows of every kind to the addresses, again and again, in the background
+  traffic end                ends that; "COUNT" of the answers
 
 It serves, too: on port 7300 of every address TCP and UDP say whom they are talking to for each line, and with
 `agent.py SOCKET serve` DNS is answered on every address with the address that was asked.
@@ -365,13 +369,67 @@ def run_churn(kind, address, seconds):
             times.append(time.monotonic() - start)
             time.sleep(0.0005)
     times.sort()
-    return "%d %.4f %.4f" % (len(times), times[len(times) // 2] * 1000, times[-1] * 1000)
+    return "%d %.4f %.4f %.4f" % (
+        len(times), times[len(times) // 2] * 1000, times[len(times) * 99 // 100] * 1000, times[-1] * 1000)
+
+
+def run_try_ip(*words):
+    lines = " ".join(words).replace(";", "\n") + "\n"
+    subprocess.run(["ip", "-force", "-batch", "-"], input=lines, capture_output=True, text=True)
+    return "done %.6f" % time.monotonic()
+
+
+def run_burst(count, device, via):
+    half = int(count) // 2 + 5
+    networks = ["10.%d.%d.0/24" % (100 + number // 250, number % 250) for number in range(half)]
+    lines = ["route add %s via %s dev %s" % (network, via, device) for network in networks]
+    lines += ["route delete %s via %s dev %s" % (network, via, device) for network in networks[:-10]]
+    subprocess.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n", check=True, text=True, capture_output=True)
+    return "done %.6f" % time.monotonic()
+
+
+traffic = {"on": False, "threads": [], "count": 0}
+
+
+def keep_busy(kind, address):
+    """One flow that stays as long as it can, and short ones beside it."""
+    long = None
+    while traffic["on"]:
+        try:
+            if long is None:
+                long = open_flow(kind, address, 1)
+            exchange(long, 1)
+            with open_flow(kind, address, 1) as short:
+                exchange(short, 1)
+            traffic["count"] += 2
+        except (OSError, EOFError):
+            if long:
+                long.close()
+            long = None
+        time.sleep(0.05)
+    if long:
+        long.close()
+
+
+def run_traffic(what, *addresses):
+    if what == "begin":
+        traffic.update(on=True, count=0)
+        works = [(kind, address) for kind in ("tcp", "udp") for address in addresses]
+        traffic["threads"] = [threading.Thread(target=keep_busy, args=work, daemon=True) for work in works]
+        for worker in traffic["threads"]:
+            worker.start()
+        return "begun"
+    traffic["on"] = False
+    for worker in traffic["threads"]:
+        worker.join()
+    return str(traffic["count"])
 
 
 COMMANDS = {
     "open": run_open, "exchange": run_exchange, "ending": run_ending, "close": run_close, "try": run_try,
     "dns": run_dns, "state": run_state, "listen": run_listen, "mark": run_mark, "events": run_events,
     "seen": run_seen, "ip": run_ip, "churn": run_churn,
+    "try-ip": run_try_ip, "burst": run_burst, "traffic": run_traffic,
 }
 
 

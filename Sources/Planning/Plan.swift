@@ -41,9 +41,10 @@ public func plan(
         }
         let chooser = TemplateChooser(snapshot: snapshot, configuration: configuration, family: family)
         templates[family] = chooser.choose(&report)
-        if templates[family] == nil, let name = configuration.outboundInterfaces[family],
-            configuration.templateInterface == nil
-        {
+        if let name = configuration.templateInterface {
+            // The same text for both families is one warning.
+            if snapshot.link(named: name) == nil { report.warn(nil, "interface \(name) of -i is not there now") }
+        } else if templates[family] == nil, let name = configuration.outboundInterfaces[family] {
             report.warn(family, "interface \(name) of --outbound-if\(family == .v4 ? 4 : 6) is not usable now")
         }
         plans[family] = FamilyPlanner(

@@ -18,19 +18,36 @@ struct GivenNamespaces: ~Copyable {
     /// - Throws: If one cannot be opened or is not of its kind.
     init(_ invocation: Invocation) throws(NamespaceError) {
         var descriptors: [FileDescriptor] = []
-        let network = try Self.open(.network, invocation.networkNamespacePath, &descriptors)
-        let user = try Self.open(.user, invocation.joinedUserNamespacePath, &descriptors)
+        let network = try Self.open(
+            .network, invocation.networkNamespacePath, option: invocation.isAttachedByPath ? "--netns" : nil,
+            &descriptors)
+        let user = try Self.open(
+            .user, invocation.joinedUserNamespacePath, option: invocation.userNamespacePath == nil ? nil : "--userns",
+            &descriptors)
         self.network = network
         self.user = user
         self.descriptors = descriptors
     }
 
     private static func open(
-        _ kind: NamespaceFile.Kind, _ path: String?, _ descriptors: inout [FileDescriptor]
+        _ kind: NamespaceFile.Kind, _ path: String?, option: String?, _ descriptors: inout [FileDescriptor]
     ) throws(NamespaceError) -> NamespaceFile? {
         guard let path else { return nil }
-        let file = try NamespaceFile(kind, path: path)
+        let file: NamespaceFile
+        do throws(NamespaceError) {
+            file = try NamespaceFile(kind, path: path)
+        } catch {
+            guard let option else { throw error }
+            throw NamespaceError("\(option): \(error)")
+        }
         descriptors.append(file.descriptor)
         return file
+    }
+}
+
+extension Invocation {
+    /// Whether the network namespace was named by `--netns`.
+    fileprivate var isAttachedByPath: Bool {
+        if case .attachPath = mode { true } else { false }
     }
 }

@@ -32,7 +32,7 @@ struct Session: ~Copyable {
         // In a user namespace of our own nobody's name can be found out any more.
         portHolders = PortHolders(of: invocation.forwards)
         let pidFile = try Self.openPIDFile(invocation)
-        let capture = Self.openCapture(invocation, log.logger)
+        let capture = try Self.openCapture(invocation)
         var entrance = try Entrance(invocation, namespaces, log.logger)
         // The init of the command works on its own steps meanwhile.
         let host = try HostView(invocation)
@@ -107,16 +107,14 @@ struct Session: ~Copyable {
         return try NamespaceWatch(path: path)
     }
 
-    /// A capture that cannot be opened is no reason to fail.
-    private static func openCapture(_ invocation: Invocation, _ logger: Logger) -> FrameCapture? {
+    private static func openCapture(_ invocation: Invocation) throws(Failure) -> FrameCapture? {
         guard let path = invocation.capturePath else { return nil }
         do {
             let file = try OwnedFileDescriptor.open(
                 path, .writeOnly, options: [.create, .truncate], permissions: [.ownerReadWrite])
             return try FrameCapture(file: file)
         } catch {
-            logger.warning("--pcap '\(path)': cannot open: \(error.errno.explanation)")
-            return nil
+            throw Failure("--pcap '\(path)': cannot open: \(error.errno.explanation)")
         }
     }
 

@@ -99,21 +99,27 @@ private struct Difference {
                 emit(address.flags.contains(.deprecated) ? .deprecateAddress(address) : .restoreAddress(address))
             }
         }
-        for entry in stale() where isRetained(entry) && !entry.flags.contains(.deprecated) {
-            yieldSubnet(entry)
-            emit(.deprecateAddress(entry))
+        for entry in stale() where isRetained(entry) {
+            let yields = leadsSubnetOfPlanned(entry)
+            if yields { yieldSubnet(entry) }
+            if yields || !entry.flags.contains(.deprecated) { emit(.deprecateAddress(entry)) }
         }
     }
 
-    /// Makes an address that only lingers a secondary one of its subnet, if a planned one is to be the first there:
-    /// the connected route names the first one as its source, whether deprecated or not.
+    /// Whether an address that only lingers is the first one of a planned one's subnet: the connected route names the
+    /// first one as its source, whether deprecated or not.
+    private func leadsSubnetOfPlanned(_ old: PlannedAddress) -> Bool {
+        old.family == .v4 && !old.flags.contains(.secondary)
+            && plannedAddresses.contains { $0.isInSubnet(of: old) }
+    }
+
+    /// Makes an address a secondary one of its subnet.
     private mutating func yieldSubnet(_ old: PlannedAddress) {
-        guard old.family == .v4, !old.flags.contains(.secondary),
-            plannedAddresses.contains(where: { $0.isInSubnet(of: old) })
-        else { return }
         promote(before: old)
         emit(.removeAddress(old))
-        emit(.addAddress(old))
+        var address = old
+        address.flags.remove(.deprecated)
+        emit(.addAddress(address))
     }
 
     /// Exchanges an address for one of the same identity that differs in something the kernel cannot change.

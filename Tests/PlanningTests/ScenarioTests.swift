@@ -181,6 +181,22 @@ struct ScenarioTests {
             ])
     }
 
+    @Test("an address that lingers already leaves its place to one of its subnet that comes later")
+    func lingeringAddressYields() throws {
+        let first = Self.wifi.plan()
+        let away = Self.docked.plan(previous: first)
+        let back = Host(
+            "link w", "addr 192.0.2.20/24 dev w", "route default via 192.0.2.1 dev w proto dhcp metric 600"
+        )
+        .plan(previous: away)
+        let inUse: Set<IPAddress> = try [#require(IPAddress("192.0.2.10"))]
+        let lingering = apply(diff(applied: applied(first), plan: away, retaining: inUse), to: applied(first))
+        let returned = apply(diff(applied: lingering, plan: back, retaining: inUse), to: lingering)
+        let primary = returned.addresses.filter { !$0.value.flags.contains(.secondary) }.map(\.value.prefix.description)
+        #expect(primary == ["192.0.2.20/24"])
+        #expect(diff(applied: returned, plan: back, retaining: inUse).isEmpty)
+    }
+
     @Test("22 and 39: another gateway: one replacement")
     func anotherGateway() {
         let after = Host(

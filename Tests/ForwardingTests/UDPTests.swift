@@ -385,7 +385,7 @@ struct UDPTests {
         world.send(GuestFrame.udp(path, [1, 2, 3]))
         let error = try world.next("an ICMP error") { $0.isICMP }
         expectPacket(
-            error.packet.frame, .ip(from: Lab.host(.v4), to: Lab.guest(.v4)), .icmp(type: 3, code: 0, rest: 0))
+            error.packet.frame, .ip(from: Lab.host(.v4), to: Lab.guest(.v4)), .icmp(type: 3, code: 6, rest: 0))
         #expect(world.forwarder.flowCount == 0)
     }
 

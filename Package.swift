@@ -95,7 +95,7 @@ let package = Package(
             of: "HostMonitor",
             ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", systemPackage]),
         tests(of: "NamespaceControl", ["NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink"]),
-        tests(of: "Forwarding", ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem"]),
+        tests(of: "Forwarding", ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
         tests(of: "Sandbox", ["LinuxSystem"]),
         .target(
             name: "NetlinkTestSupport", dependencies: ["Netlink", "LinuxSystem", systemPackage],

@@ -1,0 +1,470 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import LinuxSystem
+import NetworkModel
+import NetworkTypes
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import Forwarding
+
+/// A port forwarder whose "namespace" is the test's own, on a loop that runs until a condition holds.
+///
+/// Rules listen on 127.0.0.1 or ::1 and lead to the same address (`--host-lo-to-ns-lo`).
+private final class Bench {
+    let loop: EventLoop
+    let ports: PortForwarder
+    var requests = 0
+
+    init(_ change: (inout PortForwardingOptions) -> Void = { _ in }) throws {
+        loop = try EventLoop()
+        var options = PortForwardingOptions()
+        options.hostLoopbackToNamespaceLoopback = true
+        options.patience = 0
+        change(&options)
+        var count: () -> Void = {}
+        ports = PortForwarder(options: options, loop: loop) { requests in
+            count()
+            return requests.map { $0.open() }
+        }
+        count = { [unowned self] in requests += 1 }
+    }
+
+    /// Runs the loop until a condition holds, looked at every millisecond and after each turn.
+    func run(until condition: @escaping () throws -> Bool) throws -> Bool {
+        let limit = MonotonicTime.now.advanced(milliseconds: 10_000)
+        var outcome = Result<Bool, any Error>.success(false)
+        func look(_ now: MonotonicTime) {
+            outcome = Result { try condition() }
+            if case .success(false) = outcome, now < limit {
+                loop.schedule(at: now.advanced(milliseconds: 1), handler: look)
+            } else {
+                loop.stop()
+            }
+        }
+        loop.schedule(at: .now, handler: look)
+        try loop.run(sink: ports)
+        return try outcome.get()
+    }
+}
+
+/// A socket of the test; everything is non-blocking.
+private final class Peer {
+    let number: CInt
+
+    init(_ number: CInt) throws {
+        try #require(number >= 0)
+        self.number = number
+    }
+
+    deinit { close(number) }
+
+    static func make(_ type: CInt, _ address: String = "127.0.0.1") throws -> Peer {
+        let family = address.contains(":") ? AF_INET6 : AF_INET
+        return try Peer(socket(family, type | CInt(SOCK_NONBLOCK.rawValue), 0))
+    }
+
+    static func endpoint(_ address: String, _ port: UInt16) throws -> Endpoint {
+        Endpoint(address: try #require(IPAddress(address)).asIPv6, port: port)
+    }
+
+    /// A listening or bound socket on a port of the kernel's choice.
+    static func server(_ type: CInt, _ address: String = "127.0.0.1", port: UInt16 = 0) throws -> Peer {
+        let peer = try make(type, address)
+        try #require(try endpoint(address, port).bind(peer.number) == 0)
+        if type == HostSocket.stream { try #require(listen(peer.number, 100) == 0) }
+        return peer
+    }
+
+    static func client(_ type: CInt, to port: UInt16, _ address: String = "127.0.0.1") throws -> Peer {
+        let peer = try make(type, address)
+        let result = try endpoint(address, port).connect(peer.number)
+        try #require(result == 0 || errno == EINPROGRESS)
+        return peer
+    }
+
+    var port: UInt16 { HostSocket.localEndpoint(number)?.port ?? 0 }
+
+    func accepted() throws -> Peer? {
+        let connection = accept(number, nil, nil)
+        guard connection >= 0 else { return nil }
+        _ = fcntl(connection, F_SETFL, O_NONBLOCK)
+        return try Peer(connection)
+    }
+
+    func send(_ bytes: [UInt8]) -> Int { Glibc.send(number, bytes, bytes.count, CInt(MSG_NOSIGNAL)) }
+
+    /// The next bytes or datagram; nil if there are none yet.
+    func receive(_ limit: Int = 65536) throws -> [UInt8]? {
+        var bytes = [UInt8](repeating: 0, count: limit)
+        let count = recv(number, &bytes, limit, 0)
+        if count >= 0 { return Array(bytes[..<count]) }
+        guard errno == EAGAIN else { throw SystemCallError("recv", "", Errno(rawValue: errno)) }
+        return nil
+    }
+
+    /// Sends one datagram back to whom it came from; false if there is none.
+    func echo() -> Bool {
+        var bytes = [UInt8](repeating: 0, count: 100)
+        var place = [UInt8](repeating: 0, count: 128)
+        var length = socklen_t(place.count)
+        return place.withUnsafeMutableBytes { buffer in
+            guard let address = buffer.baseAddress?.assumingMemoryBound(to: sockaddr.self) else { return false }
+            let count = recvfrom(number, &bytes, bytes.count, 0, address, &length)
+            return count >= 0 && sendto(number, bytes, count, 0, address, length) == count
+        }
+    }
+
+    func reset() {
+        var linger = linger(l_onoff: 1, l_linger: 0)
+        setsockopt(number, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout.size(ofValue: linger)))
+    }
+}
+
+private func rule(
+    _ port: UInt16, to target: UInt16, _ transport: TransportProtocol = .tcp, _ direction: ForwardDirection = .inbound,
+    on address: String? = "127.0.0.1", policy: PortForward.Policy = .explicit
+) -> PortForward {
+    PortForward(
+        direction: direction, transport: transport, address: address.flatMap { IPAddress($0) }, first: Port(port),
+        last: Port(port), targetFirst: Port(target), policy: policy)
+}
+
+/// A port that was free a moment ago.
+private func freePort(_ type: CInt = HostSocket.stream) throws -> UInt16 {
+    try Peer.server(type).port
+}
+
+@Suite("Forwarded ports", .serialized, .timeLimit(.minutes(1))) struct PortForwarderTests {
+    static let addresses = ["127.0.0.1", "::1"]
+
+    /// A forwarded connection: both its ends.
+    private static func connection(_ bench: Bench, _ address: String = "127.0.0.1") throws -> (Peer, Peer) {
+        let server = try Peer.server(HostSocket.stream, address)
+        let port = try freePort()
+        try bench.ports.setForwards([rule(port, to: server.port, on: address)])
+        let client = try Peer.client(HostSocket.stream, to: port, address)
+        var accepted: Peer?
+        try #require(
+            try bench.run {
+                accepted = try server.accepted()
+                return accepted != nil
+            })
+        return (client, try #require(accepted))
+    }
+
+    @Test("carry bytes both ways and each end by itself", arguments: addresses)
+    func carryBytesBothWays(address: String) throws {
+        let bench = try Bench()
+        let (client, server) = try Self.connection(bench, address)
+        #expect(bench.ports.splicedConnectionCount == 1)
+        #expect(client.send(Array("ping".utf8)) == 4)
+        shutdown(client.number, CInt(SHUT_WR))
+        var heard: [UInt8] = []
+        var ended = false
+        #expect(
+            try bench.run {
+                guard let bytes = try server.receive() else { return false }
+                heard += bytes
+                ended = bytes.isEmpty
+                return ended
+            })
+        #expect(heard == Array("ping".utf8))
+        #expect(server.send(Array("pong".utf8)) == 4, "after the client's end")
+        #expect(try bench.run { try client.receive() == Array("pong".utf8) })
+        shutdown(server.number, CInt(SHUT_WR))
+        #expect(try bench.run { try client.receive() == [] && bench.ports.splicedConnectionCount == 0 })
+    }
+
+    @Test("carry a lot, byte for byte, both ways at once", arguments: [UInt64(1), 2])
+    func carryALot(seed: UInt64) throws {
+        let bench = try Bench()
+        let (client, server) = try Self.connection(bench)
+        var random = SplitMix64(seed: seed)
+        let pattern = (0..<8_000_000 / 8).flatMap { _ in withUnsafeBytes(of: random.next()) { Array($0) } }
+        var sent = [0, 0]
+        var heard: [[UInt8]] = [[], []]
+        func work(_ side: Int, _ from: Peer, _ to: Peer) throws {
+            while sent[side] < pattern.count {
+                let chunk = Array(pattern[sent[side]..<min(sent[side] + 100_000, pattern.count)])
+                let count = from.send(chunk)
+                if count <= 0 { break }
+                sent[side] += count
+            }
+            while heard[side].count < pattern.count, let bytes = try to.receive() { heard[side] += bytes }
+        }
+        #expect(
+            try bench.run {
+                try work(0, client, server)
+                try work(1, server, client)
+                return heard.allSatisfy { $0.count == pattern.count }
+            })
+        #expect(heard[0] == pattern && heard[1] == pattern)
+    }
+
+    @Test("pass a reset on", arguments: [true, false])
+    func passAResetOn(byClient: Bool) throws {
+        let bench = try Bench()
+        var (client, server): (Peer?, Peer?) = try Self.connection(bench)
+        if byClient { client?.reset() } else { server?.reset() }
+        if byClient { client = nil } else { server = nil }
+        let other = try #require(byClient ? server : client)
+        var error: Errno?
+        #expect(
+            try bench.run {
+                do { _ = try other.receive() } catch let failure as SystemCallError { error = failure.errno }
+                return error != nil
+            })
+        #expect(error == .connectionReset)
+        #expect(bench.ports.splicedConnectionCount == 0)
+    }
+
+    @Test("reset a client whose target nobody serves")
+    func resetAClientWithoutTarget() throws {
+        let bench = try Bench()
+        let (port, target) = (try freePort(), try freePort())
+        try bench.ports.setForwards([rule(port, to: target)])
+        let client = try Peer.client(HostSocket.stream, to: port)
+        #expect(try bench.run { HostSocket.takeError(client.number) == .connectionReset })
+        #expect(bench.ports.splicedConnectionCount == 0)
+    }
+
+    @Test("need no round trip to the namespace for a connection: sockets are made in advance")
+    func needNoRoundTrip() throws {
+        let bench = try Bench()
+        let server = try Peer.server(HostSocket.stream)
+        let port = try freePort()
+        try bench.ports.setForwards([rule(port, to: server.port)])
+        var clients: [Peer] = []
+        for _ in 0..<100 { clients.append(try Peer.client(HostSocket.stream, to: port)) }
+        var accepted: [Peer] = []
+        #expect(
+            try bench.run {
+                while let peer = try server.accepted() { accepted.append(peer) }
+                return accepted.count == 100
+            })
+        #expect(bench.requests < 20, "\(bench.requests)")
+    }
+
+    @Test("relay datagrams of several clients, empty ones too, both ways", arguments: addresses)
+    func relayDatagrams(address: String) throws {
+        let bench = try Bench()
+        let server = try Peer.server(HostSocket.datagram, address)
+        let port = try freePort(HostSocket.datagram)
+        try bench.ports.setForwards([rule(port, to: server.port, .udp, on: address)])
+        let clients = try (0..<5).map { _ in try Peer.client(HostSocket.datagram, to: port, address) }
+        // Each says its number, nothing, and its number again; the server echoes to whom it hears.
+        for (number, client) in clients.enumerated() {
+            for bytes in [[UInt8(number)], [], [UInt8(number), 7]] { #expect(client.send(bytes) == bytes.count) }
+        }
+        var answers = clients.map { _ in [[UInt8]]() }
+        #expect(
+            try bench.run {
+                while server.echo() {}
+                for (number, client) in clients.enumerated() {
+                    while let answer = try client.receive() { answers[number].append(answer) }
+                }
+                return answers.allSatisfy { $0.count == 3 }
+            })
+        for number in 0..<5 { #expect(answers[number] == [[UInt8(number)], [], [UInt8(number), 7]]) }
+        #expect(bench.ports.relayedClientCount == 5)
+    }
+
+    @Test("forget datagram clients that are silent")
+    func forgetSilentClients() throws {
+        let bench = try Bench {
+            $0.udpTimeout = 50
+            $0.udpStreamTimeout = 50
+        }
+        let server = try Peer.server(HostSocket.datagram)
+        let port = try freePort(HostSocket.datagram)
+        try bench.ports.setForwards([rule(port, to: server.port, .udp)])
+        let client = try Peer.client(HostSocket.datagram, to: port)
+        #expect(client.send([1]) == 1)
+        #expect(try bench.run { try server.receive() == [1] })
+        #expect(bench.ports.relayedClientCount == 1)
+        #expect(try bench.run { bench.ports.relayedClientCount == 0 })
+        #expect(client.send([2]) == 1, "and comes again")
+        #expect(try bench.run { try server.receive() == [2] })
+    }
+
+    @Test("of the namespace lead to the host's loopback", arguments: [TransportProtocol.tcp, .udp])
+    func ofTheNamespace(transport: TransportProtocol) throws {
+        let bench = try Bench()
+        let type = transport == .tcp ? HostSocket.stream : HostSocket.datagram
+        let server = try Peer.server(type)
+        let port = try freePort(type)
+        try bench.ports.setForwards([rule(port, to: server.port, transport, .outbound, on: nil)])
+        let client = try Peer.client(type, to: port)
+        if transport == .udp { #expect(client.send([5]) == 1) }
+        var accepted: Peer?
+        #expect(
+            try bench.run {
+                if transport == .udp { return try server.receive() == [5] }
+                accepted = try server.accepted()
+                return accepted != nil
+            })
+    }
+}
+
+@Suite("The table of forwarded ports", .serialized, .timeLimit(.minutes(1))) struct ForwardingTableTests {
+    /// Whether a port of an address can be connected to.
+    private static func answers(_ port: UInt16, _ address: String = "127.0.0.1") throws -> Bool {
+        let peer = try Peer.make(HostSocket.stream, address)
+        let result = try Peer.endpoint(address, port).connect(peer.number)
+        if result == 0 || errno == EINPROGRESS { return HostSocket.takeError(peer.number) == nil }
+        return false
+    }
+
+    @Test("a change keeps the sockets that stay: what waits on them is not lost")
+    func aChangeKeepsSockets() throws {
+        let bench = try Bench()
+        let server = try Peer.server(HostSocket.stream)
+        let (first, second) = (try freePort(), try freePort())
+        try bench.ports.setForwards([rule(first, to: 9)])
+        // Accepted by the kernel under the old table, by us under the new one.
+        let client = try Peer.client(HostSocket.stream, to: first)
+        try bench.ports.setForwards([rule(second, to: 9), rule(first, to: server.port)])
+        #expect(bench.ports.listenerCount == 2 && bench.ports.forwards.count == 2)
+        var accepted: Peer?
+        #expect(
+            try bench.run {
+                accepted = try server.accepted()
+                return accepted != nil
+            })
+        #expect(client.send([1]) == 1)
+        try bench.ports.setForwards([])
+        #expect(bench.ports.listenerCount == 0)
+        #expect(try !Self.answers(first) && !Self.answers(second))
+        let peer = try #require(accepted)
+        #expect(try bench.run { try peer.receive() == [1] }, "the connection outlives its rule")
+    }
+
+    @Test("a change that fails changes nothing")
+    func aChangeThatFails() throws {
+        let bench = try Bench()
+        let taken = try Peer.server(HostSocket.stream)
+        let (old, new) = (try freePort(), try freePort())
+        try bench.ports.setForwards([rule(old, to: 9)])
+        do {
+            try bench.ports.setForwards([rule(new, to: 9), rule(taken.port, to: 9)])
+            Issue.record("the port was taken")
+        } catch {
+            #expect(
+                "\(error)".hasPrefix(
+                    "cannot listen on TCP port 127.0.0.1:\(taken.port): Address already in use (EADDRINUSE)"))
+        }
+        #expect(bench.ports.forwards == [rule(old, to: 9)])
+        #expect(bench.ports.listenerCount == 1)
+        #expect(try Self.answers(old) && !Self.answers(new))
+    }
+
+    @Test("an address gives way to the wildcard of the same port, and comes back if that fails")
+    func anAddressGivesWay() throws {
+        let bench = try Bench()
+        let port = try freePort()
+        try bench.ports.setForwards([rule(port, to: 9)])
+        try bench.ports.setForwards([rule(port, to: 9, on: "0.0.0.0")])
+        #expect(bench.ports.listenerCount == 1)
+        #expect(try Self.answers(port, "127.0.0.2"))
+        try bench.ports.setForwards([rule(port, to: 9)])
+        #expect(try Self.answers(port) && !Self.answers(port, "127.0.0.2"))
+        // Somebody else has the port on another address: the wildcard cannot be had.
+        let other = try Peer.server(HostSocket.stream, "127.0.0.3", port: port)
+        #expect(throws: ForwardingError.self) { try bench.ports.setForwards([rule(port, to: 9, on: "0.0.0.0")]) }
+        #expect(try Self.answers(port) && bench.ports.listenerCount == 1)
+        withExtendedLifetime(other) {}
+    }
+
+    @Test("ports of best effort that are taken are skipped; a rule without any port is an error")
+    func bestEffort() throws {
+        let bench = try Bench()
+        let taken = try Peer.server(HostSocket.stream)
+        try #require(taken.port > 1)
+        var some = rule(taken.port - 1, to: 9, policy: .bestEffort)
+        some.last = Port(taken.port)
+        some.targetFirst = Port(9)
+        try bench.ports.setForwards([some])
+        #expect(bench.ports.listenerCount == 1)
+        #expect(throws: ForwardingError.self) {
+            try bench.ports.setForwards([rule(taken.port, to: 9, policy: .bestEffort)])
+        }
+        #expect(bench.ports.forwards == [some])
+    }
+
+    @Test("a rule for a device that does not exist waits, and does not fail")
+    func aDeviceThatDoesNotExist() throws {
+        let bench = try Bench()
+        var absent = rule(try freePort(), to: 9, on: nil)
+        absent.interface = "no-such-device0"
+        try bench.ports.setForwards([absent])
+        #expect(bench.ports.listenerCount == 0 && bench.ports.forwards == [absent])
+        bench.ports.retryPendingForwards()
+        #expect(bench.ports.listenerCount == 0)
+        absent.interface = "lo"
+        try bench.ports.setForwards([absent])
+        #expect(bench.ports.listenerCount == 1)
+    }
+
+    @Test("a rule for an address that the host does not have listens all the same")
+    func anAbsentAddress() throws {
+        let bench = try Bench()
+        for (address, transport) in [("203.0.113.7", TransportProtocol.tcp), ("2001:db8:77::7", .udp)] {
+            try bench.ports.setForwards([rule(try freePort(), to: 9, transport, on: address)])
+            #expect(bench.ports.listenerCount == 1)
+        }
+    }
+
+    @Test("an auto rule listens while somebody does on the other side, and only it needs a timer")
+    func anAutoRule() throws {
+        let bench = try Bench()
+        let (port, target) = (try freePort(), try freePort())
+        try bench.ports.setForwards([rule(port, to: target)])
+        #expect(bench.ports.scanTimer == nil && bench.ports.deadline == nil)
+        try bench.ports.setForwards([rule(port, to: target, policy: .scanned)])
+        #expect(bench.ports.scanTimer != nil)
+        #expect(bench.ports.listenerCount == 0)
+        var server: Peer? = try Peer.server(HostSocket.stream, port: target)
+        #expect(try bench.run { bench.ports.listenerCount == 1 })
+        #expect(try Self.answers(port) && server != nil)
+        server = nil
+        #expect(try bench.run { bench.ports.listenerCount == 0 })
+        try bench.ports.setForwards([])
+        #expect(bench.ports.scanTimer == nil)
+    }
+
+    @Test("the listening sockets of this namespace are found, both ways of asking")
+    func theListeningSocketsAreFound() throws {
+        let tcp = try Peer.server(HostSocket.stream)
+        let udp = try Peer.server(HostSocket.datagram, "::1")
+        let factories: [NamespaceFactory] = [
+            { $0.map { $0.open() } },
+            { requests in
+                requests.map { request in
+                    if case .socket = request { return .failure(.permissionDenied) }
+                    return request.open()
+                }
+            },
+        ]
+        for factory in factories {
+            guard var sockets = ListeningSockets(factory) else {
+                Issue.record("the kernel shows its sockets in neither way")
+                continue
+            }
+            for _ in 0..<2 {
+                let ports = sockets.ports()
+                #expect(ports?.tcp.contains(tcp.port) == true && ports?.udp.contains(udp.port) == true)
+            }
+        }
+    }
+
+    @Test("who has a port is found by its process")
+    func whoHasAPort() throws {
+        let server = try Peer.server(HostSocket.stream)
+        let holders = PortHolders(of: [rule(server.port, to: 9)])
+        #expect(holders[.tcp, server.port]?.process?.id == Int(getpid()))
+        #expect(holders[.udp, server.port] == nil)
+    }
+}

@@ -1,0 +1,258 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import NetworkModel
+import NetworkTypes
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import Forwarding
+
+@Suite("Port sets") struct PortSetTests {
+    @Test("hold what was put in, and nothing else", arguments: [UInt64(1), 2, 3])
+    func holdWhatWasPutIn(seed: UInt64) {
+        var random = SplitMix64(seed: seed)
+        var set = PortSet()
+        var oracle: Set<UInt16> = []
+        for _ in 0..<2000 {
+            let port = UInt16(truncatingIfNeeded: random.next())
+            set.insert(port)
+            oracle.insert(port)
+        }
+        #expect(set.ports == oracle.sorted())
+        for bounds in [UInt16(0)...UInt16.max, 63...64, 1...63, 65535...65535, 1000...40000] {
+            var found: [UInt16] = []
+            set.forEach(in: bounds) { found.append($0) }
+            #expect(found == oracle.filter(bounds.contains).sorted(), "\(bounds)")
+        }
+    }
+
+    @Test("union and difference are those of sets")
+    func unionAndDifference() {
+        var set = PortSet([0, 63, 64, 80, 65535])
+        set.subtract(PortSet([63, 80, 81]))
+        #expect(set.ports == [0, 64, 65535])
+        set.formUnion(PortSet([1]))
+        #expect(set.ports == [0, 1, 64, 65535] && !set.isEmpty && PortSet().isEmpty)
+    }
+
+    @Test(
+        "text joins runs",
+        arguments: [
+            ([], ""), ([80], "80"), ([80, 81, 82, 90], "80-82, 90"), ([22, 65534, 65535], "22, 65534-65535"),
+        ] as [([UInt16], String)])
+    func textJoinsRuns(ports: [UInt16], text: String) {
+        #expect(PortSet.text(ports) == text)
+    }
+}
+
+@Suite("Socket diagnosis (sock_diag(7))") struct SocketDiagnosticsTests {
+    @Test("a request asks for the sockets of a family that can be connected to")
+    func aRequest() {
+        let request = SocketDiagnostics.request(family: 10, transport: .udp, sequence: 0x0102_0304)
+        let expected = hex(
+            """
+            48000000                        // length 72
+            1400 0103                       // SOCK_DIAG_BY_FAMILY, request | dump
+            04030201 00000000               // sequence, port id
+            0a 11 00 00                     // AF_INET6, UDP, no extensions
+            80000000                        // 1 << TCP_CLOSE
+            """)
+        #expect(Array(request.prefix(24)) == expected)
+        #expect(request.count == 72 && request.dropFirst(24).allSatisfy { $0 == 0 })
+    }
+
+    /// A listening TCP socket on 127.0.0.1:8089, as Linux 6.18 lists it to a request with sequence 7.
+    static let listed = hex(
+        """
+        7c000000 1400 0200 07000000 9d040000    // length 124, SOCK_DIAG_BY_FAMILY, multi, sequence, port id
+        02 0a 00 00                             // AF_INET, TCP_LISTEN
+        1f99 0000                               // 8089, no peer
+        7f000001 00000000 00000000 00000000     // 127.0.0.1
+        00000000 00000000 00000000 00000000
+        00000000 2e590100 00000000              // interface, cookie
+        00000000 00000000 01000000              // expires, queues
+        00000000 02523510                       // user, inode: patched below
+        0500 0800 00000000 0800 0f00 00000000 0c00 1500 0100000000000000 0600 1600 52000000
+        """)
+    static let done = hex("14000000 0300 0200 07000000 9d040000 00000000")
+
+    @Test("an answer gives port, user and inode, and ends with its last message")
+    func anAnswer() {
+        var sockets: [ListedSocket] = []
+        #expect(SocketDiagnostics.parse(Self.listed.span, sequence: 7, into: &sockets) == .more)
+        #expect(sockets == [ListedSocket(port: 8089, user: 0, inode: 0x1035_5202)])
+        #expect(SocketDiagnostics.parse(Self.done.span, sequence: 7, into: &sockets) == .done)
+        let both = Self.listed + Self.done
+        #expect(SocketDiagnostics.parse(both.span, sequence: 7, into: &sockets) == .done)
+        #expect(sockets.count == 2)
+        #expect(SocketDiagnostics.parse(both.span, sequence: 8, into: &sockets) == .more)
+        #expect(sockets.count == 2, "an answer to another request")
+    }
+
+    @Test("a refusal is told with its error")
+    func aRefusal() {
+        var sockets: [ListedSocket] = []
+        let refusal = hex("24000000 0200 0000 07000000 00000000 feffffff 48000000 1400 0103 07000000 00000000")
+        #expect(
+            SocketDiagnostics.parse(refusal.span, sequence: 7, into: &sockets) == .failed(.noSuchFileOrDirectory))
+    }
+
+    @Test("cut and damaged answers are refused or passed over, and never trap", arguments: [UInt64(1), 2, 3, 4])
+    func damagedAnswers(seed: UInt64) {
+        var random = SplitMix64(seed: seed)
+        let whole = Self.listed + Self.done
+        var sockets: [ListedSocket] = []
+        for length in 0..<whole.count {
+            let cut = Array(whole.prefix(length))
+            _ = SocketDiagnostics.parse(cut.span, sequence: 7, into: &sockets)
+        }
+        for _ in 0..<5000 {
+            var bytes = whole
+            for _ in 0..<4 {
+                bytes[Int(random.next() % UInt64(bytes.count))] = UInt8(truncatingIfNeeded: random.next())
+            }
+            _ = SocketDiagnostics.parse(bytes.span, sequence: 7, into: &sockets)
+            let noise = random.bytes(upTo: 300)
+            _ = SocketDiagnostics.parse(noise.span, sequence: 7, into: &sockets)
+        }
+    }
+
+    @Test("/proc/net says the same")
+    func procNet() {
+        let tcp = """
+              sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+               0: 0100007F:1F99 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0
+               1: 0100007F:1F9A 0100007F:0050 01 00000000:00000000 00:00000000 00000000  1000        0 4243 1 0
+               2: rubbish
+            """
+        #expect(
+            SocketDiagnostics.parseProcNet(tcp, transport: .tcp)
+                == [ListedSocket(port: 8089, user: 1000, inode: 4242)])
+        let udp6 = """
+              sl  local_address                         remote_address                        st ...
+              913: 00000000000000000000000000000000:1388 00000000000000000000000000000000:0000 07 0:0 0:0 0 0 0 77 2 0 0
+              914: 00000000000000000000000000000000:1389 00000000000000000000000000000000:0050 01 0:0 0:0 0 0 0 78 2 0 0
+            """
+        #expect(SocketDiagnostics.parseProcNet(udp6, transport: .udp).map(\.port) == [5000])
+    }
+
+    @Test("what others listen on leaves out what we do; a number of TCP counts for UDP")
+    func withoutOwn() {
+        let ports = ListeningPorts(tcp: PortSet([80, 443, 8080]), udp: PortSet([53, 80, 443]))
+        let own = ListeningPorts(tcp: PortSet([8080]), udp: PortSet([443]))
+        let others = PortForwarder.withoutOwn(ports, own: own)
+        #expect(others.tcp.ports == [80, 443])
+        #expect(others.udp.ports == [53, 80, 443])
+    }
+}
+
+@Suite("Translation of inbound flows") struct InboundTranslatorTests {
+    static let rules: TranslationRules = {
+        var rules = TranslationRules()
+        rules.families.v4.isEnabled = true
+        rules.families.v4.guestAddress = IPAddress("10.1.0.2")
+        rules.families.v4.learnsGuestAddress = true
+        rules.families.v4.ownAddress = IPAddress("10.1.0.1")
+        rules.families.v4.hostLoopback = IPAddress("10.1.0.1")
+        rules.families.v4.hostAddress = IPAddress("10.1.0.2")
+        rules.families.v6.isEnabled = true
+        rules.families.v6.guestAddress = IPAddress("2001:db8::2")
+        rules.families.v6.learnsGuestAddress = true
+        rules.families.v6.ownAddress = IPAddress("fe80::9")
+        rules.families.v6.hostLoopback = IPAddress("2001:db8::1")
+        rules.families.v6.hostAddress = IPAddress("2001:db8::2")
+        return rules
+    }()
+
+    static func translator(_ change: (inout TranslationRules) -> Void = { _ in }) -> InboundTranslator {
+        var rules = Self.rules
+        change(&rules)
+        var seen = SeenAddresses()
+        seen.adopt(rules)
+        return InboundTranslator(rules: rules, seen: seen)
+    }
+
+    static func text(_ address: IPv6Address?) -> String {
+        address.map { "\(IPAddress(unmapping: $0))" } ?? "none"
+    }
+
+    static func address(_ text: String) throws -> IPv6Address { try #require(IPAddress(text)).asIPv6 }
+
+    @Test(
+        "the source that the namespace sees",
+        arguments: [
+            ("127.0.0.1", "10.1.0.1"), ("127.0.0.5", "10.1.0.1"), ("10.1.0.2", "10.1.0.1"), ("0.0.0.0", "10.1.0.1"),
+            ("192.0.2.7", "192.0.2.7"), ("10.1.0.1", "10.1.0.1"), ("::1", "2001:db8::1"), ("2001:db8::2", "fe80::9"),
+            ("2001:db8::77", "2001:db8::77"), ("fe80::5", "fe80::5"),
+        ])
+    func theSource(client: String, seen: String) throws {
+        #expect(Self.text(Self.translator().source(of: try Self.address(client))) == seen)
+    }
+
+    @Test("a mapping of its own for loopback, for the host's address, and none")
+    func mappings() throws {
+        let own = try Self.address("10.1.0.2")
+        let loopback = try Self.address("127.0.0.1")
+        let mapped = Self.translator {
+            $0.families.v4.hostLoopback = IPAddress("10.9.9.9")
+            $0.families.v4.mappedGuestAddress = IPAddress("169.254.1.2")
+        }
+        #expect(Self.text(mapped.source(of: loopback)) == "10.9.9.9")
+        #expect(Self.text(mapped.source(of: own)) == "169.254.1.2")
+        let none = Self.translator { $0.families.v4.hostLoopback = nil }
+        #expect(Self.text(none.source(of: loopback)) == "10.1.0.1")
+        let noGateway = Self.translator {
+            $0.families.v4.hostLoopback = nil
+            $0.families.v4.ownAddress = nil
+        }
+        #expect(noGateway.source(of: loopback) == nil)
+        #expect(Self.text(noGateway.source(of: try Self.address("192.0.2.7"))) == "192.0.2.7")
+        let off = Self.translator { $0.families.v4.isEnabled = false }
+        #expect(off.source(of: try Self.address("192.0.2.7")) == nil)
+    }
+
+    @Test("the target is the address that the namespace was last seen to use, of the source's kind")
+    func theTarget() throws {
+        var translator = Self.translator()
+        let v4 = try Self.address("192.0.2.7")
+        let v6 = try Self.address("2001:db8::77")
+        let linkLocal = try Self.address("fe80::5")
+        #expect(Self.text(translator.target(for: v4)) == "10.1.0.2")
+        #expect(Self.text(translator.target(for: v6)) == "2001:db8::2")
+        #expect(Self.text(translator.target(for: linkLocal)) == "2001:db8::2")
+        for address in ["10.1.0.3", "fe80::aa", "2001:db8::3", "0.0.0.0", "::", "127.0.0.1", "224.0.0.1"] {
+            translator.seen.observe(try Self.address(address), rules: translator.rules)
+        }
+        #expect(Self.text(translator.target(for: v4)) == "10.1.0.3")
+        #expect(Self.text(translator.target(for: v6)) == "2001:db8::3")
+        #expect(Self.text(translator.target(for: linkLocal)) == "fe80::aa")
+        #expect(Self.text(translator.spliceTarget(isIPv4: true)) == "10.1.0.3")
+        #expect(Self.text(translator.spliceTarget(isIPv4: false)) == "2001:db8::3")
+    }
+
+    @Test("an address given with -a is not replaced by what is seen")
+    func anAddressThatWasGiven() throws {
+        var translator = Self.translator { $0.families.v4.learnsGuestAddress = false }
+        translator.seen.observe(try Self.address("10.1.0.3"), rules: translator.rules)
+        #expect(Self.text(translator.target(for: try Self.address("192.0.2.7"))) == "10.1.0.2")
+    }
+
+    @Test("a new plan begins with its address; an equal one changes nothing")
+    func aNewPlan() throws {
+        var translator = Self.translator()
+        let client = try Self.address("192.0.2.7")
+        translator.seen.observe(try Self.address("10.1.0.3"), rules: translator.rules)
+        translator.seen.adopt(translator.rules)
+        #expect(Self.text(translator.target(for: client)) == "10.1.0.3")
+        translator.rules.families.v4.guestAddress = IPAddress("10.1.0.4")
+        translator.seen.adopt(translator.rules)
+        #expect(Self.text(translator.target(for: client)) == "10.1.0.4")
+    }
+
+    @Test("where the namespace has one family only, both loopbacks lead there")
+    func oneFamilyOnly() {
+        let translator = Self.translator { $0.families.v6.guestAddress = IPAddress("fe80::aa") }
+        #expect(Self.text(translator.spliceTarget(isIPv4: false)) == "10.1.0.2")
+    }
+}

@@ -191,10 +191,18 @@ def ask(address, token):
         return read_all(sock)[2].decode().strip()
 
 
-def end(address, how, token):
-    """Ends a connection by `reset` or `close` and prints what the server saw."""
+def be_watched(address, token):
+    """A connection whose end the server remembers; it has the token, so that a reset cannot overtake that."""
     sock = connect(address, 7008)
     sock.sendall(f"{token}\n".encode())
+    greeting = sock.recv(100)
+    must(greeting == b"seen\n", f"the server said {greeting!r}")
+    return sock
+
+
+def end(address, how, token):
+    """Ends a connection by `reset` or `close` and prints what the server saw."""
+    sock = be_watched(address, token)
     if how == "reset":
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
@@ -203,8 +211,7 @@ def end(address, how, token):
 
 def end_later(address, token):
     """Keeps a connection open until somebody ends it for us; the server remembers how it ended."""
-    sock = connect(address, 7008)
-    sock.sendall(f"{token}\n".encode())
+    sock = be_watched(address, token)
     print("holding", flush=True)
     threading.Event().wait()
 

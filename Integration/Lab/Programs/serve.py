@@ -9,7 +9,7 @@ TCP (every connection has a thread of its own):
   7005 ask        reads a token line, says what became of that token's connection (waits for it)
   7006 reset      reads a line, then resets
   7007 deaf       never reads
-  7008 ending     reads a token line, remembers whether end of file or a reset came
+  7008 ending     reads a token line, says "seen", remembers whether end of file or a reset came
   7009 who        says "ADDRESS PORT" of its peer
   8080 HTTP       "hello from the lab" for any request
 UDP: 7001 echo, 7009 who.
@@ -102,6 +102,7 @@ def never_read(sock):
 
 def ending(sock):
     token = read_line(sock)
+    sock.sendall(b"seen\n")
     try:
         while sock.recv(1 << 16):
             pass

@@ -61,6 +61,57 @@ struct LimitTests {
         #expect(world.drops(.backlogFull) > 0, "the pool was never used up: the test shows nothing")
     }
 
+    @Test("what was acknowledged reaches the server without coming again, however the memory ran out", arguments: 1...4)
+    func whatWasAcknowledgedReachesTheServer(seed: UInt64) throws {
+        var generator = SplitMix64(seed: seed)
+        let world = try World { $0.backlogChunks = 1 }
+        let server = try HostEnd.listener()
+        server.set(SOL_SOCKET, SO_RCVBUF, 4096)
+        let (guest, host) = try GuestConnection.open(world, to: server)
+        guest.send(.ack, at: guest.next &- 1)
+        try guest.run(until: "a window") { guest.offered > 0 }
+        let data = stream(8_000_000)
+        let base = guest.next
+        // The edge of the first window stays good, but the memory does not suffice for it.
+        var edge = Int(guest.acknowledged &- base) + guest.offered
+        guest.next = base &+ UInt32(data.count)
+        var stalls = 0
+        while stalls < 20 {
+            let start = Int(guest.acknowledged &- base)
+            var position = start
+            for _ in 0..<8 where position < edge {
+                let size = min(Int.random(in: 1...60_000, using: &generator), edge - position)
+                guest.send([.ack, .psh], at: base &+ UInt32(position), payload: data[position..<position + size])
+                position += size
+                if generator.chance(40) {
+                    // Beyond a gap in the same batch: wants an answer before the batch has gone to the socket.
+                    guest.send(.ack, at: base &+ UInt32(position + 1), payload: [0])
+                }
+                if generator.chance(20) { guest.send(.syn, at: base &+ UInt32(position)) }
+            }
+            if stalls > 10, position > start {
+                // FIN with the last of it must wait for what does not fit.
+                guest.send(
+                    [.ack, .psh, .fin], at: base &+ UInt32(position - 1), payload: data[position - 1..<position])
+            }
+            try world.settle()
+            guest.take()
+            guest.segments = []
+            edge = max(edge, Int(guest.acknowledged &- base) + guest.offered)
+            if Int(guest.acknowledged &- base) == start { stalls += 1 }
+        }
+        let acknowledged = Int(guest.acknowledged &- base)
+        #expect(world.drops(.backlogFull) > 0, "the pool was never used up: the test shows nothing")
+        var arrived: [UInt8] = []
+        var hasEnded = false
+        try world.run(until: "\(acknowledged) bytes, \(arrived.count) have come") {
+            if let bytes = host.read() { arrived += bytes } else { hasEnded = true }
+            return hasEnded || arrived.count >= acknowledged
+        }
+        // A FIN that was taken has a number, too.
+        #expect(arrived == Array(data[..<(hasEnded ? acknowledged - 1 : acknowledged)]))
+    }
+
     @Test("a full table gives up the flow idle longest, with a reset to both sides, and goes on")
     func aFullTableGivesUpTheFlowIdleLongest() throws {
         let world = try World { $0.maximumFlows = 4 }
@@ -141,8 +192,8 @@ struct LimitTests {
             first.sendSyn()
             try world.settle()
             first.take()
-            try #require(first.segments.isEmpty)
-            try #require(world.forwarder.flowCount == 0)
+            try #require(first.segments.isEmpty, "answered with \(first.segments)")
+            try #require(world.forwarder.flowCount == 0, "a flow without a socket")
             // With two flows, one goes to make room for the next.
             for _ in 0..<2 { close(taken.removeLast()) }
             for port in [44_001, 44_002, 44_003] as [UInt16] {
@@ -150,7 +201,8 @@ struct LimitTests {
                 next.sendSyn()
                 try next.nextSegment("SYN-ACK") { $0.flags == [.syn, .ack] }
             }
-            try #require(world.forwarder.flowCount == 2)
+            // The runtime may have taken one of the two for itself.
+            try #require((1...2).contains(world.forwarder.flowCount), "\(world.forwarder.flowCount) flows")
             for number in taken { close(number) }
         }
     }

@@ -129,6 +129,15 @@ struct TCPWindowTests {
         #expect(guest.offered < 30_000, "still \(guest.offered) offered after \(sent) bytes")
         #expect(sent < data.count)
         #expect(world.forwarder.counters.backlogBytes > 0)
+        // Beyond the edge nothing is taken; windows are told in units of 128 bytes.
+        guest.send([.ack, .psh], payload: data[sent..<sent + guest.offered + 500])
+        let edge = guest.next &+ UInt32(guest.offered) &+ 127
+        guest.next &+= UInt32(guest.offered) &+ 500
+        try guest.nextSegment("an answer")
+        #expect(!isAfter(guest.acknowledged, edge), "\(guest.acknowledged &- edge) bytes beyond the edge were taken")
+        #expect(world.drops(.outOfWindow) == 1)
+        guest.next = guest.acknowledged
+        sent = Int(guest.sentCount)
         var arrived: [UInt8] = []
         try guest.run(until: "all bytes at the server; \(arrived.count) of \(sent) sent have come") {
             while fill() {}

@@ -62,6 +62,7 @@ extension DataPath {
             }
         }
         flushGathered()
+        if narration.batches && frames > 0 { tellBatch(frames: frames, bytes: used) }
         serveQueue()
         return outcome
     }

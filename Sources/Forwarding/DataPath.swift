@@ -66,6 +66,7 @@ struct DataPath: ~Copyable {
     let loop: EventLoop
     let tap: TapDevice
     let options: ForwardingOptions
+    let narration: Narration
     var table: FlowTable
     var wheel: TimerWheel
     var backlog: BacklogPool
@@ -127,6 +128,7 @@ struct DataPath: ~Copyable {
     ) {
         self.loop = loop
         self.options = options
+        narration = Narration(of: options.logger)
         frameHeaderLength = tap.headerLength
         guestMAC = tap.hardwareAddress ?? .broadcast
         self.tap = tap
@@ -223,6 +225,7 @@ struct DataPath: ~Copyable {
         wheel.adopt(index)
         table[index].activity = now.nanoseconds
         counters.flowsOpened &+= 1
+        if narration.flows { tell(index, "begins") }
         return index
     }
 
@@ -240,6 +243,7 @@ struct DataPath: ~Copyable {
 
     /// Closes a flow's socket and frees everything it holds.
     mutating func closeFlow(_ index: Int) {
+        if narration.flows { tell(index, "ends") }
         if gather.flow == index { gather = Gather() }
         if table[index].socket >= 0 { HostSocket.close(table[index].socket) }
         backlog.discard(&table[index])

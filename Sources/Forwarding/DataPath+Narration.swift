@@ -1,0 +1,45 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// What the data path tells for -d (flows) and --trace (batches). Whether it tells anything is known from the start, so
+// that the hot path pays one test of a stored Bool.
+
+internal import Logging
+internal import NetworkTypes
+internal import Wire
+
+extension DataPath {
+    /// How much is told.
+    struct Narration {
+        /// A line for each flow that begins or ends.
+        let flows: Bool
+        /// A line for each batch of frames.
+        let batches: Bool
+
+        init(of logger: Logger) {
+            let level = logger.logLevel
+            flows = level <= .debug
+            batches = level <= .trace
+        }
+    }
+
+    /// Tells of a flow, out of line.
+    @inline(never)
+    func tell(_ index: Int, _ what: String) {
+        let key = table[index].key
+        let guest = Endpoint(address: key.guest, port: key.guestPort)
+        let remote = Endpoint(address: key.remote, port: key.remotePort)
+        let name: String
+        switch key.transport {
+        case .tcp: name = "TCP"
+        case .udp: name = "UDP"
+        default: name = "echo"
+        }
+        options.logger.debug("flow \(index) \(what): \(name) \(guest) - \(remote), \(table.count) flows")
+    }
+
+    /// Tells of a batch of frames, out of line.
+    @inline(never)
+    func tellBatch(frames: Int, bytes: Int) {
+        options.logger.trace("tap: \(frames) frames, \(bytes) bytes; \(table.count) flows")
+    }
+}

@@ -99,27 +99,33 @@ private struct Difference {
                 emit(address.flags.contains(.deprecated) ? .deprecateAddress(address) : .restoreAddress(address))
             }
         }
-        for entry in stale() where isRetained(entry) {
-            let yields = leadsSubnetOfPlanned(entry)
-            if yields { yieldSubnet(entry) }
-            if yields || !entry.flags.contains(.deprecated) { emit(.deprecateAddress(entry)) }
+        orderSubnets()
+        for entry in stale() where isRetained(entry) && !entry.flags.contains(.deprecated) {
+            emit(.deprecateAddress(entry))
         }
     }
 
-    /// Whether an address that only lingers is the first one of a planned one's subnet: the connected route names the
-    /// first one as its source, whether deprecated or not.
-    private func leadsSubnetOfPlanned(_ old: PlannedAddress) -> Bool {
-        old.family == .v4 && !old.flags.contains(.secondary)
-            && plannedAddresses.contains { $0.isInSubnet(of: old) }
-    }
-
-    /// Makes an address a secondary one of its subnet.
-    private mutating func yieldSubnet(_ old: PlannedAddress) {
-        promote(before: old)
-        emit(.removeAddress(old))
-        var address = old
-        address.flags.remove(.deprecated)
-        emit(.addAddress(address))
+    /// Sees to it that the first planned address of each IPv4 subnet is the primary one there, as on the host.
+    ///
+    /// The connected route names the primary one as its source, even if that is deprecated and only lingers. What
+    /// stands before goes and comes again, behind the others; what is about to be removed does not count.
+    private mutating func orderSubnets() {
+        for (position, lead) in plannedAddresses.enumerated() where lead.family == .v4 {
+            let isLead = !plannedAddresses[..<position].contains { lead.isInSubnet(of: $0) }
+            guard isLead, entry(lead)?.origin == .ours else { continue }
+            for _ in kernel.addresses {
+                let doomed = Set(stale().filter { !isRetained($0) }.map(\.identity))
+                let first = kernel.addresses.first {
+                    lead.isInSubnet(of: $0.value) && !doomed.contains($0.value.identity)
+                }
+                guard let first, first.origin == .ours, first.value.identity != lead.identity else { break }
+                promote(before: first.value)
+                emit(.removeAddress(first.value))
+                var address = first.value
+                address.flags.subtract([.deprecated, .secondary])
+                emit(.addAddress(address))
+            }
+        }
     }
 
     /// Exchanges an address for one of the same identity that differs in something the kernel cannot change.

@@ -197,6 +197,29 @@ struct ScenarioTests {
         #expect(diff(applied: returned, plan: back, retaining: inUse).isEmpty)
     }
 
+    @Test("the first address of a subnet on the host is the first one in the namespace")
+    func orderOfASubnet() {
+        let commands = [
+            "link w", "addr 192.0.2.5/24 dev w", "addr 192.0.2.7/24 dev w", "addr 192.0.2.9/24 dev w",
+            "route default via 192.0.2.1 dev w",
+        ]
+        func host(_ order: [Int]) -> NamespacePlan {
+            var host = Host()
+            for index in order { host.run(commands[index]) }
+            return host.plan()
+        }
+        let plans = [[0, 1, 2, 3, 4], [0, 2, 1, 3, 4], [0, 3, 2, 1, 4], [0, 3, 4], [0, 1, 3, 4]].map(host)
+        for before in plans {
+            for after in plans {
+                let result = apply(diff(applied: applied(before), plan: after), to: applied(before))
+                let primary = result.addresses.filter { !$0.value.flags.contains(.secondary) }.map(\.value.prefix)
+                #expect(primary == [after.families.v4.addresses[0].prefix])
+                #expect(diff(applied: result, plan: after).isEmpty)
+            }
+        }
+        #expect(steps(from: plans[0], to: plans[3]).filter { $0.hasPrefix("addr add") }.isEmpty)
+    }
+
     @Test("22 and 39: another gateway: one replacement")
     func anotherGateway() {
         let after = Host(

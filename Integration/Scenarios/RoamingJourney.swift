@@ -194,8 +194,13 @@ extension Scenarios {
 
         /// Takes the network away, which ends every flow; what is open then stays open for good.
         ///
-        /// - Parameter count: How many descriptors there are to be: questions about names, and connections that nobody
-        ///   has answered yet, have no address of the host, and go in their own time.
+        /// - Parameters:
+        ///   - net: The hosts.
+        ///   - engine: tapas.
+        ///   - count: How many descriptors there are to be: questions about names have no address of the host, and go in
+        ///     their own time.
+        /// - Returns: Descriptors and resident memory.
+        /// - Throws: `LabError` when there are more for good.
         private static func rest(
             _ net: Roaming, _ engine: Engine, downTo count: Int = .max
         ) async throws -> (descriptors: Int, kibibytes: Int) {

@@ -50,14 +50,14 @@ public final class Forwarder: EventSink {
 
     /// Does to existing flows what a change of the host means for them.
     ///
-    /// - Returns: How many were ended.
+    /// - Returns: How many were ended or moved.
     @discardableResult
     public func apply(_ fates: FlowFates) -> Int {
         path.now = .now
         let gone = Set(fates.gone.map(\.asIPv6))
         let pinned = Dictionary(uniqueKeysWithValues: fates.pinned.map { ($0.key.asIPv6, $0.value) })
         if !pinned.isEmpty { path.pinFlows(pinned) }
-        return gone.isEmpty ? 0 : path.resetFlows { gone.contains($0.local) }
+        return gone.isEmpty ? 0 : path.leave(gone)
     }
 
     /// The namespace's addresses that flows have.
@@ -161,25 +161,5 @@ extension DataPath {
             }
         }
         serveQueue()
-    }
-
-    /// Binds the sockets of flows to the link that their address is on, once for each.
-    mutating func pinFlows(_ devices: [IPv6Address: String]) {
-        for index in 0..<table.end where table[index].state != .free && !table[index].flags.contains(.pinned) {
-            guard table[index].socket >= 0, let device = devices[table[index].local] else { continue }
-            table[index].flags.insert(.pinned)
-            HostSocket.bind(table[index].socket, toDevice: device)
-        }
-    }
-
-    /// Resets all flows for which `condition` holds.
-    mutating func resetFlows(where condition: (Flow) -> Bool) -> Int {
-        var count = 0
-        flushGathered()
-        for index in 0..<table.end where table[index].state != .free && condition(table[index]) {
-            if table[index].key.transport == .tcp { resetBothSides(index) } else { closeFlow(index) }
-            count += 1
-        }
-        return count
     }
 }

@@ -91,7 +91,7 @@ actor Follower {
         snapshot = change.snapshot
         plan = next
         let ended = await dataPath.publish(next.rules, fates: fates)
-        if ended > 0 { logger.notice("\(ended) flows ended: their host address is gone") }
+        if ended > 0 { logger.notice("\(ended) flows ended or moved: their host address is gone") }
         await configure()
         let milliseconds = MonotonicTime.now.milliseconds(since: change.lastEvent)
         logger.info("host change \(change.snapshot.epoch) applied \(milliseconds) ms after its last event")

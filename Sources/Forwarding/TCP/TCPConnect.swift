@@ -51,6 +51,8 @@ extension DataPath {
             if case .failed(let error) = start { connectionFailed(index, error) } else { closeFlow(index) }
             return
         }
+        // Known already, and needed if the address goes before there is an answer.
+        if let local = HostSocket.localEndpoint(number) { table[index].local = local.address }
     }
 
     // MARK: Queries over TCP
@@ -159,7 +161,8 @@ extension DataPath {
         // Urgent bytes are bytes of the stream: a hole in it would put the peek offset out of step.
         HostSocket.set(number, SOL_SOCKET, SO_OOBINLINE, 1)
         if !HostSocket.set(number, SOL_SOCKET, SO_PEEK_OFF, 0) { table[index].flags.insert(.peeksFromStart) }
-        if let local = HostSocket.localEndpoint(number) { table[index].local = local.address }
+        guard table[index].local.isUnspecified, let local = HostSocket.localEndpoint(number) else { return }
+        table[index].local = local.address
     }
 
     mutating func sendSynAck(_ index: Int) {

@@ -270,6 +270,25 @@ extension Scenarios {
             }
         }
 
+        @Test("a web server in a wrapped command logs the address of who asks", arguments: [0, 1], User.allCases)
+        func aWebServer(family: Int, user: User) async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let tapas = try await laptop.host.startTapas(
+                    ["--config-net", "-t", "8080:80"],
+                    ["python3", "-u", "-m", "http.server", "--bind", "::", "80"], as: user)
+                try await tapas.wrote("Serving HTTP")
+                let address = family == 0 ? Laptop.own[0] : "[\(Laptop.own[1])]"
+                try await laptop.server.must([
+                    "curl", "-sS", "--max-time", "10", "-o", "/dev/null", "http://\(address):8080/",
+                ])
+                try await eventually("the log names the client") {
+                    tapas.errors.contains("\(Laptop.near[family]) - - ")
+                        && tapas.errors.contains("\"GET / HTTP/1.1\" 200")
+                }
+            }
+        }
+
         @Test("a link-local client reaches the namespace's link-local address", arguments: ["tcp", "udp"])
         func aLinkLocalClient(kind: String) async throws {
             try await withLab { lab in

@@ -45,6 +45,8 @@ struct DNSRelay {
         var deadline: Int64 = 0
         /// The servers that were asked.
         var asked: Set<Endpoint> = []
+        /// The one of them that was asked last.
+        var last: Endpoint?
     }
 
     var queries: [Int: [Query]] = [:]
@@ -52,8 +54,9 @@ struct DNSRelay {
 
 extension DataPath {
     /// The servers to ask at a port, in order.
-    func resolvers(port: UInt16) -> [Endpoint] {
-        translator.rules.dnsServers.map { server in
+    func resolvers(port asked: UInt16) -> [Endpoint] {
+        let port = options.resolverPort ?? asked
+        return translator.rules.dnsServers.map { server in
             var scope: UInt32 = 0
             if server.address.isLinkLocal && server.address.family == .v6 {
                 scope = server.zone.map { zone in unsafe zone.withCString { unsafe if_nametoindex($0) } } ?? 0
@@ -110,6 +113,7 @@ extension DataPath {
             let server = servers[query.attempts % servers.count]
             query.attempts += 1
             query.asked.insert(server)
+            query.last = server
             if server.send(query.message, on: table[index].socket) {
                 query.deadline = now.nanoseconds + DNSRelay.patience * 1_000_000
                 dns.queries[index]?[position] = query
@@ -152,10 +156,12 @@ extension DataPath {
     /// An answer, or an error, for a flow of queries.
     mutating func answerReady(_ index: Int, _ readiness: Readiness) {
         if readiness.contains(.error) {
-            // Some server cannot be reached: those who wait move on at once.
+            // Some server cannot be reached: queries that wait for that one move on at once, others stay where they are.
             _ = HostSocket.takeError(table[index].socket)
-            drainErrors(index)
-            for position in (dns.queries[index] ?? []).indices { advance(index, position: position) }
+            let unreachable = takeUnreachable(index)
+            for (position, query) in (dns.queries[index] ?? []).enumerated() {
+                if let last = query.last, unreachable.contains(last) { advance(index, position: position) }
+            }
             scheduleQueries(index)
         }
         guard readiness.contains(.readable) else { return }
@@ -179,17 +185,16 @@ extension DataPath {
         scheduleQueries(index)
     }
 
-    private mutating func drainErrors(_ index: Int) {
+    /// Empties the error queue: the servers that its errors are about.
+    private func takeUnreachable(_ index: Int) -> Set<Endpoint> {
+        var servers: Set<Endpoint> = []
         var buffer: [UInt8] = .init(repeating: 0, count: 256)
-        let number = table[index].socket
         for _ in 0..<64 {
-            let result = transferring {
-                unsafe buffer.withUnsafeMutableBytes {
-                    unsafe recv(number, $0.baseAddress, $0.count, CInt(MSG_ERRQUEUE | MSG_DONTWAIT))
-                }
-            }
-            guard case .bytes = result else { return }
+            let flags = CInt(MSG_ERRQUEUE)
+            guard let error = Endpoint.receive(into: &buffer, on: table[index].socket, flags: flags) else { break }
+            servers.insert(error.sender)
         }
+        return servers
     }
 
     private mutating func deliver(_ index: Int, _ message: [UInt8]) {
@@ -229,28 +234,36 @@ extension Endpoint {
             unsafe bytes.storeBytes(of: address.low.bigEndian, toByteOffset: 8, as: UInt64.self)
         }
         storage.sin6_scope_id = scope
-        let result = unsafe withUnsafePointer(to: &storage) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                transferring {
-                    unsafe sendto(
-                        number, message, message.count, CInt(MSG_NOSIGNAL | MSG_DONTWAIT), address,
-                        socklen_t(MemoryLayout<sockaddr_in6>.size))
+        // A pending error is of another query; the queue of errors tells of which.
+        for _ in 0..<2 {
+            let result = unsafe withUnsafePointer(to: &storage) { pointer in
+                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                    transferring {
+                        unsafe sendto(
+                            number, message, message.count, CInt(MSG_NOSIGNAL | MSG_DONTWAIT), address,
+                            socklen_t(MemoryLayout<sockaddr_in6>.size))
+                    }
                 }
             }
+            if case .bytes = result { return true }
+            guard case .failed(.connectionRefused) = result else { return false }
         }
-        if case .bytes = result { return true }
         return false
     }
 
-    /// Receives a datagram and who sent it; nil if there is none.
-    static func receive(into buffer: inout [UInt8], on number: CInt) -> (count: Int, sender: Endpoint)? {
+    /// Receives a datagram and who sent it, or with `MSG_ERRQUEUE` what an error is about and whom that was sent to; nil
+    /// if there is none.
+    static func receive(
+        into buffer: inout [UInt8], on number: CInt, flags: CInt = 0
+    ) -> (count: Int, sender: Endpoint)? {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let result = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
             unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
                 transferring {
                     unsafe buffer.withUnsafeMutableBytes {
-                        unsafe recvfrom(number, $0.baseAddress, $0.count, CInt(MSG_DONTWAIT), address, &length)
+                        unsafe recvfrom(
+                            number, $0.baseAddress, $0.count, flags | CInt(MSG_DONTWAIT), address, &length)
                     }
                 }
             }

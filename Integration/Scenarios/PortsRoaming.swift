@@ -77,6 +77,55 @@ extension Scenarios {
             }
         }
 
+        /// A client of an echo that waits between its connection and its question until a file is there.
+        static func patientClient(of address: String, until go: String) -> [String] {
+            [
+                "python3", "-c",
+                """
+                import os, socket, time
+                sock = socket.create_connection(("\(address)", 7001), timeout=10)
+                print("connected", flush=True)
+                while not os.path.exists("\(go)"): time.sleep(0.01)
+                sock.sendall(b"still there")
+                print(sock.recv(100).decode(), flush=True)
+                """,
+            ]
+        }
+
+        @Test("connections stay when the host's default moves, local ones too", arguments: [0, 1])
+        func theDefaultMoves(family: Int) async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                try await laptop.host.attach(laptop.guest, ["--config-net", "-t", "7001"])
+                try await laptop.guest.startPython("serve.py")
+                let go = lab.newPath("go")
+                let far = try await laptop.server.start(Self.patientClient(of: Laptop.own[family], until: go))
+                let near = try await laptop.host.start(Self.patientClient(of: Laptop.own[family], until: go))
+                try await far.wrote("connected")
+                try await near.wrote("connected")
+                try await lab.link(laptop.host, "eth7", laptop.server, "eth7")
+                try await laptop.server.ip(
+                    """
+                    address add 198.51.100.1/24 dev eth7
+                    address add 2001:db8:7::1/64 dev eth7 nodad
+                    """)
+                try await laptop.host.ip(
+                    """
+                    address add 198.51.100.2/24 dev eth7
+                    address add 2001:db8:7::2/64 dev eth7 nodad
+                    route replace default via 198.51.100.1
+                    -6 route replace default via 2001:db8:7::1
+                    """)
+                try await eventually("the namespace has the new address") {
+                    let addresses = try await laptop.guest.must(["ip", "-br", "addr"])
+                    return addresses.contains("198.51.100.2/24") && addresses.contains("2001:db8:7::2/64")
+                }
+                try await laptop.host.must(["touch", go])
+                try await far.wrote("still there")
+                try await near.wrote("still there")
+            }
+        }
+
         @Test("a spliced connection does not notice that the host has lost its network")
         func aSplicedConnection() async throws {
             try await withLab { lab in
@@ -85,15 +134,7 @@ extension Scenarios {
                     laptop.guest, ["--config-net", "--hold-down", "0", "-t", "7001", "--host-lo-to-ns-lo"])
                 try await laptop.guest.startPython("serve.py")
                 let go = lab.newPath("go")
-                let client = """
-                    import os, socket, time
-                    sock = socket.create_connection(("127.0.0.1", 7001), timeout=10)
-                    print("connected", flush=True)
-                    while not os.path.exists("\(go)"): time.sleep(0.01)
-                    sock.sendall(b"still there")
-                    print(sock.recv(100).decode(), flush=True)
-                    """
-                let program = try await laptop.host.start(["python3", "-c", client])
+                let program = try await laptop.host.start(Self.patientClient(of: "127.0.0.1", until: go))
                 try await program.wrote("connected")
                 try await laptop.host.ip("link del eth0")
                 try await eventually("the namespace is in local mode") {

@@ -65,8 +65,6 @@ extension DataPath {
     mutating func pinFlows(_ devices: [IPv6Address: String]) {
         for index in 0..<table.end where table[index].state != .free && !table[index].flags.contains(.pinned) {
             guard table[index].socket >= 0, let device = devices[table[index].local] else { continue }
-            // What goes from the host to itself goes by its loopback, whatever the address.
-            if DatagramSocket.staysOnHost(table[index].socket) { continue }
             table[index].flags.insert(.pinned)
             HostSocket.bind(table[index].socket, toDevice: device)
         }

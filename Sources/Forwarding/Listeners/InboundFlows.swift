@@ -176,12 +176,6 @@ enum DatagramSocket {
             && other.port == peer.port
     }
 
-    /// Whether both ends of a connected socket are one address: that of a program on the host itself.
-    static func staysOnHost(_ number: CInt) -> Bool {
-        guard let own = HostSocket.localEndpoint(number), let other = peerEndpoint(number) else { return false }
-        return own.address == other.address
-    }
-
     private static func peerEndpoint(_ number: CInt) -> Endpoint? {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)

@@ -3,9 +3,8 @@
 // What a change of the host does to flows that exist.
 //
 // Sockets never tell that their address is gone, so flows are found by it. TCP is reset towards the namespace, whose
-// programs then connect anew; a connection under way as well, since its SYN would be repeated from a place that no
-// longer is. A datagram flow keeps its addresses on the namespace's side and gets a fresh socket on the host's: who
-// sends on goes on. Flows whose address stays are bound to its link if the default route has moved away from it.
+// programs then connect anew. A datagram flow keeps its addresses on the namespace's side and gets a fresh socket on the
+// host's: who sends on goes on. So does a connection under way, of which the namespace knows nothing yet. Flows whose address stays are bound to its link if the default route has moved away from it.
 //
 // syscalls: socket connect close setsockopt getsockname epoll_ctl
 
@@ -26,7 +25,7 @@ extension DataPath {
         for index in 0..<table.end where table[index].state != .free && addresses.contains(table[index].local) {
             count += 1
             if table[index].key.transport == .tcp {
-                resetBothSides(index)
+                if table[index].state != .connecting || !renewSocket(index) { resetBothSides(index) }
             } else if table[index].flags.contains(.inbound) || !renewSocket(index) {
                 closeFlow(index)
             }
@@ -34,24 +33,23 @@ extension DataPath {
         return count
     }
 
-    /// Gives a datagram flow a fresh socket; false if there is none to be had now.
+    /// Gives a datagram flow, or a connection under way, a fresh socket; false if there is none to be had now.
     private mutating func renewSocket(_ index: Int) -> Bool {
         let key = table[index].key
-        let port = key.transport == .udp ? key.remotePort : 0
         guard
             case .host(let target, let source, let device) =
-                translator.outbound(to: key.remote, port: port, transport: key.transport)
+                translator.outbound(to: key.remote, port: key.remotePort, transport: key.transport)
         else { return false }
-        let ipProtocol: CInt
-        switch key.transport {
-        case .udp: ipProtocol = 0
-        default: ipProtocol = key.isIPv4 ? CInt(IPPROTO_ICMP) : CInt(IPPROTO_ICMPV6)
+        let type = key.transport == .tcp ? HostSocket.stream : HostSocket.datagram
+        var ipProtocol: CInt = 0
+        if key.transport != .tcp && key.transport != .udp {
+            ipProtocol = key.isIPv4 ? CInt(IPPROTO_ICMP) : CInt(IPPROTO_ICMPV6)
         }
         // The old socket first: the new one may want its port.
         HostSocket.close(table[index].socket)
         table[index].socket = -1
         let start = HostSocket.connect(
-            to: target, type: HostSocket.datagram, ipProtocol: ipProtocol, source: source,
+            to: target, type: type, ipProtocol: ipProtocol, source: source,
             sourcePort: key.transport == .udp ? key.guestPort : 0, device: device)
         guard case .socket(let number) = start, watch(index, socket: number) else { return false }
         table[index].flags.remove(.pinned)

@@ -89,14 +89,16 @@ let package = Package(
         tests(of: "Planning", ["NetworkModel", "NetworkTypes"]),
         tests(of: "Services", ["Wire", "NetworkModel", "NetworkTypes"]),
         tests(of: "LinuxSystem", [systemPackage]),
-        tests(of: "Diagnostics", [logging, "LinuxSystem"]),
+        tests(of: "Diagnostics", [logging, "LinuxSystem", systemPackage]),
         tests(of: "Netlink", ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
         tests(
             of: "HostMonitor",
             ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", systemPackage]),
-        tests(of: "NamespaceControl", ["NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink"]),
+        tests(
+            of: "NamespaceControl",
+            ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", systemPackage]),
         tests(of: "Forwarding", ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
-        tests(of: "Sandbox", ["LinuxSystem"]),
+        tests(of: "Sandbox", ["LinuxSystem", systemPackage]),
         .target(
             name: "NetlinkTestSupport", dependencies: ["Netlink", "LinuxSystem", systemPackage],
             path: "Tests/NetlinkTestSupport", swiftSettings: commonSettings),

@@ -19,7 +19,7 @@
 
 internal import Glibc
 internal import LinuxSystem
-internal import Netlink
+package import Netlink
 public import NetworkModel
 public import NetworkTypes
 internal import SystemPackage
@@ -77,6 +77,13 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         }
         name = interfaceName
         interface = InterfaceIndex(rawValue: index)
+    }
+
+    /// Makes a programmer over a socket, for tests that play the kernel.
+    package init(interface: InterfaceIndex, name: String, socket: consuming NetlinkSocket) {
+        self.interface = interface
+        self.name = name
+        self.socket = socket
     }
 
     /// Sets `lo` up in the calling thread's network namespace.

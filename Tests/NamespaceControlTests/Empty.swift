@@ -1,1 +1,0 @@
-// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0

@@ -56,6 +56,14 @@ int tapas_ioctl_get_int(int fd, unsigned long request, int *value) { return ioct
 unsigned long tapas_siocoutq(void) { return SIOCOUTQ; }
 unsigned long tapas_siocinq(void) { return SIOCINQ; }
 
+ssize_t tapas_read(int fd, void *memory, size_t length) { return syscall(SYS_read, fd, memory, length); }
+ssize_t tapas_write(int fd, const void *memory, size_t length) { return syscall(SYS_write, fd, memory, length); }
+ssize_t tapas_writev(int fd, const struct iovec *vectors, int count) { return syscall(SYS_writev, fd, vectors, count); }
+ssize_t tapas_sendmsg(int fd, const struct msghdr *message, int flags) {
+    return syscall(SYS_sendmsg, fd, message, flags);
+}
+ssize_t tapas_recvmsg(int fd, struct msghdr *message, int flags) { return syscall(SYS_recvmsg, fd, message, flags); }
+
 int tapas_accept(int fd, struct sockaddr_storage *address, socklen_t *length) {
     return accept4(fd, (struct sockaddr *)address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }

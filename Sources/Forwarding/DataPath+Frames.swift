@@ -44,7 +44,7 @@ extension DataPath {
         let number = tap.descriptor.rawValue
         reading: while used <= Size.batch && frames < Size.batchFrames {
             let start = unsafe receiveArena + used
-            switch transferring({ unsafe read(number, start, Size.frame) }) {
+            switch transferring({ unsafe tapas_read(number, start, Size.frame) }) {
             case .bytes(let count):
                 if count == 0 {
                     outcome = .gone

@@ -170,7 +170,7 @@ struct DataPath: ~Copyable {
         }
         let total = count + frameHeaderLength
         let number = tap.descriptor.rawValue
-        let result = transferring { unsafe write(number, start, total) }
+        let result = transferring { unsafe tapas_write(number, start, total) }
         counters.framesOut &+= 1
         counters.bytesOut &+= UInt64(count)
         if case .bytes = result {} else { counters.drop(.tapRefused) }

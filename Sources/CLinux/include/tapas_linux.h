@@ -56,6 +56,14 @@ int tapas_ioctl_get_int(int fd, unsigned long request, int *value);
 unsigned long tapas_siocoutq(void);
 unsigned long tapas_siocinq(void);
 
+/// read(2), write(2), writev(2), sendmsg(2) and recvmsg(2) that are no cancellation points: those of the C library take
+/// two atomic operations more in a program with threads, which shows when there is one call for each datagram.
+ssize_t tapas_read(int fd, void *memory, size_t length);
+ssize_t tapas_write(int fd, const void *memory, size_t length);
+ssize_t tapas_writev(int fd, const struct iovec *vectors, int count);
+ssize_t tapas_sendmsg(int fd, const struct msghdr *message, int flags);
+ssize_t tapas_recvmsg(int fd, struct msghdr *message, int flags);
+
 /// accept4(2) with SOCK_NONBLOCK and SOCK_CLOEXEC.
 int tapas_accept(int fd, struct sockaddr_storage *address, socklen_t *length);
 /// struct mmsghdr, which the headers keep under _GNU_SOURCE.

@@ -275,7 +275,7 @@ extension DataPath {
             unsafe message.msg_iov = unsafe gatherVectors
             unsafe message.msg_iovlen = count
             let number = table[index].socket
-            let result = transferring { unsafe sendmsg(number, &message, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) }
+            let result = transferring { unsafe tapas_sendmsg(number, &message, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) }
             switch result {
             case .bytes(let taken): sent = taken
             case .wouldBlock: break

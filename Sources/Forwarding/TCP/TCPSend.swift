@@ -216,7 +216,7 @@ extension DataPath {
         unsafe message.msg_iov = unsafe peekVectors
         unsafe message.msg_iovlen = vectors
         let number = table[index].socket
-        let result = transferring { unsafe recvmsg(number, &message, CInt(MSG_PEEK | MSG_DONTWAIT)) }
+        let result = transferring { unsafe tapas_recvmsg(number, &message, CInt(MSG_PEEK | MSG_DONTWAIT)) }
         guard skipped > 0, case .bytes(let count) = result else { return result }
         if count > skipped { return .bytes(count - skipped) }
         return table[index].flags.contains(.hostClosing) ? .bytes(0) : .wouldBlock

@@ -131,10 +131,10 @@ extension DataPath {
                     unsafe tapas_cmsg_data(header).storeBytes(of: UInt16(segmentSize), as: UInt16.self)
                 }
             }
-            var result = transferring { unsafe sendmsg(number, &message, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) }
+            var result = transferring { unsafe tapas_sendmsg(number, &message, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) }
             if case .failed(.connectionRefused) = result {
                 // The pending error of an earlier datagram; the queue of errors tells the namespace.
-                result = transferring { unsafe sendmsg(number, &message, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) }
+                result = transferring { unsafe tapas_sendmsg(number, &message, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) }
             }
             return result
         }
@@ -341,7 +341,7 @@ extension DataPath {
         }
         let number = tap.descriptor.rawValue
         let vectors = CInt(last - first + 1)
-        let result = transferring { unsafe writev(number, peekVectors, vectors) }
+        let result = transferring { unsafe tapas_writev(number, peekVectors, vectors) }
         counters.framesOut &+= 1
         counters.bytesOut &+= UInt64(headers + total)
         if case .bytes = result {} else { counters.drop(.tapRefused) }

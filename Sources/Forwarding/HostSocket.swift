@@ -57,13 +57,10 @@ enum HostSocket {
         if isStream {
             // The namespace's kernel has decided when to send: hold nothing back.
             set(number, CInt(IPPROTO_TCP), TCP_NODELAY, 1)
-        } else if destination.family == .v4 {
-            set(number, CInt(IPPROTO_IP), IP_RECVERR, 1)
-            set(number, SOL_SOCKET, SO_BROADCAST, 1)
         } else {
-            set(number, CInt(IPPROTO_IPV6), IPV6_RECVERR, 1)
-            // The namespace may use a port with both families.
-            set(number, CInt(IPPROTO_IPV6), IPV6_V6ONLY, 1)
+            // 4 MiB, or the host's limit (net.core.rmem_max): a burst is not to be lost while others have their turn.
+            set(number, SOL_SOCKET, SO_RCVBUF, 1 << 22)
+            prepareDatagrams(number, family: destination.family)
         }
         if let device {
             guard bind(number, toDevice: device) else { return currentErrno }
@@ -82,6 +79,17 @@ enum HostSocket {
         guard let source else { return nil }
         let fallback = Endpoint(address: source.asBindable, port: 0)
         return fallback.bind(number) == 0 ? nil : currentErrno
+    }
+
+    private static func prepareDatagrams(_ number: CInt, family: AddressFamily) {
+        if family == .v4 {
+            set(number, CInt(IPPROTO_IP), IP_RECVERR, 1)
+            set(number, SOL_SOCKET, SO_BROADCAST, 1)
+        } else {
+            set(number, CInt(IPPROTO_IPV6), IPV6_RECVERR, 1)
+            // The namespace may use a port with both families.
+            set(number, CInt(IPPROTO_IPV6), IPV6_V6ONLY, 1)
+        }
     }
 
     /// Sets an integer option; failure leaves the default, which every caller can live with.

@@ -274,6 +274,8 @@ extension Scenarios {
         func aWebServer(family: Int, user: User) async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)
+                // Python's web server looks for its own name, and this name server refuses at once.
+                try await laptop.host.resolver("nameserver \(Laptop.near[0])")
                 let tapas = try await laptop.host.startTapas(
                     ["--config-net", "-t", "8080:80"],
                     ["python3", "-u", "-m", "http.server", "--bind", "::", "80"], as: user)

@@ -25,7 +25,7 @@ public struct ResolverWatcher: ~Copyable, Sendable {
         case ended
     }
 
-    private init(taking socket: consuming OwnedFileDescriptor, processID: Int32) {
+    init(taking socket: consuming OwnedFileDescriptor, processID: Int32) {
         self.socket = socket
         self.processID = processID
     }

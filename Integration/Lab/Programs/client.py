@@ -14,6 +14,7 @@ import time
 from pattern import pieces
 
 DEADLINE = 60
+IP_RECVERR, IPV6_RECVERR = 11, 25  # ip(7), ipv6(7); Python's socket module has no names for them.
 CONGESTION_CONTROL = os.environ.get("TAPAS_LAB_CONGESTION", "").encode()
 
 
@@ -160,6 +161,9 @@ def outcome(kind, address, port, limit="10"):
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             with socket.socket(family, socket.SOCK_DGRAM) as sock:
                 sock.settimeout(float(limit))
+                # Or the kernel keeps all but "port unreachable" to itself, for it may pass.
+                level, option = (socket.IPPROTO_IPV6, IPV6_RECVERR) if ":" in address else (socket.IPPROTO_IP, IP_RECVERR)
+                sock.setsockopt(level, option, 1)
                 sock.connect((address, int(port)))
                 sock.send(b"anyone?")
                 sock.recv(100)

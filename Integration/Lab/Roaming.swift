@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import SystemPackage
 
 /// A host that can change its network, with an internet that notices wrong sources.
 ///
@@ -238,4 +239,12 @@ public struct Engine: Sendable {
         }
         return names
     }
+}
+
+/// The path of a file of the project.
+///
+/// - Parameter path: Its path from the project's folder.
+/// - Returns: The absolute path.
+public func projectFile(_ path: String) -> String {
+    FilePath(#filePath).removingLastComponent().removingLastComponent().removingLastComponent().appending(path).string
 }

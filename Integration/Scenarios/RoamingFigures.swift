@@ -75,8 +75,8 @@ extension Scenarios {
                 let engine = try await net.attach(options)
                 try await Self.becomes(Net.guestWifi, in: net)
                 // What the start leaves to do, neighbours and router solicitations of the kernel included.
-                let window = RoamingReport.isFull ? 60 : 10
-                try await Task.sleep(for: .seconds(RoamingReport.isFull ? 30 : 8))
+                let window = RoamingReport.isFull ? 60 : 5
+                try await Task.sleep(for: .seconds(RoamingReport.isFull ? 30 : 6))
                 let before = engine.sleeps
                 try await Task.sleep(for: .seconds(window))
                 let ports = options == Self.quiet ? "no forwarded ports" : "default options"

@@ -47,11 +47,18 @@ public struct NamespaceFile: ~Copyable, Sendable {
 
     /// Opens a namespace; the descriptor is above 2, whatever of 0, 1 and 2 is closed.
     ///
-    /// - Throws: An error that names the path: it cannot be opened, or is no namespace of that kind.
-    public init(_ kind: Kind, path: String) throws(NamespaceError) {
+    /// - Parameters:
+    ///   - kind: what it must be.
+    ///   - path: where it is.
+    ///   - refusesOwn: whether the calling thread's own namespace is refused.
+    /// - Throws: An error that names the path: it cannot be opened, is no namespace of that kind, or is our own.
+    public init(_ kind: Kind, path: String, refusesOwn: Bool = false) throws(NamespaceError) {
         let opened = try Self.open(kind, path)
         guard tapas_namespace_type(opened.rawValue) == kind.flag else {
             throw NamespaceError("'\(path)' is not a \(kind.word)")
+        }
+        guard !refusesOwn || !Self.isOwn(kind, opened.rawValue) else {
+            throw NamespaceError("'\(path)' is the \(kind.word) that tapas is started in: there is nothing to connect")
         }
         file = opened
         self.kind = kind
@@ -69,10 +76,12 @@ public struct NamespaceFile: ~Copyable, Sendable {
     public var descriptor: FileDescriptor { file.descriptor }
 
     /// Whether the calling thread is in this namespace already (same device and inode, namespaces(7)).
-    public var isOwn: Bool {
+    public var isOwn: Bool { Self.isOwn(kind, file.rawValue) }
+
+    private static func isOwn(_ kind: Kind, _ number: CInt) -> Bool {
         var own = stat()
         var other = stat()
-        guard unsafe stat(kind.ownPath, &own) == 0, unsafe fstat(file.rawValue, &other) == 0 else { return false }
+        guard unsafe stat(kind.ownPath, &own) == 0, unsafe fstat(number, &other) == 0 else { return false }
         return own.st_dev == other.st_dev && own.st_ino == other.st_ino
     }
 

@@ -30,7 +30,8 @@ public struct Capability: RawRepresentable, Hashable, Sendable {
 
 /// The capability sets of the calling thread.
 public enum Capabilities {
-    /// Keeps, of those permitted, only `kept`, permitted and effective; empties the inheritable and the ambient set.
+    /// Keeps, of those permitted, only `kept`, permitted and effective; empties the inheritable and with it the ambient
+    /// set (capabilities(7): none is ambient that is not inheritable).
     ///
     /// - Throws: The error of capset(2) or prctl(2).
     public static func restrictThread(to kept: [Capability] = []) throws(SystemCallError) {
@@ -44,8 +45,6 @@ public enum Capabilities {
                 }
             }
         }
-        // Ambient capabilities go with the inheritable ones; the call makes it explicit. Kernels without have none.
-        _ = cap_reset_ambient()
     }
 
     /// Makes all permitted capabilities effective again, after a change of the user id.
@@ -62,9 +61,9 @@ public enum Capabilities {
     ///
     /// Does nothing without `CAP_SETPCAP`: then there is nothing that could be gained by way of it, either.
     public static func emptyBoundingSet() {
-        for value in 0..<cap_max_bits() where cap_get_bound(value) > 0 {
-            guard cap_drop_bound(value) == 0 else { return }
-        }
+        // The first number that the kernel does not know ends it (EINVAL), or the first refusal (EPERM).
+        var value: Int32 = 0
+        while cap_drop_bound(value) == 0 { value += 1 }
     }
 
     /// Whether the calling thread is permitted a capability.

@@ -35,7 +35,7 @@ struct GivenNamespaces: ~Copyable {
         guard let path else { return nil }
         let file: NamespaceFile
         do throws(NamespaceError) {
-            file = try NamespaceFile(kind, path: path)
+            file = try NamespaceFile(kind, path: path, refusesOwn: kind == .network)
         } catch {
             guard let option else { throw error }
             throw NamespaceError("\(option): \(error)")

@@ -118,6 +118,13 @@ struct NamespaceFileTests {
         }
     }
 
+    @Test("the network namespace that one is in is refused where there must be another")
+    func refusesItsOwn() {
+        #expect(throws: NamespaceError.self) {
+            _ = try NamespaceFile(.network, path: "/proc/self/ns/net", refusesOwn: true)
+        }
+    }
+
     @Test("the pid file has the id and a line end, mode 0600")
     func writesThePID() throws {
         let folder = try TemporaryFolder()

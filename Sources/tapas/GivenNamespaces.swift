@@ -18,11 +18,11 @@ struct GivenNamespaces: ~Copyable {
     /// - Throws: If one cannot be opened or is not of its kind.
     init(_ invocation: Invocation) throws(NamespaceError) {
         var descriptors: [FileDescriptor] = []
-        let network = try Self.open(
-            .network, invocation.networkNamespacePath, option: invocation.isAttachedByPath ? "--netns" : nil,
-            &descriptors)
         let user = try Self.open(
             .user, invocation.joinedUserNamespacePath, option: invocation.userNamespacePath == nil ? nil : "--userns",
+            &descriptors)
+        let network = try Self.open(
+            .network, invocation.networkNamespacePath, option: invocation.isAttachedByPath ? "--netns" : nil,
             &descriptors)
         self.network = network
         self.user = user

@@ -55,7 +55,7 @@ public final class Host: Sendable {
     ) async throws -> Program {
         let enter = ["nsenter", "-t", "\(processID)", "-n", "-m", "-u", "--"]
         return try await lab.start(
-            enter + user.prefix + arguments, shownAs: "[\(name)] " + arguments.joined(separator: " "),
+            try await enter + prefix(for: user) + arguments, shownAs: "[\(name)] " + arguments.joined(separator: " "),
             environment: ["TAPAS_LAB_CONGESTION": congestionControl].merging(environment) { _, new in new },
             tested: tested)
     }
@@ -123,6 +123,21 @@ public final class Host: Sendable {
         return program
     }
 
+    /// What goes before a command so that a user runs it.
+    ///
+    /// Where the run's user namespace has many user ids, the ordinary user is one of them and owns nothing. Where it has
+    /// one only, it is a user id in a user namespace below, which owns nothing else; one for the whole lab, so that what
+    /// the user starts here can be looked at by what it starts there.
+    private func prefix(for user: User) async throws -> [String] {
+        switch user {
+        case .namespaceRoot: []
+        case .ordinary where User.areSeveral:
+            ["setpriv", "--reuid=4242", "--regid=4242", "--clear-groups", "--inh-caps=-all", "--"]
+        case .ordinary:
+            ["nsenter", "-t", "\(try await lab.ordinaryUser())", "-U", "--preserve-credentials", "--"]
+        }
+    }
+
     // MARK: - Network
 
     /// Gives `ip -batch` lines to the host.
@@ -162,20 +177,8 @@ public final class Host: Sendable {
 }
 
 extension User {
-    /// What goes before a command so that this user runs it.
-    ///
-    /// Where the run's user namespace has many user ids (the run was started by root), the ordinary user is one of them
-    /// and owns nothing. Where it has one only, it is a user id in a user namespace of its own, which owns nothing
-    /// else.
-    var prefix: [String] {
-        switch self {
-        case .namespaceRoot: []
-        case .ordinary where User.hasManyIdentifiers:
-            ["setpriv", "--reuid=4242", "--regid=4242", "--clear-groups", "--inh-caps=-all", "--"]
-        case .ordinary:
-            ["unshare", "--user", "--map-user=4242", "--map-group=4242", "--"]
-        }
-    }
+    /// Whether the run's user namespace has user ids besides root's: it has if root started the run.
+    public static var areSeveral: Bool { hasManyIdentifiers }
 
     private static let hasManyIdentifiers: Bool = {
         let fields = contents(of: "/proc/self/uid_map").split(whereSeparator: \.isWhitespace).compactMap { Int($0) }

@@ -31,6 +31,7 @@ public final class Lab: Sendable {
         var programs: [Program] = []
         var tested: [Program] = []
         var count = 0
+        var ordinaryUser: Int32?
     }
     private let state = Mutex(State())
 
@@ -121,6 +122,19 @@ public final class Lab: Sendable {
             if tested { state.tested.append(program) }
         }
         return program
+    }
+
+    /// A process in the user namespace where the ordinary user is, for a run that has one user id only.
+    func ordinaryUser() async throws -> Int32 {
+        if let known = state.withLock({ $0.ordinaryUser }) { return known }
+        let holder = try await start(
+            [
+                "unshare", "--user", "--map-user=4242", "--map-group=4242", "--", "sh", "-c",
+                "echo ready; exec sleep infinity",
+            ], shownAs: "holder of the ordinary user")
+        try await holder.wrote("ready")
+        state.withLock { $0.ordinaryUser = holder.processID }
+        return holder.processID
     }
 
     /// Processes of this lab that still run, but for the hosts' own and the programs that the lab knows of.

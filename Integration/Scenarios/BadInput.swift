@@ -110,10 +110,9 @@ extension Scenarios {
 
         @Test(
             "what the machine lacks is said with a remedy",
-            arguments: [
-                ("rm -f /dev/net/tun", "No such file"), ("chmod 0 /dev/net/tun", "Permission denied"),
-                ("rm -f /dev/net/tun; mknod /dev/net/tun p", ""),
-            ])
+            // With one user id in the run, the file's owner is whoever runs tapas, and may open it whatever its mode.
+            arguments: [("rm -f /dev/net/tun", "No such file")]
+                + (User.areSeveral ? [("chmod 0 /dev/net/tun", "Permission denied")] : []))
         func whatTheMachineLacks(breakage: (command: String, word: String)) async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)
@@ -130,7 +129,7 @@ extension Scenarios {
                 let outcome = try await laptop.host.tapas(["--config-net"], ["true"], as: .ordinary)
                 #expect(outcome.termination == .exited(1), "\(outcome)")
                 #expect(outcome.errors.contains("/dev/net/tun"), "\(outcome)")
-                if !breakage.word.isEmpty { #expect(outcome.errors.contains(breakage.word), "\(outcome)") }
+                #expect(outcome.errors.contains(breakage.word), "\(outcome)")
                 try await eventually("nothing is left running", within: .seconds(2)) {
                     try await lab.strays().isEmpty
                 }

@@ -30,11 +30,19 @@ extension Scenarios {
         func synFlood() async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab)
+                // It listens and never accepts: soon its queue is full, and connections to it hang.
+                let listener = """
+                    import socket, threading
+                    listener = socket.create_server(("", 7200), backlog=128)
+                    print("ready", flush=True)
+                    threading.Event().wait()
+                    """
+                try await laptop.server.start(["python3", "-c", listener]).wrote("ready")
                 let program = try await laptop.host.attach(laptop.guest)
                 let steady = try await laptop.guest.start(
                     ["python3", helperProgram("client.py"), "both", Laptop.beyond[0], "\(16 << 20)", "8"])
                 try await laptop.guest.python(
-                    "raw.py", "syn-flood", "eth0", "20000", "192.0.2.200", Laptop.beyond[0], "7001")
+                    "raw.py", "syn-flood", "eth0", "20000", "192.0.2.200", Laptop.beyond[0], "7200")
                 let outcome = try await steady.end(within: .seconds(60))
                 #expect(outcome.termination == .exited(0), "\(outcome)")
                 #expect(try await laptop.guest.python("client.py", "short", Laptop.beyond[0], "20") == "ok 20")

@@ -133,6 +133,51 @@ static void wait_for_word(int channel) {
     if (length != 1) _exit(1);
 }
 
+// MARK: Descriptors as messages
+
+union descriptor_message {
+    char bytes[CMSG_SPACE(sizeof(int))];
+    struct cmsghdr header;
+};
+
+static int send_descriptor(int channel, int fd, int error) {
+    union descriptor_message control;
+    memset(&control, 0, sizeof(control));
+    struct iovec piece = {&error, sizeof(error)};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    if (fd >= 0) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+    }
+    return sendmsg(channel, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
+}
+
+/// Returns the descriptor, or -1 and the errno that was sent.
+static int receive_descriptor(int channel) {
+    union descriptor_message control;
+    int error = EPIPE;
+    struct iovec piece = {&error, sizeof(error)};
+    struct msghdr message = {
+        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+    ssize_t length;
+    do length = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
+    while (length < 0 && errno == EINTR);
+    if (length < 0) return -1;
+    struct cmsghdr *header = length == (ssize_t)sizeof(error) ? CMSG_FIRSTHDR(&message) : NULL;
+    int fd = -1;
+    if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(int)))
+        memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+    else errno = error;
+    return fd;
+}
+
+int tapas_receive_namespace(int channel) { return receive_descriptor(channel); }
+
 // MARK: The init's steps
 
 static int write_file(const char *path, const char *text) {
@@ -261,6 +306,9 @@ static _Noreturn void run_init(const struct tapas_command *command, int channel)
     tapas_set_parent_death_signal(SIGKILL);
     tapas_set_thread_name("tapas-init");
     channel = keep_only(channel);
+    int namespace = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    (void)send_descriptor(channel, namespace, namespace < 0 ? errno : 0);
+    if (namespace >= 0) close(namespace);
     prepare(command, channel);
     report(channel, TAPAS_REPORT_READY, 0, 0);
     wait_for_word(channel);
@@ -300,47 +348,6 @@ pid_t tapas_clone_init(const struct tapas_command *command, int *channel) {
 }
 
 // MARK: The opener
-
-union descriptor_message {
-    char bytes[CMSG_SPACE(sizeof(int))];
-    struct cmsghdr header;
-};
-
-static int send_descriptor(int channel, int fd, int error) {
-    union descriptor_message control;
-    memset(&control, 0, sizeof(control));
-    struct iovec piece = {&error, sizeof(error)};
-    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
-    if (fd >= 0) {
-        message.msg_control = control.bytes;
-        message.msg_controllen = sizeof(control.bytes);
-        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-    }
-    return sendmsg(channel, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
-}
-
-/// Returns the descriptor, or -1 and the errno that was sent.
-static int receive_descriptor(int channel) {
-    union descriptor_message control;
-    int error = EPIPE;
-    struct iovec piece = {&error, sizeof(error)};
-    struct msghdr message = {
-        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
-    ssize_t length;
-    do length = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
-    while (length < 0 && errno == EINTR);
-    if (length < 0) return -1;
-    struct cmsghdr *header = length == (ssize_t)sizeof(error) ? CMSG_FIRSTHDR(&message) : NULL;
-    int fd = -1;
-    if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(int)))
-        memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-    else errno = error;
-    return fd;
-}
 
 static _Noreturn void run_opener(const char *path, int channel) {
     tapas_set_parent_death_signal(SIGKILL);

@@ -65,11 +65,11 @@ public struct NamespaceFile: ~Copyable, Sendable {
         self.path = path
     }
 
-    /// Opens the network namespace of a child of ours.
-    ///
-    /// - Throws: As ``init(_:path:)``.
-    public static func network(of process: Int32) throws(NamespaceError) -> NamespaceFile {
-        try NamespaceFile(.network, path: "/proc/\(process)/ns/net")
+    /// Takes over a network namespace that was opened elsewhere.
+    init(network file: consuming OwnedFileDescriptor, path: String) {
+        kind = .network
+        self.path = path
+        self.file = file
     }
 
     /// The descriptor, lent.

@@ -167,6 +167,21 @@ public final class WrappedCommand {
         }
     }
 
+    /// The network namespace of the init, which it sends as its first message; to be called once, before any report is
+    /// read.
+    ///
+    /// - Throws: If the init ended or could not open it.
+    public func networkNamespace() throws(NamespaceError) -> NamespaceFile {
+        let path = "/proc/\(process)/ns/net"
+        let number = tapas_receive_namespace(channel.rawValue)
+        guard number >= 0 else {
+            throw NamespaceError(
+                "cannot open the network namespace of the command", SystemCallError("open", path, currentErrno),
+                remedy: "is /proc mounted?")
+        }
+        return NamespaceFile(network: OwnedFileDescriptor(taking: number), path: path)
+    }
+
     /// Waits until the init has prepared everything.
     ///
     /// - Returns: The steps that failed.

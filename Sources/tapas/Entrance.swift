@@ -9,8 +9,8 @@ import SystemPackage
 
 /// The namespaces, made or joined, and the init of the command that waits in them; all with one thread.
 struct Entrance: ~Copyable {
-    /// The network namespace that is given the host's network.
-    let network: NamespaceFile
+    /// The network namespace that was named on the command line.
+    private var given: NamespaceFile?
     /// The helper that may open the tun device where the program itself may not.
     var opener: DeviceOpener?
     /// The wrapped command; nil if attached.
@@ -32,25 +32,36 @@ struct Entrance: ~Copyable {
                 throw Failure("cannot become user \(identity.user), group \(identity.group)", error)
             }
         }
+        // Nobody of the user namespace, nor another process of nobody's, is to look into us. One's own maps can be
+        // written before that only.
         if let user = namespaces.user.take() {
+            try ProcessLimits.forbidTracing()
             try user.join()
-        } else if invocation.isSpawn && !invocation.netnsOnly {
-            try UserNamespace.create()
-        }
-        if let given = namespaces.network.take() {
-            let signals = try SignalDescriptor(of: SignalDescriptor.ending)
-            self.signals = signals
-            network = given
-            command = nil
         } else {
-            let signals = try SignalDescriptor(of: SignalDescriptor.forwarded)
-            let command = try WrappedCommand(Self.specification(invocation), signalMask: signals.previousMask)
-            let made = try NamespaceFile.network(of: command.process)
-            self.signals = signals
-            network = made
-            self.command = command
+            if invocation.isSpawn && !invocation.netnsOnly { try UserNamespace.create() }
+            try ProcessLimits.forbidTracing()
         }
+        let given = namespaces.network.take()
+        if invocation.isSpawn {
+            let signals = try SignalDescriptor(of: SignalDescriptor.forwarded)
+            command = try WrappedCommand(Self.specification(invocation), signalMask: signals.previousMask)
+            self.signals = signals
+        } else {
+            let signals = try SignalDescriptor(of: SignalDescriptor.ending)
+            command = nil
+            self.signals = signals
+        }
+        self.given = given
         self.opener = opener
+    }
+
+    /// The network namespace that is given the host's network; to be asked for once.
+    ///
+    /// - Throws: If the command's init could not open it.
+    mutating func takeNetwork() throws -> NamespaceFile {
+        if let given = given.take() { return given }
+        guard let command else { throw Failure("there is no network namespace to connect") }
+        return try command.networkNamespace()
     }
 
     private static func specification(_ invocation: Invocation) -> WrappedCommand.Specification {

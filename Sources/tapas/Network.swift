@@ -37,14 +37,15 @@ struct Network: ~Copyable {
     init(
         _ invocation: Invocation, snapshot: HostSnapshot, entrance: inout Entrance, logger: Logger
     ) throws {
-        let thread = try NamespaceThread.start(in: entrance.network)
+        let namespace = try entrance.takeNetwork()
+        let thread = try NamespaceThread.start(in: namespace)
         let families = thread.run { NamespaceProgrammer.families() }
         let plan = Planning.plan(snapshot, invocation.configuration, namespaceFamilies: families)
         for reason in plan.reasons { logger.info("\(reason)") }
         for warning in plan.warnings { logger.warning("\(warning)") }
         var opened: FileDescriptor?
         if !invocation.spliceOnly, let opener = entrance.opener.take() {
-            opened = try opener.open(in: entrance.network).release()
+            opened = try opener.open(in: namespace).release()
         }
         let made = try thread.run { () throws(NamespaceError) in
             try Made.make(invocation, plan, opened)

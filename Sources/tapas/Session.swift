@@ -73,7 +73,6 @@ struct Session: ~Copyable {
             throw Failure("cannot take the file system away (try --chroot-fallback)", error)
         }
         try Capabilities.restrictThread(to: [.bindPrivilegedPorts])
-        try ProcessLimits.forbidTracing()
         if let file = pidFile.take() { try file.write() }
         if let background = background.take() { try background.becomeReady() }
         log.setUpIsComplete()

@@ -106,6 +106,9 @@ struct tapas_report {
 /// channel: the caller's end of a SOCK_SEQPACKET pair. Returns the child's process id, or -1 and errno.
 pid_t tapas_clone_init(const struct tapas_command *command, int *channel);
 
+/// Receives the init's network namespace: its first message, to be received before any report. The child is not to be
+/// inspected (PR_SET_DUMPABLE), so that its files in /proc are closed to us. Returns the descriptor, or -1 and errno.
+int tapas_receive_namespace(int channel);
 /// Reads one report without waiting: 1, 0 when the channel is closed, -1 and errno (EAGAIN).
 int tapas_read_report(int channel, int wait, struct tapas_report *report);
 /// Gives the word to go.

@@ -54,7 +54,6 @@ int tapas_unshare(int flags) { return unshare(flags); }
 int tapas_setns(int fd, int kind) { return setns(fd, kind); }
 int tapas_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 int tapas_namespace_type(int fd) { return ioctl(fd, NS_GET_NSTYPE); }
-int tapas_namespace_owner(int fd) { return ioctl(fd, NS_GET_USERNS); }
 
 long tapas_filesystem_type(const char *path) {
     struct statfs status;

@@ -29,8 +29,6 @@ int tapas_setns(int fd, int kind);
 int tapas_pidfd_open(pid_t pid);
 /// ioctl_ns(2) NS_GET_NSTYPE: a CLONE_NEW* constant; ENOTTY for what is no namespace.
 int tapas_namespace_type(int fd);
-/// ioctl_ns(2) NS_GET_USERNS: a descriptor for the user namespace that owns another.
-int tapas_namespace_owner(int fd);
 
 /// statfs(2): the magic number of the file system that holds a path, or -1.
 long tapas_filesystem_type(const char *path);

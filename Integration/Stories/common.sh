@@ -94,7 +94,7 @@ END
     processes+=($!)
     ip netns exec internet python3 "$root/Integration/Lab/Programs/agent.py" "$log.socket" serve > "$log.names" &
     processes+=($!)
-    until grep -q ready "$log.server" && grep -q ready "$log.names"; do sleep 0.02; done
+    until grep -qs ready "$log.server" && grep -qs ready "$log.names"; do sleep 0.02; done
 
     export STORY_START=${EPOCHREALTIME/./}
     echo "$1"
@@ -112,6 +112,7 @@ start() {
 
 # finish TEXT: the moral, if the program that fetches is still the one of the beginning.
 finish() {
+    sleep 0.5
     kill -0 "$engine" || fail "tapas has ended"
     [ "$(grep -c 'namespace: process' "$log")" -eq 1 ] || fail "the program was started again"
     say "$*"

@@ -49,8 +49,11 @@ def metered(pid, transfer):
 
 def tcp_values(result):
     end = result["end"]
+    used = end["cpu_utilization_percent"]
+    gigabytes = max(end["sum_received"]["bytes"] / 1e9, 1e-9)
     return {"gbit": end["sum_received"]["bits_per_second"] / 1e9, "bytes": end["sum_received"]["bytes"],
-            "retransmits": end["sum_sent"].get("retransmits", 0)}
+            "retransmits": end["sum_sent"].get("retransmits", 0),
+            "ends_s_gb": (used["host_total"] + used["remote_total"]) / 100 * end["sum_sent"]["seconds"] / gigabytes}
 
 
 class TCP(Row):

@@ -49,6 +49,11 @@ def must(condition, text):
         sys.exit(f"failed: {text}")
 
 
+def say(line):
+    """Prints a line in one piece: `both` has two threads that do."""
+    sys.stdout.write(line + "\n")
+
+
 def upload(address, size, seed):
     """Sends, ends the writing side, and only then is told what arrived: half-close by us."""
     size, seed = int(size), int(seed)
@@ -58,7 +63,7 @@ def upload(address, size, seed):
         sock.shutdown(socket.SHUT_WR)
         answer = read_all(sock)[2].decode().strip()
     must(answer == expected(size, seed), f"the server read {answer}, we sent {expected(size, seed)}")
-    print("ok", answer)
+    say(f"ok {answer}")
 
 
 def download(address, size, seed):
@@ -67,7 +72,7 @@ def download(address, size, seed):
         sock.sendall(f"{size} {seed}\n".encode())
         count, digest, _ = read_all(sock)
     must(f"{count} {digest}" == expected(size, seed), f"we read {count} {digest}, wanted {expected(size, seed)}")
-    print("ok", count, digest)
+    say(f"ok {count} {digest}")
 
 
 def both(address, size, seed):

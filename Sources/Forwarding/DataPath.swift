@@ -83,6 +83,10 @@ struct DataPath: ~Copyable {
     var dns = DNSRelay()
     /// Datagrams that come in fragments.
     var reassembly = Reassembly()
+    /// When datagrams come so fast that waiting for more pays.
+    var pace = DatagramPace()
+    /// How long the event loop is to rest before the next turn, in nanoseconds.
+    var rest: Int64 = 0
     /// The moment of the present turn of the event loop.
     var now: MonotonicTime
 

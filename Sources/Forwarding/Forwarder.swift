@@ -106,7 +106,11 @@ public final class Forwarder: EventSink {
         path.now = now
         path.serveQueue()
         ports?.batchEnded(now: now)
+        path.rest = path.pace.endTurn(now.nanoseconds)
     }
+
+    /// A moment's rest in a fast stream of datagrams.
+    public var rest: Int64 { path.rest }
 
     /// The earliest deadline of a flow; at once while flows have work left.
     public var deadline: MonotonicTime? {

@@ -60,6 +60,10 @@ unsigned long tapas_siocinq(void);
 /// two atomic operations more in a program with threads, which shows when there is one call for each datagram.
 ssize_t tapas_read(int fd, void *memory, size_t length);
 ssize_t tapas_write(int fd, const void *memory, size_t length);
+/// Sleeps for less than a second; a signal ends it early (clock_nanosleep(2)).
+void tapas_rest(int64_t nanoseconds);
+/// How late the kernel may be with the calling thread's timers (PR_SET_TIMERSLACK, prctl(2)).
+int tapas_set_timer_slack(unsigned long nanoseconds);
 ssize_t tapas_writev(int fd, const struct iovec *vectors, int count);
 ssize_t tapas_sendmsg(int fd, const struct msghdr *message, int flags);
 ssize_t tapas_recvmsg(int fd, struct msghdr *message, int flags);

@@ -45,6 +45,7 @@ extension DataPath {
             return
         }
         if table[index].flags.contains(.answered) { table[index].flags.insert(.stream) }
+        pace.countOutbound(1)
         touchDatagram(index)
         if table[index].ttl != summary.hopLimit { setHopLimit(index, summary.hopLimit) }
         let isSuper = header.segmentation.kind == .udp && header.segmentSize > 0
@@ -275,6 +276,7 @@ extension DataPath {
             guard count > 0 else { return }
             if count > 1 || table[index].flags.contains(.answered) { table[index].flags.insert(.stream) }
             table[index].flags.insert(.answered)
+            pace.countInbound(count)
             touchDatagram(index)
             forwardDatagrams(index, count: count)
             if count < datagrams.capacity { return }

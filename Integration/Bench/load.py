@@ -126,6 +126,7 @@ def udp_echo(address, port, seconds):
 # Connections, each with a request and a response, from several processes at once.
 
 def request_server(port, processes):
+    """Answers and closes, so that what remains of a connection (TIME-WAIT) uses up no port of the client's."""
     server = listener(int(port))
     for _ in range(int(processes) - 1):
         if os.fork() == 0:
@@ -138,23 +139,24 @@ def request_server(port, processes):
         try:
             if sock.recv(4096):
                 sock.sendall(answer)
-            sock.recv(16)
         except OSError:
             pass
         sock.close()
 
 
 def request(address, port, seconds, processes):
-    """Connect, send, receive, close; so many clients."""
+    """Connect, send, receive to the end, close; so many clients."""
     question = b"q" * REQUEST
 
     def step():
         sock = connected(address, int(port))
         sock.sendall(question)
         left = RESPONSE
-        while left > 0:
-            left -= len(sock.recv(4096)) or left
+        while data := sock.recv(4096):
+            left -= len(data)
         sock.close()
+        if left != 0:
+            raise ConnectionError(f"{left} bytes short")
 
     pipes = []
     for _ in range(int(processes)):

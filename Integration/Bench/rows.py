@@ -305,7 +305,7 @@ def build():
                 [Target("pasta", 1.05, 0.95, at_most=True)]),
         Latency("connect-echo", "TCP: connect, one byte there and back, close", "tcp-echo-server", "connect-echo",
                 [Target("pasta", 1.0, 0.85, at_most=True)]),
-        Requests("requests", "TCP: connect, 64 bytes there, 1024 back, close; two at a time"),
+        Requests("requests", "TCP: connect, 64 bytes there, 1024 back, the server closes; two at a time"),
         Requests("requests-loopback", "the same between the loopbacks of guest and host", spliced=True),
         Start("start-true", "start to exit of '--config-net -- true'", False,
               [Target("pasta", 0.6, 0.3, at_most=True)]),

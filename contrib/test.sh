@@ -37,7 +37,7 @@ $skipped"
 }
 
 need_packages "${build_packages[@]}" bash iproute2 util-linux procps python3 iputils-ping \
-    traceroute curl socat iperf3 bind9-dnsutils tcpdump nftables passt
+    traceroute curl socat iperf3 bind9-dnsutils tcpdump nftables passt gcc libc6-dev
 need_swift
 need_tun
 need_user_namespaces
@@ -55,6 +55,8 @@ esac
 
 case " ${stages[*]} " in
     *" integration "*)
+        say "allocations on the data path"
+        Integration/Platform/allocations.sh "$binary"
         say "integration tests, in namespaces of their own"
         export TAPAS_BINARY=$binary
         run_tests contrib/dev/lab swift test --skip-build --filter '^Scenarios\.'

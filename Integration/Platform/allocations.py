@@ -14,7 +14,7 @@ import subjects  # noqa: E402
 LIMIT = 0.001
 #: Seconds after the start in which the control plane takes its first looks at the host.
 START = 4
-SECONDS = 2
+SECONDS = 1
 TRANSFERS = [
     ("TCP out", ["-l", "128K"]), ("TCP in", ["-R"]), ("TCP out, 4 streams", ["-P", "4"]),
     ("TCP in, 4 streams", ["-R", "-P", "4"]),
@@ -44,8 +44,9 @@ def frames(place):
 
 def main(folder):
     failed = False
-    for mtu in (1500, 65520):
-        with lab.Lab(os.environ["TAPAS_LAB_DIRECTORY"], link_mtu=1500, congestion="cubic") as place:
+    # With the offloads a larger MTU takes the same way. Every namespace may choose reno, whatever the machine allows.
+    for mtu in (1500,):
+        with lab.Lab(os.environ["TAPAS_LAB_DIRECTORY"], link_mtu=1500, congestion="reno") as place:
             counts = Counts(os.path.join(place.directory, "counts"))
             environment = [f"LD_PRELOAD={folder}/count.so", f"TAPAS_ALLOCATION_COUNTS={place.directory}/counts"]
             subject = subjects.Pasta("tapas", f"{folder}/tapas")

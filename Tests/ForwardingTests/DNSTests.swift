@@ -229,6 +229,17 @@ struct DNSTests {
         let answer = try world.next("SYN-ACK") { $0.isTCP }
         #expect(answer.flags == [.syn, .ack])
         #expect(server.accept() != nil)
+        // The resolver that refused has not used up a try of the handshake.
+        var again = 0
+        var isReset = false
+        for _ in 0..<700 where !isReset {
+            world.advance(milliseconds: 100)
+            while let frame = world.take({ $0.isTCP }) {
+                if frame.flags.contains(.syn) { again += 1 }
+                if frame.flags.contains(.rst) { isReset = true }
+            }
+        }
+        #expect(isReset && again == 5, "sent again \(again) times")
         let closed = try World(rules: Self.rules([.v4])) { $0.resolverPort = server.port }
         closed.send(GuestFrame.tcp(Self.path(), .syn, sequence: 5))
         #expect(try closed.next("a reset") { $0.isTCP }.flags == [.rst, .ack])

@@ -151,8 +151,10 @@ extension DataPath {
         // There is no other edge for what has come with this one.
         note(index, readiness)
         table[index].state = .synReceived
+        // For a resolver it has counted those that were tried.
+        table[index].retries = 0
         sendSynAck(index)
-        setDeadline(index, milliseconds: 1000)
+        setDeadline(index, milliseconds: TCPTime.handshake)
     }
 
     /// What is to be known and set of a socket that is connected.
@@ -215,7 +217,7 @@ extension DataPath {
         }
         hostConnected(index)
         sendSyn(index)
-        setDeadline(index, milliseconds: 1000)
+        setDeadline(index, milliseconds: TCPTime.handshake)
         return true
     }
 

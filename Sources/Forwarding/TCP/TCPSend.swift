@@ -14,16 +14,19 @@ internal import Wire
 extension DataPath {
     /// Time-outs of TCP towards the namespace, in milliseconds.
     enum TCPTime {
-        /// The first retransmission of data or handshake.
+        /// The first retransmission of data.
         static let retransmission: Int64 = 200
+        /// The first repetition of a SYN or SYN-ACK; each further one waits twice as long.
+        static let handshake: Int64 = 1000
         /// The longest gap between retransmissions.
         static let longest: Int64 = 30_000
         /// Retransmissions before the flow is given up.
         static let retries: UInt8 = 12
+        /// Repetitions of a SYN or SYN-ACK before the handshake is given up: 63 s after the first, as Linux does
+        /// (tcp_synack_retries in tcp(7)).
+        static let handshakeRetries: UInt8 = 5
         /// After so long without a sign of life the namespace's side is probed.
         static let keepalive: Int64 = 2 * 3600 * 1000
-        /// How long a flow may take to end once both sides have closed.
-        static let linger: Int64 = 60_000
     }
 
     // MARK: Segments
@@ -302,9 +305,9 @@ extension DataPath {
     mutating func tcpDeadline(_ index: Int) {
         switch table[index].state {
         case .synReceived, .synSent:
-            guard giveUpOrCount(index) else { return }
+            guard giveUpOrCount(index, after: TCPTime.handshakeRetries) else { return }
             if table[index].state == .synReceived { sendSynAck(index) } else { sendSyn(index) }
-            setDeadline(index, milliseconds: Self.backOff(table[index].retries) * 5)
+            setDeadline(index, milliseconds: TCPTime.handshake << Int64(table[index].retries))
         case .established:
             let isOutstanding = table[index].sendUnacknowledged != table[index].sendHighest
             if table[index].sendWindow == 0, isOutstanding || table[index].flags.contains(.persisting) {
@@ -324,8 +327,8 @@ extension DataPath {
     }
 
     /// Counts a retransmission; after too many the flow is reset on both sides.
-    private mutating func giveUpOrCount(_ index: Int) -> Bool {
-        guard table[index].retries < TCPTime.retries else {
+    private mutating func giveUpOrCount(_ index: Int, after most: UInt8 = TCPTime.retries) -> Bool {
+        guard table[index].retries < most else {
             resetBothSides(index)
             return false
         }

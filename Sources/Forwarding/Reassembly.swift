@@ -74,9 +74,12 @@ struct Reassembly: ~Copyable {
         _ fragment: Fragment, payload: Span<UInt8>, macs: (destination: MACAddress, source: MACAddress), now: Int64
     ) -> Outcome {
         let end = fragment.offset + payload.count
-        guard payload.count > 0, end <= 65535 - 40, fragment.isLast || payload.count % 8 == 0 else { return .refused }
+        // IPv4 counts its header in the length of a packet, IPv6 does not.
+        let most = fragment.source.isIPv4Mapped ? 65535 - IPv4Header.length : 65535
+        guard payload.count > 0, end <= most, fragment.isLast || payload.count % 8 == 0 else { return .refused }
         let place = self.place(for: fragment, now: now)
-        guard var datagram = datagrams[place] else { return .refused }
+        // Taken out, so that appending to its ranges copies nothing.
+        guard var datagram = datagrams[place].take() else { return .refused }
         let range = fragment.offset..<end
         let contradicts =
             datagram.ranges.contains { $0.overlaps(range) } || datagram.ranges.count == Self.pieces
@@ -84,9 +87,9 @@ struct Reassembly: ~Copyable {
             || (datagram.total >= 0 && (fragment.isLast || end > datagram.total))
         if contradicts {
             // The same fragment twice is a retransmission, anything else an attack or a mess.
-            if datagram.ranges.contains(range) { return .waiting }
-            datagrams[place] = nil
-            return .refused
+            guard datagram.ranges.contains(range) else { return .refused }
+            datagrams[place] = datagram
+            return .waiting
         }
         let start = unsafe memory + place * Self.placeSize + Self.headroom
         var target = unsafe MutableSpan(_unsafeStart: start.assumingMemoryBound(to: UInt8.self), count: 65536)
@@ -98,7 +101,6 @@ struct Reassembly: ~Copyable {
             datagrams[place] = datagram
             return .waiting
         }
-        datagrams[place] = nil
         let ip = IPHeader(
             source: fragment.source, destination: fragment.destination, ipProtocol: fragment.ipProtocol,
             hopLimit: fragment.hopLimit, trafficClass: fragment.trafficClass)

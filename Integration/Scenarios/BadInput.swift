@@ -107,33 +107,5 @@ extension Scenarios {
             ]
             return long[word].map { [$0] } ?? []
         }
-
-        @Test(
-            "what the machine lacks is said with a remedy",
-            // With one user id in the run, the file's owner is whoever runs tapas, and may open it whatever its mode.
-            arguments: [("rm -f /dev/net/tun", "No such file")]
-                + (User.areSeveral ? [("chmod 0 /dev/net/tun", "Permission denied")] : []))
-        func whatTheMachineLacks(breakage: (command: String, word: String)) async throws {
-            try await withLab { lab in
-                let laptop = try await Laptop(in: lab, serving: false)
-                // /dev/net becomes a folder of the host's own, with a copy of the device, which is then broken.
-                let folder = lab.newPath("net")
-                try await laptop.host.must([
-                    "sh", "-ec",
-                    """
-                    mkdir \(folder); touch \(folder)/tun
-                    mount --bind \(folder) /dev/net
-                    \(breakage.command)
-                    """,
-                ])
-                let outcome = try await laptop.host.tapas(["--config-net"], ["true"], as: .ordinary)
-                #expect(outcome.termination == .exited(1), "\(outcome)")
-                #expect(outcome.errors.contains("/dev/net/tun"), "\(outcome)")
-                #expect(outcome.errors.contains(breakage.word), "\(outcome)")
-                try await eventually("nothing is left running", within: .seconds(2)) {
-                    try await lab.strays().isEmpty
-                }
-            }
-        }
     }
 }

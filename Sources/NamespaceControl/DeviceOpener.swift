@@ -57,7 +57,7 @@ public struct DeviceOpener: ~Copyable {
         do {
             return try OwnedFileDescriptor.open(path, .readWrite)
         } catch {
-            throw .tunDevice(error)
+            throw .tunDevice(error, modeAllows: unsafe access(path, R_OK | W_OK) == 0)
         }
     }
 }

@@ -94,7 +94,7 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
             var socket = try NetlinkSocket()
             try socket.setLink(.loopback, LinkChange(isUp: true))
         } catch {
-            throw NamespaceError("cannot set lo up in the namespace: \(error)")
+            throw .loopback(error)
         }
     }
 

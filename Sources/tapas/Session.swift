@@ -92,7 +92,12 @@ struct Session: ~Copyable {
             try ProcessLimits.forbidNewPrivileges()
             Capabilities.emptyBoundingSet()
         } catch {
-            throw Failure("cannot isolate the program", error)
+            // Attached without a user namespace to join, and none of ours: that is what is missing.
+            let remedy =
+                error.errno == .notPermitted
+                ? "; CAP_SYS_ADMIN is needed: name the namespace's user namespace with --userns, or give the process id"
+                : ""
+            throw Failure("cannot isolate the program: \(error)\(remedy)")
         }
     }
 

@@ -178,6 +178,7 @@ struct NamespaceErrorTests {
         arguments: [
             (Errno.noSuchFileOrDirectory, "modprobe tun"), (.permissionDenied, "chmod 0666 /dev/net/tun"),
             (.notPermitted, "10:200"), (.operationNotSupportedByDevice, "CONFIG_TUN"),
+            (.noSuchAddressOrDevice, "CONFIG_TUN"), (.isDirectory, "mknod"), (.tooManySymbolicLinkLevels, "mknod"),
         ])
     func tunDevice(errno: Errno, remedy: String) {
         let text = "\(NamespaceError.tunDevice(SystemCallError("open", "/dev/net/tun", errno)))"
@@ -185,6 +186,20 @@ struct NamespaceErrorTests {
         #expect(text.contains(errno.symbol))
         #expect(text.contains(remedy))
         #expect(!text.contains("\n"))
+    }
+
+    @Test("/dev/net/tun that its mode allows, but something else does not")
+    func tunDeviceDenied() {
+        let denied = SystemCallError("open", "/dev/net/tun", .permissionDenied)
+        let text = "\(NamespaceError.tunDevice(denied, modeAllows: true))"
+        #expect(text.contains("EACCES") && text.contains("nodev") && !text.contains("chmod"))
+    }
+
+    @Test("/dev/net/tun that is something else")
+    func tunDeviceIsAnother() {
+        let cause = SystemCallError("ioctl", "TUNSETIFF eth0", .inappropriateIOCTLForDevice)
+        let text = "\(NamespaceError.tapInterface("eth0", cause))"
+        #expect(text.contains("/dev/net/tun is not the tun device") && text.contains("mknod"))
     }
 
     @Test("the tap's interface", arguments: [(Errno.resourceBusy, "--ns-ifname"), (.notPermitted, "--userns")])

@@ -45,33 +45,44 @@ need_swift() {
 
 # /dev/net/tun, opened as tapas will open it.
 need_tun() {
-    local error
-    [ -e /dev/net/tun ] || fail "/dev/net/tun does not exist (ENOENT): load the driver as root with 'modprobe tun';" \
-        "in a container, start it with --device /dev/net/tun"
+    local error who
+    who=$(id -un 2> /dev/null) || who="user $(id -u)"
+    [ -e /dev/net/tun ] || [ -L /dev/net/tun ] ||
+        fail "/dev/net/tun does not exist (ENOENT): load the driver as root with 'modprobe tun'; in a container, start" \
+            "it with --device /dev/net/tun"
+    [ "$(LC_ALL=C stat -L -c %F,%t:%T /dev/net/tun 2> /dev/null)" = "character special file,a:c8" ] ||
+        fail "/dev/net/tun is not the tun device: as root, rm -r /dev/net/tun && mknod -m 666 /dev/net/tun c 10 200;" \
+            "in a container, start it with --device /dev/net/tun"
     error=$( { LC_ALL=C bash -c 'exec 3<> /dev/net/tun'; } 2>&1) && return 0
     case $error in
         *"Permission denied"*)
-            fail "/dev/net/tun may not be opened by $(id -un) (EACCES): as root, chmod 0666 /dev/net/tun, or give your" \
+            [ ! -r /dev/net/tun ] || [ ! -w /dev/net/tun ] ||
+                fail "/dev/net/tun may not be opened though its mode allows it (EACCES): its file system is mounted with" \
+                    "nodev (findmnt -T /dev/net/tun), or a security module forbids it"
+            fail "/dev/net/tun may not be opened by $who (EACCES): as root, chmod 0666 /dev/net/tun, or give your" \
                 "group access with a udev rule" ;;
         *"Operation not permitted"*)
             fail "/dev/net/tun is forbidden here (EPERM): the device policy of a container or a security module says" \
                 "no; start the container with --device /dev/net/tun" ;;
         *"No such device"*)
-            fail "/dev/net/tun has no driver behind it (ENODEV): load it as root with 'modprobe tun', or use a kernel" \
-                "with CONFIG_TUN" ;;
+            fail "/dev/net/tun has no driver behind it (ENODEV or ENXIO): load it as root with 'modprobe tun'," \
+                "or use a kernel with CONFIG_TUN" ;;
         *) fail "/dev/net/tun cannot be opened: $error" ;;
     esac
 }
 
 # User namespaces, made as tapas will make them.
 need_user_namespaces() {
-    local error
-    error=$(LC_ALL=C unshare --user --map-root-user --net true 2>&1) && return 0
+    local error who
+    who=$(id -un 2> /dev/null) || who="user $(id -u)"
+    error=$(LC_ALL=C unshare --user --map-root-user --net --mount --uts --ipc --pid --fork true 2>&1) && return 0
     case $error in
         *"No space left"*)
-            fail "no user namespace may be made (ENOSPC): as root, sysctl user.max_user_namespaces=15000" ;;
+            fail "no more namespaces may be made (ENOSPC), the limits are:" \
+                "$(cd /proc/sys/user && grep -H . max_{user,net,mnt,uts,ipc,pid}_namespaces | tr '\n' ' ')" \
+                "- as root, raise those that are low: sysctl user.max_user_namespaces=15000 and its like" ;;
         *"Operation not permitted"* | *"Permission denied"*)
-            fail "user namespaces are not permitted to $(id -un) (EPERM): as root, sysctl" \
+            fail "user namespaces are not permitted to $who (EPERM): as root, sysctl" \
                 "kernel.unprivileged_userns_clone=1 (Debian's older kernels) or" \
                 "kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); in a container, its seccomp policy must allow" \
                 "unshare(2)" ;;

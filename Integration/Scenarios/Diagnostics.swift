@@ -49,10 +49,33 @@ extension Scenarios {
                 let laptop = try await Laptop(in: lab, serving: false)
                 let program = try await laptop.host.attach(laptop.guest)
                 let lines = program.errors.split(separator: "\n")
-                for family in ["IPv4", "IPv6"] {
-                    #expect(lines.contains { $0.contains(family) && $0.contains("eth0") }, "\(program.errors)")
+                for (family, address) in [("IPv4", "192.0.2.10/24"), ("IPv6", "2001:db8:1::10/64")] {
+                    let line = lines.filter { $0.contains("\(family): ") }
+                    #expect(line.count == 1 && line[0].contains("template eth0: the kernel sends"), "\(program.errors)")
+                    #expect(line.first?.contains("address \(address); 1 route, gateway ") == true, "\(program.errors)")
                 }
-                #expect(program.errors.contains("192.0.2.10") && program.errors.contains("2001:db8:1::10"))
+                // A family, a family, the resolvers.
+                #expect(lines.count <= 3, "\(program.errors)")
+            }
+        }
+
+        @Test("the summary says what was left out, and why; what every host has is not worth a word")
+        func theSummarySaysWhatWasLeftOut() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                try await laptop.host.ip(
+                    "address add 198.51.100.9/24 dev eth0 scope link",
+                    "-6 address flush dev eth0")
+                let program = try await laptop.host.attach(laptop.guest, ["--config-net", "-t", "8080"])
+                let lines = program.errors.split(separator: "\n")
+                for words in [
+                    "IPv4: address 198.51.100.9/24 is not copied: scope link",
+                    "IPv6: local, without the host's network; ", "IPv6: eth0 is not the template (",
+                    "to the namespace: TCP *:8080 => 8080",
+                ] {
+                    #expect(lines.contains { $0.contains(words) }, "says \(words): \(program.errors)")
+                }
+                #expect(!program.errors.contains("fe80::/64"), "\(program.errors)")
             }
         }
 

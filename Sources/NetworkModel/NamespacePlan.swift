@@ -56,11 +56,24 @@ public struct Reason: Hashable, Sendable, CustomStringConvertible {
     public var family: AddressFamily?
     /// The sentence.
     public var text: String
+    /// Who wants to read it.
+    public var weight: Weight
 
     /// Makes a reason.
-    public init(_ family: AddressFamily?, _ text: String) {
+    public init(_ family: AddressFamily?, _ text: String, _ weight: Weight = .detail) {
         self.family = family
         self.text = text
+        self.weight = weight
+    }
+
+    /// Where a reason is shown.
+    public enum Weight: Hashable, Sendable {
+        /// Why a family is run as it is: part of the family's line of the summary.
+        case mode
+        /// What a person may miss in the namespace, and why: a line of its own in the summary.
+        case remark
+        /// The rest.
+        case detail
     }
 
     /// The family and the sentence.

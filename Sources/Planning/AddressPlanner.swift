@@ -64,13 +64,20 @@ struct AddressPlanner {
 
     // MARK: The template's addresses
 
+    /// Every link has link-local addresses of its own; nobody misses the host's.
+    private func weight(of address: InterfaceAddress) -> Reason.Weight {
+        address.address.isLinkLocal ? .detail : .remark
+    }
+
     private func copied(from template: Template, _ report: inout Report) -> Choice? {
         var kept: [InterfaceAddress] = []
         for address in snapshot.addresses(of: template.link.index, family) {
             switch address.verdict {
             case .usable, .linkLocal: kept.append(address)
-            case .pending: report.note(family, "address \(address.prefix) is not copied: tentative")
-            case .refused(let why): report.note(family, "address \(address.prefix) is not copied: \(why)")
+            case .pending:
+                report.note(family, "address \(address.prefix) is not copied: tentative", weight(of: address))
+            case .refused(let why):
+                report.note(family, "address \(address.prefix) is not copied: \(why)", weight(of: address))
             }
         }
         guard let guest = kept.stablySorted(by: { rank($0, template) }).first else { return nil }

@@ -36,7 +36,7 @@ public func plan(
     for family in AddressFamily.allCases {
         guard families.contains(family) else {
             let isWanted = configuration.families.contains(family)
-            report.note(family, isWanted ? "off: the namespace's kernel has no \(family)" : "off: not asked for")
+            report.note(family, isWanted ? "off: the namespace's kernel has no \(family)" : "off: not asked for", .mode)
             continue
         }
         let chooser = TemplateChooser(snapshot: snapshot, configuration: configuration, family: family)

@@ -11,8 +11,8 @@ struct Report {
     private(set) var warnings: [String] = []
 
     /// Records a decision.
-    mutating func note(_ family: AddressFamily?, _ text: String) {
-        reasons.append(Reason(family, text))
+    mutating func note(_ family: AddressFamily?, _ text: String, _ weight: Reason.Weight = .detail) {
+        reasons.append(Reason(family, text, weight))
     }
 
     /// Records a decision that the user should know; the same text is recorded once.

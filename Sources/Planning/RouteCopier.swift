@@ -39,9 +39,9 @@ struct RouteCopier {
                 route, hops.filter { $0.interface == template.link.index && !$0.flags.contains(.dead) })
             if let refusal = refusal(of: copy, connected: connected) {
                 if route.isOnLink || copy.isOnLink { leftOut.append(copy) }
-                report.note(family, "route \(copy.text) is left out: \(refusal)")
+                report.note(family, "route \(copy.text) is left out: \(refusal.text)", refusal.weight)
             } else if !seen.insert(copy.identity).inserted {
-                report.note(family, "route \(copy.text) is left out: the kernel uses another one in its place")
+                report.note(family, "route \(copy.text) is left out: the kernel uses another one in its place", .remark)
             } else {
                 report.note(family, "route \(copy.text) is copied" + change(from: hops, to: copy))
                 copies.append(copy)
@@ -80,22 +80,22 @@ struct RouteCopier {
         hops.count == copy.nextHops.count ? "" : " with the next hops that are on \(template.link.name)"
     }
 
-    private func refusal(of route: Route, connected: [Route]) -> String? {
-        guard !route.nextHops.isEmpty else { return "its next hops are dead" }
+    private func refusal(of route: Route, connected: [Route]) -> (text: String, weight: Reason.Weight)? {
+        guard !route.nextHops.isEmpty else { return ("its next hops are dead", .remark) }
         if family == .v6, route.destination.address.isLinkLocal || route.destination.address.isMulticast {
-            return "every link has its own"
+            return ("every link has its own", .detail)
         }
         if let source = route.source, !addresses.contains(where: { source.contains($0.address) }) {
-            return "it is for sources that the namespace does not have"
+            return ("it is for sources that the namespace does not have", .remark)
         }
         guard route.protocol == .kernel else { return nil }
         if connected.contains(where: { $0.destination == route.destination }) {
-            return "the kernel makes it with the address"
+            return ("the kernel makes it with the address", .detail)
         }
         let isOfUnroutedAddress = addresses.contains {
             $0.flags.contains(.noPrefixRoute) && $0.subnet == route.destination
         }
-        return isOfUnroutedAddress ? nil : "it belongs to an address that is not copied"
+        return isOfUnroutedAddress ? nil : ("it belongs to an address that is not copied", .detail)
     }
 
     // MARK: Order

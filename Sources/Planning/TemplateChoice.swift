@@ -75,7 +75,7 @@ struct TemplateChooser {
             report.note(
                 family,
                 "the host refuses the default (errno \(errno)): no interface is copied until it is back, lest the one "
-                    + "below a VPN is shown")
+                    + "below a VPN is shown", .mode)
             return nil
         case .leaves(let interface, _):
             let known = candidates.first { $0.interface == interface && $0.isDefault }
@@ -97,37 +97,38 @@ struct TemplateChooser {
             }
             switch fitness(of: link, acceptsLinkLocal: false) {
             case .fit:
-                report.note(family, "template \(link.name): \(candidate.cause)")
+                report.note(family, "template \(link.name): \(candidate.cause)", .mode)
                 chosen = link
             case .noCarrier:
-                report.note(family, "\(link.name) is not the template (\(candidate.cause)): no carrier")
+                report.note(family, "\(link.name) is not the template (\(candidate.cause)): no carrier", .remark)
             case .pending:
                 report.note(
-                    family, "\(link.name) is not the template (\(candidate.cause)): its addresses are still tentative")
+                    family, "\(link.name) is not the template (\(candidate.cause)): its addresses are still tentative",
+                    .remark)
             case .noAddress(let why):
-                report.note(family, "\(link.name) is not the template (\(candidate.cause)): \(why)")
+                report.note(family, "\(link.name) is not the template (\(candidate.cause)): \(why)", .remark)
                 if candidate.isDefault { break search }
             }
         }
-        if candidates.isEmpty { report.note(family, "no host interface has a route that is not link-local") }
+        if candidates.isEmpty { report.note(family, "no host interface has a route that is not link-local", .mode) }
         return chosen.map { template($0, isPinned: false, lookup) }
     }
 
     private func pinned(_ name: String, option: String, _ report: inout Report) -> Template? {
         guard let link = snapshot.link(named: name) else {
-            report.note(family, "\(name) (\(option)) is absent")
+            report.note(family, "\(name) (\(option)) is absent", .mode)
             return nil
         }
         switch fitness(of: link, acceptsLinkLocal: true) {
         case .fit:
-            report.note(family, "template \(name): named with \(option)")
+            report.note(family, "template \(name): named with \(option)", .mode)
             return template(link, isPinned: true, readLookup())
         case .noCarrier:
-            report.note(family, "\(name) (\(option)) has no carrier")
+            report.note(family, "\(name) (\(option)) has no carrier", .mode)
         case .pending:
-            report.note(family, "\(name) (\(option)): its addresses are still tentative")
+            report.note(family, "\(name) (\(option)): its addresses are still tentative", .mode)
         case .noAddress(let why):
-            report.note(family, "\(name) (\(option)): \(why)")
+            report.note(family, "\(name) (\(option)): \(why)", .mode)
         }
         return nil
     }

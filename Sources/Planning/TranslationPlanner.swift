@@ -84,12 +84,12 @@ struct TranslationPlanner {
         for server in servers where !unique.contains(server) && !server.address.isUnspecified { unique.append(server) }
         let list = unique.map { server in "\(server.address)" + (server.zone.map { "%\($0)" } ?? "") }
         if list.isEmpty {
-            report.note(nil, "no resolver on the host: forwarded queries fail at once")
+            report.note(nil, "no resolver on the host: forwarded queries fail at once", .remark)
         } else {
             report.note(
                 nil,
                 "forwarded queries go to \(list.joined(separator: ", ")): "
-                    + (given.isEmpty ? "the host's resolvers" : "given with --dns-host"))
+                    + (given.isEmpty ? "the host's resolvers" : "given with --dns-host"), .remark)
         }
         return unique
     }
@@ -109,7 +109,7 @@ struct TranslationPlanner {
             $0.address.family == family && ($0.address.isLoopback || $0.address == hostLoopback)
         }
         guard let hidden else { return nil }
-        report.note(family, "DNS to \(hostLoopback) is forwarded: the host's resolver is \(hidden.address)")
+        report.note(family, "DNS to \(hostLoopback) is forwarded: the host's resolver is \(hidden.address)", .remark)
         return hostLoopback
     }
 }

@@ -144,7 +144,9 @@ actor Follower {
             let servers = new.rules.dnsServers.map { "\($0.address)" }.joined(separator: ", ")
             logger.notice("resolvers: \(servers.isEmpty ? "none" : servers)")
         }
-        for reason in new.reasons where !old.reasons.contains(reason) { logger.info("\(reason)") }
+        let said = old.summary
+        for line in new.summary where !said.contains(line) { logger.info("\(line)") }
+        for reason in new.reasons where !old.reasons.contains(reason) { logger.debug("\(reason)") }
         for warning in new.warnings where !old.warnings.contains(warning) { logger.warning("\(warning)") }
     }
 }

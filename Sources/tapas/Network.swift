@@ -41,7 +41,8 @@ struct Network: ~Copyable {
         let thread = try NamespaceThread.start(in: namespace)
         let families = thread.run { NamespaceProgrammer.families() }
         let plan = Planning.plan(snapshot, invocation.configuration, namespaceFamilies: families)
-        for reason in plan.reasons { logger.info("\(reason)") }
+        for line in plan.summary { logger.info("\(line)") }
+        for reason in plan.reasons { logger.debug("\(reason)") }
         for warning in plan.warnings { logger.warning("\(warning)") }
         var opened: FileDescriptor?
         if !invocation.spliceOnly, let opener = entrance.opener.take() {

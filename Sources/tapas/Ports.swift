@@ -4,6 +4,7 @@ import Forwarding
 import LinuxSystem
 import Logging
 import NamespaceControl
+import NetworkModel
 import Options
 import Sandbox
 
@@ -36,7 +37,11 @@ enum Ports {
         ProcessLimits.raiseOpenFiles()
         let defaults = invocation.defaultForwards(ephemeralRange: Program.ephemeralRange())
         try ports.setForwards(invocation.forwards + defaults)
-        for rule in ports.forwards { logger.info("\(rule)") }
+        for rule in ports.forwards {
+            let text = "\(rule.direction == .inbound ? "to" : "from") the namespace: \(rule)"
+            // Those of the options were asked for; the defaults are the same each time.
+            if invocation.forwards.contains(rule) { logger.info("\(text)") } else { logger.debug("\(text)") }
+        }
         return ports
     }
 }

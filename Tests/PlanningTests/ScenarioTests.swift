@@ -380,4 +380,24 @@ struct ScenarioTests {
         #expect(texts.contains("interface name e: the IPv4 template's"))
         #expect(texts.contains("forwarded queries go to 198.51.100.53: the host's resolvers"))
     }
+
+    @Test("its summary has a line for each family, and what a person may miss")
+    func summary() {
+        #expect(
+            Self.docked.plan().summary == [
+                "IPv4: template e: the kernel sends packets to everywhere through it, default route, metric 100; "
+                    + "address 198.51.100.5/24; 1 route, gateway 198.51.100.1",
+                "IPv6: local, without the host's network; no host interface has a route that is not link-local; "
+                    + "1 route, gateway fe80::1",
+                "forwarded queries go to 198.51.100.53: the host's resolvers",
+            ])
+        let narrow = wishes {
+            $0.families = [.v4]
+            $0.gateways.v4 = IPAddress("198.51.100.9")
+        }
+        let lines = Self.docked.plan(narrow).summary
+        #expect(lines[0].hasPrefix("IPv4: given by options; template e: "), "\(lines)")
+        #expect(lines[0].hasSuffix("; 1 route, gateway 198.51.100.9"), "\(lines)")
+        #expect(lines[1] == "IPv6: off: not asked for")
+    }
 }

@@ -33,6 +33,16 @@ public final class MonitorCore {
 
         /// Makes the standard settings.
         public init() {}
+
+        /// Makes the settings for a command line.
+        ///
+        /// - Parameters:
+        ///   - configuration: Which interfaces are named, by whatever option: only theirs is the loss that counts.
+        ///   - holdDownMilliseconds: How long a loss is held back (`--hold-down`).
+        public init(_ configuration: Configuration, holdDownMilliseconds: Int64) {
+            self.holdDownMilliseconds = holdDownMilliseconds
+            interfaces = configuration.namedInterfaces
+        }
     }
 
     /// How long after a route's expiry it is looked for, in milliseconds: the kernel counts in hundredths of a second.

@@ -85,4 +85,11 @@ public struct Configuration: Hashable, Sendable {
 
     /// Makes the configuration of a bare `tapas` command line.
     public init() {}
+
+    /// The only interface that may be a family's template: that of `-i`, else of the family's `--outbound-if`; nil if
+    /// any may.
+    public var namedInterfaces: PerFamily<String?> {
+        PerFamily(
+            v4: templateInterface ?? outboundInterfaces.v4, v6: templateInterface ?? outboundInterfaces.v6)
+    }
 }

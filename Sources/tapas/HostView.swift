@@ -61,11 +61,8 @@ struct HostView: ~Copyable {
             loop: thread.loop, configuration: invocation.configuration, families: network.families,
             snapshot: snapshot, plan: network.plan, dataPath: dataPath,
             configurator: configurator, logger: logger)
-        var settings = MonitorCore.Settings()
-        settings.holdDownMilliseconds = invocation.holdDown.wholeMilliseconds
-        if let name = invocation.configuration.templateInterface {
-            settings.interfaces = PerFamily(v4: name, v6: name)
-        }
+        let settings = MonitorCore.Settings(
+            invocation.configuration, holdDownMilliseconds: invocation.holdDown.wholeMilliseconds)
         let monitor = NetlinkMonitor(
             loop: thread.loop, kernel: handedKernel, resolverWatcher: resolverWatcher.take(),
             resolvers: snapshot.resolvers,

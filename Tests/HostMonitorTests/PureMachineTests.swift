@@ -221,6 +221,25 @@ struct HoldDownTests {
     }
 
     @Test(
+        "the interface that an option names for a family is the one whose loss counts",
+        arguments: [
+            (nil, nil, nil, []), ("w0", nil, nil, [.v4, .v6]), (nil, "w0", nil, [.v4]), (nil, nil, "w0", [.v6]),
+            (nil, "w0", "w0", [.v4, .v6]), (nil, "e0", "w0", [.v6]), ("e0", "w0", "w0", []),
+        ] as [(String?, String?, String?, [AddressFamily])])
+    func named(template: String?, v4: String?, v6: String?, held: [AddressFamily]) {
+        var configuration = Configuration()
+        configuration.templateInterface = template
+        configuration.outboundInterfaces = .init(v4: v4, v6: v6)
+        let settings = MonitorCore.Settings(configuration, holdDownMilliseconds: 700)
+        var holdDown = HoldDown(milliseconds: settings.holdDownMilliseconds, interfaces: settings.interfaces)
+        let rest = [(e, "198.51.100.5/24"), (e, "2001:db8:2::5/64")]
+        let before = snapshot([w, e], [(w, "192.0.2.10/24"), (w, "2001:db8:1::10/64")] + rest)
+        _ = holdDown.filter(snapshot([w, e], rest), shown: before, now: at(0))
+        #expect(holdDown.held == held)
+        #expect(holdDown.deadline == (held.isEmpty ? nil : at(700)))
+    }
+
+    @Test(
         "these addresses were never usable, so that their end is no loss",
         arguments: [
             ("169.254.1.2/16", RoutingScope.universe, []), ("192.0.2.1/24", .link, []), ("fe80::1/64", .link, []),

@@ -43,8 +43,10 @@ struct DataPath: ~Copyable {
     enum Size {
         /// The longest frame a tap gives: 64 KiB of IP packet and the Ethernet header.
         static let frame = 65535 + 14 + 64
-        /// What one batch of frames may take. Half as much is as fast; twice and four times as much cost 5 and 14 %
-        /// (docs/benchmarks.md): the second copy should find what the first has left in the cache.
+        /// What one batch of frames may take.
+        ///
+        /// Half as much is as fast; twice and four times as much cost 5 and 14 % (docs/benchmarks.md): the second copy
+        /// should find what the first has left in the cache.
         static let batch = 256 * 1024
         /// Frames in a batch at most, so that small ones do not starve the rest.
         static let batchFrames = 256

@@ -74,8 +74,7 @@ struct Reassembly: ~Copyable {
         _ fragment: Fragment, payload: Span<UInt8>, macs: (destination: MACAddress, source: MACAddress), now: Int64
     ) -> Outcome {
         let end = fragment.offset + payload.count
-        // IPv4 counts its header in the length of a packet, IPv6 does not.
-        let most = fragment.source.isIPv4Mapped ? 65535 - IPv4Header.length : 65535
+        let most = DataPath.largestDatagram(isIPv4: fragment.source.isIPv4Mapped) + UDPHeader.length
         guard payload.count > 0, end <= most, fragment.isLast || payload.count % 8 == 0 else { return .refused }
         let place = self.place(for: fragment, now: now)
         // Taken out, so that appending to its ranges copies nothing.

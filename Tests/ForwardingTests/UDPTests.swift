@@ -227,7 +227,10 @@ struct UDPTests {
         let world = try World(offloads: offloads)
         let server = try HostEnd.datagram(family)
         let path = try Self.open(world, server, family, from: 23_001)
-        for size in [0, 1, 2, 1472, 8000, 65_000] {
+        // The length of an IPv4 packet counts its header, that of an IPv6 packet does not.
+        let most = 65_535 - 8 - (family == .v4 ? 20 : 0)
+        server.set(SOL_SOCKET, SO_SNDBUF, 1 << 20)
+        for size in [0, 1, 2, 1472, 8000, 65_000, most - 1, most] {
             let payload = Self.bytes(size, size)
             #expect(send(server.number, payload, payload.count, 0) == size)
             #expect(try Self.receive(1, for: path, world) == [payload], "\(size) bytes")

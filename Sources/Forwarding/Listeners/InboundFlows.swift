@@ -119,7 +119,7 @@ extension DataPath {
         let key = table[index].key
         let ip = IPHeader(source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64)
         let headers = EthernetHeader.length + ip.length + UDPHeader.length
-        guard datagram.count <= 65535 - ip.length - UDPHeader.length else { return counters.drop(.notSent) }
+        guard datagram.count <= Self.largestDatagram(isIPv4: key.isIPv4) else { return counters.drop(.notSent) }
         let frame = unsafe datagram.payload - headers
         var span = unsafe MutableSpan(
             _unsafeStart: frame.assumingMemoryBound(to: UInt8.self), count: headers + datagram.count)

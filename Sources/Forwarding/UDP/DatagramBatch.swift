@@ -6,6 +6,14 @@ internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 internal import SystemPackage
+internal import Wire
+
+extension DataPath {
+    /// The most bytes that a UDP datagram has room for: IPv4 counts its header in the length of a packet, IPv6 does not.
+    static func largestDatagram(isIPv4: Bool) -> Int {
+        65535 - (isIPv4 ? IPv4Header.length : 0) - UDPHeader.length
+    }
+}
 
 /// The memory into which several datagrams are received with one call.
 ///

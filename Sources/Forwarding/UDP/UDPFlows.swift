@@ -311,7 +311,7 @@ extension DataPath {
         let key = table[index].key
         let ip = IPHeader(source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64)
         let headers = EthernetHeader.length + ip.length + UDPHeader.length
-        guard total <= 65535 - ip.length - UDPHeader.length else { return counters.drop(.notSent) }
+        guard total <= Self.largestDatagram(isIPv4: key.isIPv4) else { return counters.drop(.notSent) }
         let payload = unsafe datagrams.payload(first)
         let frame = unsafe payload - headers
         var span = unsafe MutableSpan(

@@ -1,5 +1,8 @@
 # Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
-"""Clients for the servers of serve.py: `client.py WHAT ARGUMENT...`; one line of output, and status 0 when all is well."""
+"""Clients for the servers of serve.py: `client.py WHAT ARGUMENT...`; one line of output, and status 0 when all is well.
+
+Transfers say "ok BYTES SHA256 MILLISECONDS": the last is the longest time without progress at either end.
+"""
 import errno
 import hashlib
 import os
@@ -11,24 +14,36 @@ import sys
 import threading
 import time
 
-from pattern import pieces
+from pattern import Progress, pieces, read_slowly, read_with_pauses, write_slowly
 
 DEADLINE = 60
 IP_RECVERR, IPV6_RECVERR = 11, 25  # ip(7), ipv6(7); Python's socket module has no names for them.
 CONGESTION_CONTROL = os.environ.get("TAPAS_LAB_CONGESTION", "").encode()
 
 
-def connect(address, port, timeout=DEADLINE):
-    sock = socket.create_connection((address, int(port)), timeout=timeout)
+def connect(address, port, timeout=DEADLINE, receive_buffer=0):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    if receive_buffer:
+        # Before connecting, or the window scale is that of a larger one.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(timeout)
+    try:
+        sock.connect((address, int(port)))
+    except OSError:
+        sock.close()
+        raise
     if CONGESTION_CONTROL:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION_CONTROL)
     return sock
 
 
-def read_all(sock):
+def read_all(sock, progress=None):
     count, digest, head = 0, hashlib.sha256(), b""
     while True:
         data = sock.recv(1 << 18)
+        if progress:
+            progress.step()
         if not data:
             return count, digest.hexdigest(), head
         if len(head) < 4096:
@@ -54,25 +69,103 @@ def say(line):
     sys.stdout.write(line + "\n")
 
 
+def send_all(sock, data, progress):
+    view = memoryview(data)
+    while view:
+        view = view[sock.send(view):]
+        progress.step()
+
+
+def sent(sock, size, seed, progress=None):
+    """Ends the writing side after what was sent, and compares what the server says it has read.
+
+    Of a writer whom the reader holds up the progress says nothing: then only the reader's counts."""
+    sock.shutdown(socket.SHUT_WR)
+    answer, stall = read_all(sock, progress)[2].decode().strip().rsplit(" ", 1)
+    must(answer == expected(size, seed), f"the server read {answer}, we sent {expected(size, seed)}")
+    say(f"ok {answer} {max(progress.milliseconds() if progress else 0, int(stall))}")
+
+
 def upload(address, size, seed):
     """Sends, ends the writing side, and only then is told what arrived: half-close by us."""
     size, seed = int(size), int(seed)
+    # Made before the clock starts: these bytes are not the network's time.
+    data = list(pieces(size, seed))
     with connect(address, 7002) as sock:
-        for piece in pieces(size, seed):
-            sock.sendall(piece)
-        sock.shutdown(socket.SHUT_WR)
-        answer = read_all(sock)[2].decode().strip()
-    must(answer == expected(size, seed), f"the server read {answer}, we sent {expected(size, seed)}")
-    say(f"ok {answer}")
+        progress = Progress()
+        for piece in data:
+            send_all(sock, piece, progress)
+        sent(sock, size, seed, progress)
+
+
+def received(size, seed, count, digest, progress):
+    must(f"{count} {digest}" == expected(size, seed), f"we read {count} {digest}, wanted {expected(size, seed)}")
+    say(f"ok {count} {digest} {progress.milliseconds()}")
 
 
 def download(address, size, seed):
     size, seed = int(size), int(seed)
     with connect(address, 7003) as sock:
+        progress = Progress()
         sock.sendall(f"{size} {seed}\n".encode())
-        count, digest, _ = read_all(sock)
-    must(f"{count} {digest}" == expected(size, seed), f"we read {count} {digest}, wanted {expected(size, seed)}")
-    say(f"ok {count} {digest}")
+        count, digest, _ = read_all(sock, progress)
+    received(size, seed, count, digest, progress)
+
+
+def slow_reader(address, size, seed):
+    """A download whose reader has a small buffer and takes little at a time, after a pause."""
+    size, seed = int(size), int(seed)
+    with connect(address, 7003, receive_buffer=16384) as sock:
+        progress = Progress()
+        sock.sendall(f"{size} {seed}\n".encode())
+        count, digest = read_slowly(sock, progress)
+    received(size, seed, count, digest, progress)
+
+
+def slow_writer(address, size, seed):
+    """An upload of small pieces, each its own segment, with pauses."""
+    size, seed = int(size), int(seed)
+    with connect(address, 7002) as sock:
+        progress = Progress()
+        write_slowly(sock, size, seed, progress)
+        sent(sock, size, seed, progress)
+
+
+def slow_server_reader(address, size, seed):
+    size, seed = int(size), int(seed)
+    with connect(address, 7010) as sock:
+        for piece in pieces(size, seed):
+            sock.sendall(piece)
+        sent(sock, size, seed)
+
+
+def slow_server_writer(address, size, seed):
+    size, seed = int(size), int(seed)
+    with connect(address, 7011) as sock:
+        progress = Progress()
+        sock.sendall(f"{size} {seed}\n".encode())
+        count, digest, _ = read_all(sock, progress)
+    received(size, seed, count, digest, progress)
+
+
+def pausing_reader(address, size, seed):
+    """A download whose reader stops until its window is shut, three times."""
+    size, seed = int(size), int(seed)
+    with connect(address, 7003, receive_buffer=65536) as sock:
+        progress = Progress()
+        sock.sendall(f"{size} {seed}\n".encode())
+        count, digest = read_with_pauses(sock, size, progress)
+    received(size, seed, count, digest, progress)
+
+
+def pausing_server_reader(address, size, seed):
+    """An upload whose reader stops until its window is shut, three times; only the reader counts stalls."""
+    size, seed = int(size), int(seed)
+    with connect(address, 7012) as sock:
+        sock.sendall(f"{size}\n".encode())
+        for piece in pieces(size, seed):
+            sock.sendall(piece)
+        sent(sock, size, seed)
 
 
 def both(address, size, seed):
@@ -135,6 +228,45 @@ def many(address, count):
                 key.fileobj.close()
                 done += 1
     print("ok", count)
+
+
+def hold_many(address, count):
+    """Opens `count` connections, a few hundred at a time, and keeps them; then one byte there and back on each of them."""
+    count = int(count)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count + 64)), hard))
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    selector = selectors.DefaultSelector()
+    socks = []
+    connected = 0
+    deadline = time.monotonic() + DEADLINE
+    while connected < count:
+        must(time.monotonic() < deadline, f"only {connected} of {count} connections were made")
+        while len(socks) < count and len(socks) - connected < 500:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            code = sock.connect_ex((address, 7013))
+            must(code in (0, errno.EINPROGRESS), f"connection {len(socks)}: {errno.errorcode.get(code, code)}")
+            selector.register(sock, selectors.EVENT_WRITE, len(socks))
+            socks.append(sock)
+        for key, _ in selector.select(timeout=1):
+            code = key.fileobj.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            must(code == 0, f"connection {key.data}: {errno.errorcode.get(code, code)}")
+            selector.unregister(key.fileobj)
+            connected += 1
+    for number, sock in enumerate(socks):
+        must(sock.send(bytes([number % 251])) == 1, f"connection {number} takes nothing")
+        selector.register(sock, selectors.EVENT_READ, number)
+    answered = 0
+    while answered < count:
+        must(time.monotonic() < deadline, f"only {answered} of {count} connections answered")
+        for key, _ in selector.select(timeout=1):
+            data = key.fileobj.recv(10)
+            must(data == bytes([key.data % 251]), f"connection {key.data} brought {data!r}")
+            selector.unregister(key.fileobj)
+            answered += 1
+    print(f"ok {count}", flush=True)
+    threading.Event().wait()
 
 
 def udp(address, *sizes):
@@ -298,6 +430,9 @@ def short_ones(address, count):
 COMMANDS = {
     "upload": upload, "download": download, "both": both, "many": many, "udp": udp, "outcome": outcome,
     "after-their-end": after_their_end, "end": end, "be-reset": be_reset, "end-later": end_later, "ask": print_answer,
+    "slow-reader": slow_reader, "slow-writer": slow_writer, "slow-server-reader": slow_server_reader,
+    "slow-server-writer": slow_server_writer, "pausing-reader": pausing_reader,
+    "pausing-server-reader": pausing_server_reader, "hold-many": hold_many,
     "stuff": stuff, "ignore": ignore, "hold": hold, "who": who, "short": short_ones,
 }
 COMMANDS[sys.argv[1]](*sys.argv[2:])

@@ -3,7 +3,8 @@
 
 TCP (every connection has a thread of its own):
   7001 echo       sends back what it reads; ends when the peer ends
-  7002 sink       reads to the end, then says "BYTES SHA256" and closes: data after the peer's FIN
+  7002 sink       reads to the end, then says "BYTES SHA256 MILLISECONDS" and closes: data after the peer's FIN;
+                  the last is the longest time without progress
   7003 source     reads "BYTES SEED", sends that many bytes of the pattern, closes
   7004 hang up    reads a token line, sends "hello", shuts its writing side, reads to the end: data after our FIN
   7005 ask        reads a token line, says what became of that token's connection (waits for it)
@@ -11,18 +12,24 @@ TCP (every connection has a thread of its own):
   7007 deaf       never reads
   7008 ending     reads a token line, says "seen", remembers whether end of file or a reset came
   7009 who        says "ADDRESS PORT" of its peer
+  7010 slow sink  as sink, with a small buffer, little at a time
+  7011 slow source  as source, in small pieces
+  7012 pausing sink  reads "BYTES", then as sink, but stops three times until its window is shut
+  7013 many       echo, all connections in one thread
   8080 HTTP       "hello from the lab" for any request
 UDP: 7001 echo, 7009 who.
 """
 import hashlib
 import os
+import resource
+import selectors
 import socket
 import socketserver
 import struct
 import sys
 import threading
 
-from pattern import pieces
+from pattern import Progress, pieces, read_slowly, read_with_pauses, write_slowly
 
 CONGESTION_CONTROL = os.environ.get("TAPAS_LAB_CONGESTION", "").encode()
 IP_PKTINFO = 8  # ip(7); Python's socket module has no name for it.
@@ -47,10 +54,12 @@ def read_line(sock):
     return line.decode().strip()
 
 
-def read_all(sock):
+def read_all(sock, progress=None):
     count, digest = 0, hashlib.sha256()
     while True:
         data = sock.recv(1 << 18)
+        if progress:
+            progress.step()
         if not data:
             return f"{count} {digest.hexdigest()}"
         count += len(data)
@@ -66,7 +75,59 @@ def echo(sock):
 
 
 def sink(sock):
-    sock.sendall((read_all(sock) + "\n").encode())
+    progress = Progress()
+    sock.sendall(f"{read_all(sock, progress)} {progress.milliseconds()}\n".encode())
+
+
+def slow_sink(sock):
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+    progress = Progress()
+    count, digest = read_slowly(sock, progress)
+    sock.sendall(f"{count} {digest} {progress.milliseconds()}\n".encode())
+
+
+def slow_source(sock):
+    size, seed = read_line(sock).split()
+    write_slowly(sock, int(size), int(seed), Progress())
+
+
+def pausing_sink(sock):
+    size = int(read_line(sock))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    progress = Progress()
+    count, digest = read_with_pauses(sock, size, progress)
+    sock.sendall(f"{count} {digest} {progress.milliseconds()}\n".encode())
+
+
+def serve_many():
+    """Echo for so many connections that a thread for each would not do."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    listener = socket.create_server(("::", 7013), family=socket.AF_INET6, dualstack_ipv6=True, backlog=4096)
+    listener.setblocking(False)
+    selector = selectors.DefaultSelector()
+    selector.register(listener, selectors.EVENT_READ)
+
+    def serve():
+        while True:
+            for key, _ in selector.select():
+                try:
+                    if key.fileobj is listener:
+                        sock, _ = listener.accept()
+                        selector.register(sock, selectors.EVENT_READ)
+                        continue
+                    data = key.fileobj.recv(1 << 16)
+                    if data:
+                        key.fileobj.sendall(data)
+                        continue
+                except BlockingIOError:
+                    continue
+                except ConnectionError:
+                    pass
+                selector.unregister(key.fileobj)
+                key.fileobj.close()
+
+    threading.Thread(target=serve, daemon=True).start()
 
 
 def source(sock):
@@ -131,7 +192,8 @@ def http(sock):
 
 SERVICES = {
     7001: echo, 7002: sink, 7003: source, 7004: hang_up, 7005: ask,
-    7006: reset, 7007: never_read, 7008: ending, 7009: who, 8080: http,
+    7006: reset, 7007: never_read, 7008: ending, 7009: who, 7010: slow_sink,
+    7011: slow_source, 7012: pausing_sink, 8080: http,
 }
 
 
@@ -197,6 +259,7 @@ def main():
             sock.bind((any_address, port))
             threading.Thread(target=serve_udp, args=(sock, answer), daemon=True).start()
 
+    serve_many()
     print("ready", flush=True)
     threading.Event().wait()
 

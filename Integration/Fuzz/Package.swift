@@ -34,8 +34,11 @@ let package = Package(
         .target(name: "CLinux", path: "Rooms/CLinux"),
         room("NetworkTypes"),
         room("NetworkModel", ["NetworkTypes"]),
+        room("Wire", ["NetworkTypes"]),
+        room("Services", ["Wire", "NetworkModel", "NetworkTypes"]),
         room("Options", ["NetworkModel", "NetworkTypes", "CLinux"]),
 
+        fuzzer(of: "Frame", ["Services", "Wire", "NetworkModel", "NetworkTypes"]),
         fuzzer(of: "PortSpecification", ["Options", "NetworkModel", "NetworkTypes"]),
     ]
 )

@@ -59,8 +59,20 @@ extension Scenarios {
     ///
     ///     host with another /dev/net, or with limits of its own; tapas does not get to a network
     @Suite("what the machine lacks", .timeLimit(.minutes(2))) struct Lacks {
-        @Test("/dev/net/tun", arguments: WrongTun.all + (User.areSeveral ? WrongTun.byRoot : []))
+        @Test("/dev/net/tun", arguments: WrongTun.all)
         func theTunDevice(wrong: WrongTun) async throws {
+            try await fails(with: wrong)
+        }
+
+        @Test(
+            "/dev/net/tun, where only root of the machine can make it so",
+            .enabled(if: User.areSeveral, "the run has one user id, and may not make devices"),
+            arguments: WrongTun.byRoot)
+        func theTunDeviceByRoot(wrong: WrongTun) async throws {
+            try await fails(with: wrong)
+        }
+
+        private func fails(with wrong: WrongTun) async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)
                 let folder = lab.newPath("net")

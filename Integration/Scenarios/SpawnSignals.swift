@@ -56,8 +56,13 @@ extension Scenarios {
                         os.wait()
                     deadline = time.monotonic() + 5
                     def zombies():
-                        states = [open(path).read().rsplit(")", 1)[1].split()[0] for path in glob.glob("/proc/[0-9]*/stat")]
-                        return states.count("Z")
+                        count = 0
+                        for path in glob.glob("/proc/[0-9]*/stat"):
+                            try:
+                                count += open(path).read().rsplit(")", 1)[1].split()[0] == "Z"
+                            except (FileNotFoundError, ProcessLookupError):
+                                pass  # reaped meanwhile
+                        return count
                     while zombies() and time.monotonic() < deadline:
                         time.sleep(0.002)
                     print("zombies", zombies())

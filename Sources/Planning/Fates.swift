@@ -27,13 +27,3 @@ public func flowFates(from old: HostSnapshot, to new: HostSnapshot) -> FlowFates
     }
     return fates
 }
-
-extension HostSnapshot {
-    /// The link that the kernel's lookup of a family's probe leaves by.
-    func defaultInterface(_ family: AddressFamily) -> InterfaceIndex? {
-        for lookup in lookups where lookup.destination.family == family {
-            if case .route(let interface, _, _, _) = lookup.answer { return interface }
-        }
-        return nil
-    }
-}

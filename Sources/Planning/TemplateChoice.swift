@@ -29,13 +29,6 @@ struct Template {
 /// below the VPN is never shown to the namespace in its place. Only "no route at all" (`ENETUNREACH`) is scanned past.
 /// Routes made for the looked-up documentation network itself say nothing of the default, and are scanned past too.
 struct TemplateChooser {
-    /// What the kernel's lookup tells.
-    private enum Lookup {
-        case unknown(String)
-        case refused(errno: Int32)
-        case leaves(by: InterfaceIndex, gateway: IPAddress?)
-    }
-
     /// An interface that some route leads through.
     private struct Candidate {
         var interface: InterfaceIndex
@@ -51,9 +44,6 @@ struct TemplateChooser {
         case noAddress(String)
     }
 
-    /// `ENETUNREACH` on every Linux architecture but those that tapas does not run on (errno(3)).
-    private static let networkUnreachable: Int32 = 101
-
     let snapshot: HostSnapshot
     let configuration: Configuration
     let family: AddressFamily
@@ -66,7 +56,7 @@ struct TemplateChooser {
         if let name = configuration.outboundInterfaces[family] {
             return pinned(name, option: family == .v4 ? "--outbound-if4" : "--outbound-if6", &report)
         }
-        let lookup = readLookup()
+        let lookup = snapshot.wayOut(family)
         var candidates = scan()
         switch lookup {
         case .unknown(let why):
@@ -87,7 +77,7 @@ struct TemplateChooser {
         return walk(candidates, lookup, &report)
     }
 
-    private func walk(_ candidates: [Candidate], _ lookup: Lookup, _ report: inout Report) -> Template? {
+    private func walk(_ candidates: [Candidate], _ lookup: WayOut, _ report: inout Report) -> Template? {
         var chosen: Link?
         search: for candidate in candidates {
             guard let link = snapshot.link(candidate.interface) else { continue }
@@ -122,7 +112,7 @@ struct TemplateChooser {
         switch fitness(of: link, acceptsLinkLocal: true) {
         case .fit:
             report.note(family, "template \(name): named with \(option)", .mode)
-            return template(link, isPinned: true, readLookup())
+            return template(link, isPinned: true, snapshot.wayOut(family))
         case .noCarrier:
             report.note(family, "\(name) (\(option)) has no carrier", .mode)
         case .pending:
@@ -135,54 +125,20 @@ struct TemplateChooser {
 
     // MARK: Candidates
 
-    private func readLookup() -> Lookup {
-        let probe = HostSnapshot.probe(family)
-        guard let lookup = snapshot.lookups.first(where: { $0.destination == probe }) else {
-            return .unknown("the kernel was not asked for its way out")
-        }
-        // Part of a default may be as long as VPNs split it; longer is a route of the documentation network itself.
-        let longest = family == .v4 ? 15 : 23
-        switch lookup.answer {
-        case .unreachable(Self.networkUnreachable):
-            return .unknown("the kernel knows no way out")
-        case .unreachable(let errno):
-            let errors = snapshot.routes.filter {
-                $0.family == family && $0.type != .unicast && $0.type != .throw && $0.destination.contains(probe)
-            }
-            if !errors.isEmpty, errors.allSatisfy({ $0.destination.length > longest }) {
-                return .unknown("a route of its own refuses \(probe)")
-            }
-            return .refused(errno: errno)
-        case .route(let interface, let gateway, _, let table):
-            guard table != .local, let link = snapshot.link(interface), !isLoopback(link) else {
-                return .unknown("the kernel's answer for \(probe) is not a way out")
-            }
-            let matching = snapshot.routes.filter {
-                $0.family == family && $0.table == table && $0.type == .unicast && $0.destination.contains(probe)
-                    && snapshot.nextHops(of: $0).contains { $0.interface == interface }
-            }
-            if let best = matching.map(\.destination.length).max(), best > longest {
-                return .unknown("a route of its own leads to \(probe)")
-            }
-            return .leaves(by: interface, gateway: gateway?.family == family ? gateway : nil)
-        }
-    }
-
     /// Interfaces of the main table: of default routes by metric, then of others in the kernel's order.
     private func scan() -> [Candidate] {
         var candidates: [Candidate] = []
         func consider(_ route: Route, isDefault: Bool, cause: String) {
             let hops = snapshot.nextHops(of: route).filter { !$0.flags.contains(.dead) }
             for hop in hops {
-                guard let interface = hop.interface, let link = snapshot.link(interface), !isLoopback(link),
+                guard let interface = hop.interface, let link = snapshot.link(interface), !link.isLoopback,
                     !candidates.contains(where: { $0.interface == interface && $0.isDefault == isDefault })
                 else { continue }
                 candidates.append(Candidate(interface: interface, isDefault: isDefault, cause: cause))
             }
         }
         let routes = snapshot.mainRoutes(family)
-        let defaults = routes.filter(\.destination.isDefault)
-        for route in defaults.stablySorted(by: \.defaultRank) {
+        for route in snapshot.rankedDefaults(family) {
             let origin = route.source.map { " from \($0)" } ?? ""
             consider(route, isDefault: true, cause: "default route\(origin), metric \(route.metric)")
         }
@@ -190,10 +146,6 @@ struct TemplateChooser {
             consider(route, isDefault: false, cause: "no default, route to \(route.destination)")
         }
         return candidates
-    }
-
-    private func isLoopback(_ link: Link) -> Bool {
-        link.index == .loopback || link.flags.contains(.loopback)
     }
 
     private func fitness(of link: Link, acceptsLinkLocal: Bool) -> Fitness {
@@ -207,9 +159,8 @@ struct TemplateChooser {
 
     // MARK: The default through the template
 
-    private func template(_ link: Link, isPinned: Bool, _ lookup: Lookup) -> Template {
-        let defaults = snapshot.mainRoutes(family).filter(\.destination.isDefault).stablySorted(by: \.defaultRank)
-        for route in defaults {
+    private func template(_ link: Link, isPinned: Bool, _ lookup: WayOut) -> Template {
+        for route in snapshot.rankedDefaults(family) {
             let hops = snapshot.nextHops(of: route).filter { $0.interface == link.index && !$0.flags.contains(.dead) }
             guard !hops.isEmpty else { continue }
             // The heaviest hop on the template; the first of equals.
@@ -221,13 +172,6 @@ struct TemplateChooser {
             return Template(link: link, isPinned: isPinned, hasDefault: true, gateway: gateway)
         }
         return Template(link: link, isPinned: isPinned, hasDefault: false, gateway: nil)
-    }
-}
-
-extension Route {
-    /// Orders default routes: those for every source first, then by metric.
-    fileprivate var defaultRank: UInt64 {
-        (source == nil ? 0 : 1 << 32) | UInt64(metric)
     }
 }
 

@@ -1,0 +1,86 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import NetworkModel
+internal import NetworkTypes
+
+/// Where packets to everywhere leave, as far as the kernel's lookup of the probe tells.
+enum WayOut {
+    /// The lookup does not tell, and why.
+    case unknown(String)
+    /// An error route or rule refuses them.
+    case refused(errno: Int32)
+    /// They leave by this link.
+    case leaves(by: InterfaceIndex, gateway: IPAddress?)
+}
+
+extension HostSnapshot {
+    /// `ENETUNREACH` on every Linux architecture but those that tapas does not run on (errno(3)).
+    private static let networkUnreachable: Int32 = 101
+
+    /// What the kernel's lookup of a family's probe tells of the default.
+    func wayOut(_ family: AddressFamily) -> WayOut {
+        let probe = Self.probe(family)
+        guard let lookup = lookups.first(where: { $0.destination == probe }) else {
+            return .unknown("the kernel was not asked for its way out")
+        }
+        // Part of a default may be as long as VPNs split it; longer is a route of the documentation network itself.
+        let longest = family == .v4 ? 15 : 23
+        switch lookup.answer {
+        case .unreachable(Self.networkUnreachable):
+            return .unknown("the kernel knows no way out")
+        case .unreachable(let errno):
+            let errors = routes.filter {
+                $0.family == family && $0.type != .unicast && $0.type != .throw && $0.destination.contains(probe)
+            }
+            if !errors.isEmpty, errors.allSatisfy({ $0.destination.length > longest }) {
+                return .unknown("a route of its own refuses \(probe)")
+            }
+            return .refused(errno: errno)
+        case .route(let interface, let gateway, _, let table):
+            guard table != .local, let link = link(interface), !link.isLoopback else {
+                return .unknown("the kernel's answer for \(probe) is not a way out")
+            }
+            let matching = routes.filter {
+                $0.family == family && $0.table == table && $0.type == .unicast && $0.destination.contains(probe)
+                    && nextHops(of: $0).contains { $0.interface == interface }
+            }
+            if let best = matching.map(\.destination.length).max(), best > longest {
+                return .unknown("a route of its own leads to \(probe)")
+            }
+            return .leaves(by: interface, gateway: gateway?.family == family ? gateway : nil)
+        }
+    }
+
+    /// The link that packets to everywhere leave by: the kernel's answer, else the main table's best default; nil if
+    /// there is none, or they are refused.
+    func defaultInterface(_ family: AddressFamily) -> InterfaceIndex? {
+        switch wayOut(family) {
+        case .leaves(let interface, _): return interface
+        case .refused: return nil
+        case .unknown:
+            for route in rankedDefaults(family) {
+                for hop in nextHops(of: route) where !hop.flags.contains(.dead) {
+                    if let interface = hop.interface, let link = link(interface), !link.isLoopback { return interface }
+                }
+            }
+            return nil
+        }
+    }
+
+    /// The main table's default routes of a family, the best first: those for every source, then by metric.
+    func rankedDefaults(_ family: AddressFamily) -> [Route] {
+        mainRoutes(family).filter(\.destination.isDefault).stablySorted(by: \.defaultRank)
+    }
+}
+
+extension Link {
+    /// Whether it leads nowhere but to the host itself.
+    var isLoopback: Bool { index == .loopback || flags.contains(.loopback) }
+}
+
+extension Route {
+    /// Orders default routes: those for every source first, then by metric.
+    fileprivate var defaultRank: UInt64 {
+        (source == nil ? 0 : 1 << 32) | UInt64(metric)
+    }
+}

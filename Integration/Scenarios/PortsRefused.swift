@@ -104,7 +104,36 @@ extension Scenarios {
             }
         }
 
-        @Test("too few descriptors are said before anything is bound")
+        @Test("such a port is forwarded once it is free: when the host changes, and within seconds")
+        func bestEffortLater() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let first = try await laptop.host.answer(tcp: ["::/1100"])
+                let second = try await laptop.host.answer(tcp: ["::/1102", "::/1103"], udp: ["::/1104"])
+                try await laptop.guest.answer(tcp: ["::/1100", "::/1102", "::/1103"], udp: ["::/1104"])
+                let tapas = try await laptop.host.attach(
+                    laptop.guest,
+                    ["--config-net", "-t", "all,~1200-65535", "-u", "all,~1200-65535", "-T", "none", "-U", "none"])
+                func isSaid(_ text: String) -> Bool {
+                    tapas.errors.split(separator: "\n").contains { $0.hasSuffix("now that they are free: \(text)") }
+                }
+                first.sendToGroup(9)
+                _ = try await first.end()
+                try await laptop.host.ip("address add 192.0.2.20/24 dev eth0")
+                try await eventually("1100 is forwarded", within: .seconds(8)) { isSaid("TCP 1100") }
+                #expect(try await laptop.server.asks("tcp", Laptop.own[0], 1100) != nil)
+                second.sendToGroup(9)
+                _ = try await second.end()
+                let time = try await eventually("the others are forwarded", within: .seconds(8)) {
+                    isSaid("TCP 1102-1103; UDP 1104")
+                }
+                print("measured: ports of best effort forwarded \(time) after they are free")
+                #expect(try await laptop.server.asks("tcp", Laptop.own[0], 1103) != nil)
+                #expect(try await laptop.server.asks("udp", Laptop.own[0], 1104) != nil)
+            }
+        }
+
+        @Test("too few descriptors are said before anything is bound, with the limit")
         func tooFewDescriptors() async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)
@@ -114,6 +143,29 @@ extension Scenarios {
                 #expect(outcome.termination == .exited(1), "\(outcome)")
                 #expect(outcome.errors.contains("3000 descriptors are needed"), "\(outcome)")
                 #expect(outcome.errorLines.count == 1, "\(outcome)")
+            }
+        }
+
+        @Test("all ports: too few descriptors are said; without some of them both ends are forwarded")
+        func allPorts() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let outcome = try await laptop.host.run([
+                    "sh", "-c", "ulimit -n 2000; exec \(binary) --config-net -t all -- true",
+                ])
+                #expect(outcome.termination == .exited(1), "\(outcome)")
+                // All but 32768-60999.
+                #expect(outcome.errors.contains("37303 descriptors are needed"), "\(outcome)")
+                #expect(outcome.errors.contains("the limit of 2000 "), "\(outcome)")
+                #expect(outcome.errors.contains("ulimit -Hn"), "\(outcome)")
+                let clock = ContinuousClock()
+                let start = clock.now
+                let tapas = try await laptop.host.attach(
+                    laptop.guest, ["--config-net", "-t", "all,~5001-60999", "-u", "none", "-T", "none", "-U", "none"])
+                print("measured: start with -t all,~5001-60999 (9,536 ports): \(clock.now - start)")
+                #expect(!tapas.errors.contains("not forwarded"), "\(tapas.errors)")
+                try await laptop.guest.answer(tcp: ["::/1", "::/65535"])
+                for port in [1, 65535] { #expect(try await laptop.server.asks("tcp", Laptop.own[0], port) != nil) }
             }
         }
 

@@ -63,7 +63,9 @@ private final class Peer {
 
     static func make(_ type: CInt, _ address: String = "127.0.0.1") throws -> Peer {
         let family = address.contains(":") ? AF_INET6 : AF_INET
-        return try Peer(socket(family, type | CInt(SOCK_NONBLOCK.rawValue), 0))
+        // Not for the programs that other tests start: a port would stay taken as long as they run.
+        let flags = CInt(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
+        return try Peer(socket(family, type | flags, 0))
     }
 
     static func endpoint(_ address: String, _ port: UInt16) throws -> Endpoint {
@@ -136,7 +138,11 @@ private func rule(
 private func freePort(_ type: CInt = HostSocket.stream, count: UInt16 = 1) throws -> UInt16 {
     for _ in 0..<1000 {
         let first = UInt16.random(in: 15_000...30_000)
-        if (first..<first + count).allSatisfy({ (try? Peer.server(type, "0.0.0.0", port: $0)) != nil }) { return first }
+        let isFree = try (first..<first + count).allSatisfy { port in
+            let peer = try Peer.make(type, "0.0.0.0")
+            return try Peer.endpoint("0.0.0.0", port).bind(peer.number) == 0
+        }
+        if isFree { return first }
     }
     throw SystemCallError("bind", "any port", .addressInUse)
 }
@@ -419,6 +425,74 @@ private func freePort(_ type: CInt = HostSocket.stream, count: UInt16 = 1) throw
             try bench.ports.setForwards([rule(try freePort(), to: 9, transport, on: address)])
             #expect(bench.ports.listenerCount == 1)
         }
+    }
+
+    /// Best effort on some ports in a row.
+    private static func range(_ first: UInt16, count: UInt16) -> PortForward {
+        var range = rule(first, to: 9, policy: .bestEffort)
+        range.last = Port(first + count - 1)
+        return range
+    }
+
+    @Test("a port of best effort that somebody has is tried again until it is free, and only then there is a timer")
+    func aPortOfBestEffort() throws {
+        let bench = try Bench { $0.retryInterval = 2 }
+        try bench.ports.setForwards([Self.range(try freePort(count: 3), count: 3)])
+        #expect(bench.ports.listenerCount == 3 && bench.ports.pendingTimer == nil && bench.ports.deadline == nil)
+        try bench.ports.setForwards([])
+        let first = try freePort(count: 3)
+        var taken: Peer? = try Peer.server(HostSocket.stream, port: first + 1)
+        try bench.ports.setForwards([Self.range(first, count: 3)])
+        #expect(bench.ports.listenerCount == 2 && bench.ports.pendingTimer != nil)
+        bench.ports.tryPending()
+        #expect(bench.ports.listenerCount == 2 && bench.ports.pendingTimer != nil && taken != nil)
+        taken = nil
+        #expect(try bench.run { bench.ports.listenerCount == 3 })
+        #expect(bench.ports.pendingTimer == nil)
+        _ = try Peer.client(HostSocket.stream, to: first + 1)
+    }
+
+    @Test("such a port is tried again when the host changes, too, and given up with its rule")
+    func aPortOfBestEffortAndTheHost() throws {
+        let bench = try Bench { $0.retryInterval = 3_600_000 }
+        let first = try freePort(count: 2)
+        var taken: Peer? = try Peer.server(HostSocket.stream, port: first)
+        try bench.ports.setForwards([Self.range(first, count: 2)])
+        bench.ports.retryPendingForwards()
+        #expect(bench.ports.listenerCount == 1 && bench.ports.pendingTimer != nil && taken != nil)
+        taken = nil
+        // A program that another test is just starting may have a copy of it until it runs.
+        #expect(
+            try bench.run {
+                bench.ports.retryPendingForwards()
+                return bench.ports.listenerCount == 2
+            })
+        #expect(bench.ports.pendingTimer == nil)
+        let second = try freePort(count: 2)
+        taken = try Peer.server(HostSocket.stream, port: second)
+        try bench.ports.setForwards([Self.range(second, count: 2)])
+        #expect(bench.ports.pendingTimer != nil)
+        try bench.ports.setForwards([])
+        #expect(bench.ports.pendingTimer == nil && taken != nil)
+    }
+
+    @Test("many such ports are tried in turn, and follow each other at once when somebody ends")
+    func manyPortsOfBestEffort() throws {
+        let other = try Bench()
+        let bench = try Bench { $0.retryInterval = 50 }
+        let first = try freePort(count: 601)
+        var theirs = Self.range(first, count: 600)
+        theirs.policy = .explicit
+        try other.ports.setForwards([theirs])
+        try bench.ports.setForwards([Self.range(first, count: 601)])
+        #expect(bench.ports.listenerCount == 1)
+        for _ in 0..<3 { bench.ports.tryPending() }
+        #expect(bench.ports.entries[0].pending.count == 600)
+        try other.ports.setForwards([])
+        bench.ports.tryPending()
+        #expect(bench.ports.listenerCount < 601, "not all at a time")
+        #expect(try bench.run { bench.ports.listenerCount == 601 })
+        #expect(bench.ports.pendingTimer == nil)
     }
 
     @Test("an auto rule listens while somebody does on the other side, and only it needs a timer")

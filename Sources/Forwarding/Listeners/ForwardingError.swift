@@ -12,7 +12,7 @@ public enum ForwardingError: Error {
     /// None of the ports of a rule that takes what it gets can be listened on.
     case nothingToListenOn(PortForward, Errno)
     /// The process may not have as many descriptors as the ports need.
-    case tooFewDescriptors(needed: Int, available: Int)
+    case tooFewDescriptors(needed: Int, available: Int, limit: Int)
     /// The namespace has no sockets for us.
     case noNamespaceSockets(Errno)
 
@@ -37,10 +37,10 @@ extension ForwardingError: CustomStringConvertible {
             "cannot listen on \(port): \(cause.errno.explanation)\(remark.map { "; \($0)" } ?? "")"
         case .nothingToListenOn(let rule, let errno):
             "cannot listen on any port of \(rule): \(errno.explanation)"
-        case .tooFewDescriptors(let needed, let available):
+        case .tooFewDescriptors(let needed, let available, let limit):
             """
-            \(needed) descriptors are needed to listen on all ports, and only \(available) are allowed; forward fewer \
-            ports, or raise the limit (ulimit -Hn, LimitNOFILE=)
+            \(needed) descriptors are needed to listen on all ports, and the limit of \(limit) leaves \(available); \
+            forward fewer ports, or raise the limit (ulimit -Hn, LimitNOFILE=)
             """
         case .noNamespaceSockets(let errno):
             "cannot make sockets in the namespace: \(errno.explanation)"

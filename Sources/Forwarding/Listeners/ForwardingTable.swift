@@ -17,8 +17,10 @@ struct ForwardingEntry {
     var waitsForDevice = false
     /// It has been said that the rule's address is not there.
     var absenceIsReported = false
-    /// Ports that could not be had and have been reported.
+    /// Ports of an `auto` rule that could not be had and have been reported.
     var skipped: Set<UInt16> = []
+    /// Ports that somebody else had, to be tried again in this order.
+    var pending: [UInt16] = []
     /// Those ports are to be tried again this time.
     var triesAgain = false
 

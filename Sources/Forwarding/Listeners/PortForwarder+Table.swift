@@ -36,9 +36,11 @@ extension PortForwarder {
         if entries.contains(where: { $0.rule.policy == .scanned }) { scan(&skipped) }
         if !skipped.isEmpty { options.logger.warning("\(skipped.summary)") }
         scheduleScan()
+        schedulePending()
     }
 
-    /// Tries again what waits for a device, and renews the sockets of devices that have come back under another index.
+    /// Tries again what waits for a device or for a port that somebody else had, and renews the sockets of devices that
+    /// have come back under another index.
     ///
     /// To be called after each change of the host's links.
     public func retryPendingForwards() {
@@ -58,11 +60,15 @@ extension PortForwarder {
             entries[index].waitsForDevice = false
             guard entries[index].rule.policy != .scanned else { continue }
             for port in entries[index].ports {
-                if case .failure(let error) = open(index, port) { skipped.add(entries[index].rule, port, error.errno) }
+                if case .failure(let error) = open(index, port) {
+                    skipped.add(entries[index].rule, port, error.errno)
+                    if error.errno == .addressInUse { entries[index].pending.append(port) }
+                }
             }
             options.logger.notice("interface '\(device)' is there: \(entries[index].rule)")
         }
         if !skipped.isEmpty { options.logger.warning("\(skipped.summary)") }
+        tryPending()
     }
 
     /// Puts a rule to sleep whose device has gone.
@@ -73,6 +79,7 @@ extension PortForwarder {
     }
 
     private func closeAll(of index: Int) {
+        entries[index].pending = []
         for port in entries[index].openPorts { close(index, port) }
     }
 

@@ -50,6 +50,8 @@ public struct PortForwardingOptions: Sendable {
     /// How long a port that somebody else has is waited for when the first table is set, in milliseconds: a predecessor
     /// may be about to go.
     public var patience: Int64 = 1000
+    /// How often ports that somebody else has are tried again, where they can be gone without, in milliseconds.
+    public var retryInterval: Int64 = 5000
     /// Who had ports of the host when the program started, for messages.
     public var holders = PortHolders()
     /// The time-outs of UDP flows in milliseconds (`nf_conntrack_udp_timeout`, `nf_conntrack_udp_timeout_stream`).
@@ -86,6 +88,10 @@ public final class PortForwarder: EventSink {
     var namespaceSockets: ListeningSockets?
     var scanTimer: EventLoop.TimerID?
     var scanCount = 0
+    /// Runs while there are ports to be tried again.
+    var pendingTimer: EventLoop.TimerID?
+    /// Those that were tried with success, and not yet told of.
+    var regained = RegainedPorts()
     /// A table has been set: a predecessor has had its time to go.
     var hasStarted = false
     /// Listeners that wait for descriptors to become free.

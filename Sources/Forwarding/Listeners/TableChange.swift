@@ -94,8 +94,9 @@ struct TableChange {
         guard needed > 0, unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
         // What is open now, and a little for the flows.
         let reserve = 64 + forwarder.listeners.count
-        let available = Int(clamping: limit.rlim_cur) - reserve
-        if needed > available { throw .tooFewDescriptors(needed: needed, available: max(available, 0)) }
+        let allowed = Int(clamping: limit.rlim_cur)
+        let available = max(allowed - reserve, 0)
+        if needed > available { throw .tooFewDescriptors(needed: needed, available: available, limit: allowed) }
     }
 
     /// Opens the ports of a rule that are not open yet.
@@ -103,6 +104,7 @@ struct TableChange {
         let entry = fresh[index]
         var failures = 0
         var lastError: Errno?
+        var taken = PortSet()
         for place in entry.places.indices {
             let ports = entry.ports.filter { entry.listener(place, $0) == nil }
             forwarder.listeners.reserve(ports.count)
@@ -115,7 +117,7 @@ struct TableChange {
                     failures += 1
                     lastError = error.errno
                     skipped.add(entry.rule, port, error.errno)
-                    fresh[index].skipped.insert(port)
+                    if error.errno == .addressInUse { taken.insert(port) }
                     continue
                 }
                 if error.errno == .addressInUse, oldSocketBlocks(spot) {
@@ -131,6 +133,7 @@ struct TableChange {
                 }
             }
         }
+        fresh[index].pending = taken.ports
         if let lastError, failures == entry.ports.count * entry.places.count {
             throw .nothingToListenOn(entry.rule, lastError)
         }

@@ -134,7 +134,7 @@ private struct RandomHost {
 
 extension Scenarios {
     /// A day on the road in a few minutes.
-    @Suite("a long journey", .timeLimit(.minutes(20))) struct RoamingJourney {
+    @Suite("a long journey", .timeLimit(.minutes(45))) struct RoamingJourney {
         private static let options = [
             "--quiet", "--hold-down", "0", "--dns-forward", RoamingRun.nameServer, "-t", "8080", "-u", "8080", "-T",
             "none",

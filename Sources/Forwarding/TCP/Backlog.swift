@@ -127,7 +127,8 @@ struct BacklogPool: ~Copyable {
             total += written
             flow.backlogCount -= UInt32(written)
             if written < count {
-                unsafe chunks[index].start += Int32(written)
+                // Not +=: with the thread sanitizer the compiler of Swift 6.3 breaks on that (docs/testing.md).
+                unsafe chunks[index].start = Int32(start + written)
                 return .bytes(total)
             }
             let next = unsafe chunks[index].next

@@ -8,7 +8,9 @@ extension NamespacePlan {
     private static let mostRemarks = 6
 
     /// The plan in a few lines for people: for each family its mode, why, and what it has, in one line; then what was
-    /// left out and why, and the resolvers. All of ``reasons`` is more than that.
+    /// left out and why, and the resolvers.
+    ///
+    /// All of ``reasons`` is more than that.
     public var summary: [String] {
         let lines = AddressFamily.allCases.map { "\($0): \(families[$0].summary(because: modeReasons($0)))" }
         let remarks = reasons.filter { $0.weight == .remark }.map(\.description)

@@ -6,7 +6,9 @@ import Services
 import Wire
 
 /// Takes the input for a frame that the namespace sent: classifies it, asks everybody who would answer it, and parses
-/// its payload as each message that tapas reads. Nothing may trap, and what was accepted must lie in the frame.
+/// its payload as each message that tapas reads.
+///
+/// Nothing may trap, and what was accepted must lie in the frame.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     let frame = [UInt8](UnsafeBufferPointer(start: start, count: count))

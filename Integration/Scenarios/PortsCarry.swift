@@ -22,11 +22,11 @@ struct PortPath: Sendable, CustomTestStringConvertible {
 }
 
 extension Host {
-    /// Connects to port 7010, exchanges a few bytes, resets, and sees to it that the server there sees a reset.
+    /// Connects to port 7020, exchanges a few bytes, resets, and sees to it that the server there sees a reset.
     func resets(_ address: String, at other: Host) async throws {
         let server = """
             import socket
-            listener = socket.create_server(("::", 7010), family=socket.AF_INET6, dualstack_ipv6=True)
+            listener = socket.create_server(("::", 7020), family=socket.AF_INET6, dualstack_ipv6=True)
             print("ready", flush=True)
             sock, _ = listener.accept()
             sock.sendall(sock.recv(100))
@@ -37,7 +37,7 @@ extension Host {
         try await program.wrote("ready")
         let client = """
             import socket, struct
-            sock = socket.create_connection(("\(address)", 7010), timeout=5)
+            sock = socket.create_connection(("\(address)", 7020), timeout=5)
             sock.sendall(b"hello")
             print(sock.recv(100))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -95,7 +95,7 @@ extension Scenarios {
         func aClientsReset(path: PortPath) async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)
-                try await laptop.host.attach(laptop.guest, ["--config-net", "-t", "7010"] + path.options)
+                try await laptop.host.attach(laptop.guest, ["--config-net", "-t", "7020"] + path.options)
                 let client = path.isLocal ? laptop.host : laptop.server
                 try await client.resets(path.address, at: laptop.guest)
             }

@@ -48,7 +48,7 @@ extension Scenarios {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)
                 try await laptop.host.startPython("serve.py")
-                try await laptop.host.attach(laptop.guest, ["--config-net", "-T", "7001-7010", "-U", "7001"])
+                try await laptop.host.attach(laptop.guest, ["--config-net", "-T", "7001-7010,7020", "-U", "7001"])
                 for (number, direction) in ["upload", "download", "both"].enumerated() {
                     try await laptop.guest.python("client.py", direction, address, "\(64 << 20)", "\(number)")
                 }

@@ -104,7 +104,7 @@ extension Scenarios {
                 switch place {
                 case .onTheNetwork: each == 100 ? 8 << 20 : 16 << 20
                 case .intoTheNamespace: 64 << 20
-                case .outOfTheNamespace: mtu == 65520 ? 64 << 20 : 16 << 20
+                case .outOfTheNamespace: mtu >= 9000 ? 64 << 20 : 16 << 20
                 }
             }
 

@@ -43,13 +43,18 @@ need_tun
 need_user_namespaces
 build_release
 
+takes_ports_back='^ForwardingTests\.(PortForwarderTests|ForwardingTableTests)/'
+
 say "building the tests"
 swift build --build-tests
 
 case " ${stages[*]} " in
     *" unit "*)
         say "unit tests"
-        run_tests swift test --skip-build --skip '^Scenarios\.'
+        # Suites that start programs hold every socket of the process between fork and exec; a port that was just
+        # closed is then in use still. Those that take ports back at once run by themselves.
+        run_tests swift test --skip-build --skip '^Scenarios\.' --skip "$takes_ports_back"
+        run_tests swift test --skip-build --filter "$takes_ports_back"
         ;;
 esac
 

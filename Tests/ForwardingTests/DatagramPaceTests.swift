@@ -45,8 +45,8 @@ import Testing
         #expect(rests(turns: 2000, gap: 50_000) { pace, _ in pace.countInbound(40) } == 0)
     }
 
-    @Test("the first turn after silence does not rest, nor do turns without datagrams")
-    func silence() {
+    /// A pace in the middle of a fast stream into the namespace, and the moment.
+    private func inFastStream() -> (DatagramPace, Int64) {
         var pace = DatagramPace()
         var now: Int64 = 1_000_000_000
         for _ in 0..<500 {
@@ -54,6 +54,12 @@ import Testing
             _ = pace.endTurn(now)
             now += 10_000
         }
+        return (pace, now)
+    }
+
+    @Test("the first turn after silence does not rest, nor do turns without datagrams")
+    func silence() {
+        var (pace, now) = inFastStream()
         #expect(pace.endTurn(now) == 0)
         now += 1_000_000_000
         pace.countInbound(1)
@@ -62,13 +68,7 @@ import Testing
 
     @Test("a stream that turns round is a new stream")
     func turnsRound() {
-        var pace = DatagramPace()
-        var now: Int64 = 1_000_000_000
-        for _ in 0..<500 {
-            pace.countInbound(1)
-            _ = pace.endTurn(now)
-            now += 10_000
-        }
+        var (pace, now) = inFastStream()
         pace.countInbound(1)
         #expect(pace.endTurn(now) > 0)
         now += 10_000

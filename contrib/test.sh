@@ -27,7 +27,13 @@ trap 'rm -f "$output"' EXIT
 run_tests() {
     local status=0 skipped
     "$@" 2>&1 | tee "$output" || status=$?
-    [ "$status" -eq 0 ] || fail "tests failed (status $status): $*"
+    if [ "$status" -ne 0 ]; then
+        say "what failed, again"
+        grep -A 12 -E '^[^ ]+ (Test|Suite) .* recorded an issue' "$output" |
+            grep -v -E '( started| passed after .*)\.$' | cut -c 1-400 | head -n 150 || true
+        grep -E 'Test run with [0-9]+ test' "$output" || true
+        fail "tests failed (status $status): $*"
+    fi
     grep -q 'Test run with [1-9][0-9]* test' "$output" || fail "no test was run: $*"
     # Lines of the runner that say "skipped", less those that contain a line of the list.
     skipped=$(grep -E '^[^ ]+ (Test|Suite) .* skipped(\.|:)' "$output" |

@@ -150,6 +150,34 @@ extension Scenarios {
             }
         }
 
+        /// What a client sends while the socket of another is being bound and connected comes to that socket first.
+        @Test("new UDP clients, 50 at the same moment, 50 times: each has its own answer", arguments: PortPath.all)
+        func newClientsAtOnce(path: PortPath) async throws {
+            try await withLab { lab in
+                let client = try await Self.connected(path, in: lab)
+                let script = """
+                    import socket
+                    family = socket.AF_INET6 if ":" in "\(path.address)" else socket.AF_INET
+                    lost = wrong = 0
+                    for turn in range(50):
+                        clients = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(50)]
+                        for sock in clients:
+                            sock.settimeout(2)
+                            sock.connect(("\(path.address)", 7001))
+                        for number, sock in enumerate(clients): sock.send(b"%d %d" % (turn, number))
+                        for number, sock in enumerate(clients):
+                            try: wrong += sock.recv(100) != b"%d %d" % (turn, number)
+                            except TimeoutError: lost += 1
+                            sock.setblocking(False)
+                            try: wrong += len(sock.recv(100)) > 0
+                            except BlockingIOError: pass
+                            sock.close()
+                    print("lost", lost, "wrong", wrong)
+                    """
+                #expect(try await client.must(["python3", "-c", script]) == "lost 0 wrong 0\n")
+            }
+        }
+
         @Test("an answer leaves from the address that the client has used", arguments: ["192.0.2.10", "192.0.2.77"])
         func anAnswerLeavesFromTheAddressUsed(address: String) async throws {
             try await withLab { lab in

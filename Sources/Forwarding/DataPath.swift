@@ -83,6 +83,8 @@ struct DataPath: ~Copyable {
     var capture: FrameCapture?
     /// Queries for the host's resolvers.
     var dns = DNSRelay()
+    /// Datagrams of other clients that came to the sockets of forwarded flows.
+    var strays = StrayDatagrams()
     /// Datagrams that come in fragments.
     var reassembly = Reassembly()
     /// When datagrams come so fast that waiting for more pays.
@@ -290,6 +292,22 @@ struct DataPath: ~Copyable {
     }
 
     // MARK: Sockets
+
+    /// Makes and connects a flow's host socket; gives up another flow, once, if descriptors have run out.
+    mutating func connectHost(
+        _ index: Int, to target: Endpoint, type: CInt, ipProtocol: CInt = 0, source: IPAddress?,
+        sourcePort: UInt16 = 0, device: String?
+    ) -> HostSocket.Start {
+        var mayEvict = true
+        while true {
+            let start = HostSocket.connect(
+                to: target, type: type, ipProtocol: ipProtocol, source: source, sourcePort: sourcePort, device: device)
+            guard mayEvict, case .failed(let error) = start, error.meansNoDescriptors, evict(sparing: index) else {
+                return start
+            }
+            mayEvict = false
+        }
+    }
 
     /// Watches a flow's host socket, edge-triggered for everything.
     mutating func watch(_ index: Int, socket: CInt) -> Bool {

@@ -105,6 +105,7 @@ public final class Forwarder: EventSink {
     public func batchEnded(now: MonotonicTime) {
         path.now = now
         path.serveQueue()
+        if !path.strays.isEmpty { ports?.takeBack(path.strays.take(), now: now) }
         ports?.batchEnded(now: now)
         path.rest = path.pace.endTurn(now.nanoseconds)
     }

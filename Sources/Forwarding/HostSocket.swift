@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: socket setsockopt getsockopt bind connect getsockname shutdown close
+// syscalls: socket setsockopt getsockopt bind connect getsockname sendto shutdown close
 
 internal import CLinux
 internal import Glibc
@@ -44,7 +44,10 @@ enum HostSocket {
             return .failed(failure)
         }
         let result = destination.connect(number)
-        if result == 0 || currentErrno == .nowInProgress { return .socket(number) }
+        if result == 0 || currentErrno == .nowInProgress {
+            if type == datagram, source != nil || sourcePort != 0 { DatagramSocket.empty(number) }
+            return .socket(number)
+        }
         let failure = currentErrno
         Glibc.close(number)
         return .failed(failure)
@@ -76,6 +79,8 @@ enum HostSocket {
         let failure = currentErrno
         // A port that is taken or reserved is no reason to fail: any other will do. An address is.
         guard sourcePort != 0 else { return failure }
+        // It must be free, though, and not shared with another flow: that one may have the same destination.
+        if !isStream { set(number, SOL_SOCKET, SO_REUSEADDR, 0) }
         guard let source else { return nil }
         let fallback = Endpoint(address: source.asBindable, port: 0)
         return fallback.bind(number) == 0 ? nil : currentErrno
@@ -139,10 +144,20 @@ enum HostSocket {
         Glibc.close(number)
     }
 
+    /// Sends a datagram on a connected socket, without waiting.
+    static func send(_ number: CInt, _ payload: UnsafeMutableRawPointer, _ count: Int) -> IOResult {
+        transferring { unsafe Glibc.send(number, payload, count, CInt(MSG_DONTWAIT | MSG_NOSIGNAL)) }
+    }
+
     /// Closes a socket.
     static func close(_ number: CInt) {
         Glibc.close(number)
     }
+}
+
+extension Errno {
+    /// The process or the system has no descriptors left (`EMFILE`, `ENFILE`).
+    var meansNoDescriptors: Bool { self == .tooManyOpenFiles || self == .tooManyOpenFilesInSystem }
 }
 
 extension IPAddress {

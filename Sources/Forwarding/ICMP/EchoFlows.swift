@@ -100,8 +100,8 @@ extension DataPath {
         guard let index = addFlow(key, hash: hash) else { return nil }
         table[index].state = .datagram
         let ipProtocol = key.isIPv4 ? CInt(IPPROTO_ICMP) : CInt(IPPROTO_ICMPV6)
-        let start = HostSocket.connect(
-            to: Endpoint(address: target.address, port: 0, scope: target.scope), type: HostSocket.datagram,
+        let start = connectHost(
+            index, to: Endpoint(address: target.address, port: 0, scope: target.scope), type: HostSocket.datagram,
             ipProtocol: ipProtocol, source: source, device: device)
         guard case .socket(let number) = start, watch(index, socket: number) else {
             counters.drop(.socket)

@@ -102,7 +102,11 @@ extension DataPath {
         guard let index = addFlow(key, hash: hash) else { return }
         table[index].state = .datagram
         table[index].flags.insert(.inbound)
-        guard let number = DatagramSocket.lend(datagram, queuesErrors: true) else {
+        var socket = DatagramSocket.lend(datagram, queuesErrors: true)
+        if socket == nil, DatagramSocket.lacksDescriptors(for: 1), evict(sparing: index) {
+            socket = DatagramSocket.lend(datagram, queuesErrors: true)
+        }
+        guard let number = socket else {
             counters.drop(.socket)
             return closeFlow(index)
         }
@@ -169,6 +173,14 @@ enum DatagramSocket {
         return isBound && datagram.peer.connect(number) == 0
     }
 
+    /// Whether `count` more sockets cannot be made for want of descriptors.
+    static func lacksDescriptors(for count: Int) -> Bool {
+        let number = socket(AF_INET, HostSocket.datagram | CInt(SOCK_CLOEXEC.rawValue), 0)
+        guard number >= 0 else { return currentErrno.meansNoDescriptors }
+        defer { HostSocket.close(number) }
+        return count > 1 && lacksDescriptors(for: count - 1)
+    }
+
     /// Whether a socket is bound and connected to these two.
     static func joins(_ number: CInt, _ local: Endpoint, _ peer: Endpoint) -> Bool {
         guard let own = HostSocket.localEndpoint(number), let other = peerEndpoint(number) else { return false }
@@ -176,7 +188,8 @@ enum DatagramSocket {
             && other.port == peer.port
     }
 
-    private static func peerEndpoint(_ number: CInt) -> Endpoint? {
+    /// What a socket is connected to.
+    static func peerEndpoint(_ number: CInt) -> Endpoint? {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let result = unsafe withUnsafeMutablePointer(to: &storage) { pointer in

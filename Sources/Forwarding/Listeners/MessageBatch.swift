@@ -82,13 +82,6 @@ struct MessageBatch: ~Copyable {
         }
     }
 
-    /// Sends one received datagram on a connected socket.
-    func sendOne(_ number: CInt, _ index: Int) -> IOResult {
-        let start = unsafe payload(index)
-        let count = length(index)
-        return transferring { unsafe Glibc.send(number, start, count, CInt(MSG_DONTWAIT | MSG_NOSIGNAL)) }
-    }
-
     /// The length of a datagram.
     func length(_ index: Int) -> Int {
         unsafe Int(messages[index].length)

@@ -32,15 +32,23 @@ extension PortForwarder {
         let datagram = unsafe ForwardedDatagram(
             peer: peer, local: local, device: entry.rule.direction == .inbound ? place.device : nil,
             listener: listener.socket, payload: batch.payload(index), count: batch.length(index))
+        send(datagram, listener, now)
+    }
+
+    /// Sends a datagram that has come to a forwarded port on its way.
+    func send(_ datagram: ForwardedDatagram, _ listener: Listener, _ now: MonotonicTime) {
+        let entry = entries[listener.entry]
         let target = entry.target(of: listener.port)
+        let peer = datagram.peer
+        let local = datagram.local
         let isLoopback = IPAddress(unmapping: peer.address).isLoopback
         switch entry.rule.direction {
         case .outbound:
             guard isLoopback, IPAddress(unmapping: local.address).isLoopback else { return }
-            relay(datagram, index, to: Endpoint(address: local.address, port: target), .outbound, now)
+            relay(datagram, to: Endpoint(address: local.address, port: target), .outbound, now)
         case .inbound where isLoopback && options.splicesInbound && entry.rule.targetAddress == nil:
             guard let address = relayTarget(local.address, from: peer) else { return }
-            relay(datagram, index, to: Endpoint(address: address, port: target), .inbound, now)
+            relay(datagram, to: Endpoint(address: address, port: target), .inbound, now)
         case .inbound:
             forwarder?.forward(datagram, to: target, at: entry.rule.targetAddress)
         }
@@ -56,14 +64,21 @@ extension PortForwarder {
 
     /// Sends a datagram on to the other namespace, with sockets made for its client if there are none yet.
     private func relay(
-        _ datagram: ForwardedDatagram, _ index: Int, to target: Endpoint, _ direction: ForwardDirection,
-        _ now: MonotonicTime
+        _ datagram: ForwardedDatagram, to target: Endpoint, _ direction: ForwardDirection, _ now: MonotonicTime
     ) {
         let key = Relays.Key(direction: direction, peer: datagram.peer, local: datagram.local, target: target)
-        if relays.send(key, batch, index, now: now) { return }
-        guard let (client, server) = relaySockets(datagram, to: target, direction) else { return }
+        if relays.send(key, datagram, now: now) { return }
+        var sockets = relaySockets(datagram, to: target, direction)
+        var attempts = 0
+        while sockets == nil, attempts < 4, DatagramSocket.lacksDescriptors(for: 2) {
+            // Of two clients that have been silent for long: the pool may keep some.
+            for _ in 0..<2 { relays.evict() }
+            sockets = relaySockets(datagram, to: target, direction)
+            attempts += 1
+        }
+        guard let (client, server) = sockets else { return }
         relays.add(key, client: client, server: server, now: now)
-        _ = relays.send(key, batch, index, now: now)
+        _ = relays.send(key, datagram, now: now)
     }
 
     /// A socket towards the client, in its namespace, and one towards the target, in the other.
@@ -90,6 +105,7 @@ extension PortForwarder {
             HostSocket.close(server)
             return nil
         }
+        DatagramSocket.empty(server)
         return (client, server)
     }
 

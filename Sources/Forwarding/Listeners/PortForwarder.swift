@@ -142,6 +142,7 @@ public final class PortForwarder: EventSink {
             splices.ready(token, readiness)
         case TokenKind.relayClient, TokenKind.relayServer:
             relays.ready(token, readiness, batch: batch, now: now)
+            if !relays.strays.isEmpty { takeBack(relays.strays.take(), now: now) }
         default:
             guard let listener = listeners.current(token) else { return }
             if entries[listener.entry].rule.transport == .tcp {

@@ -50,6 +50,8 @@ struct Relays: ~Copyable {
     private var wheel: TimerWheel
     private var expired: [Int32] = []
     private var hand = 0
+    /// Datagrams of other clients that came to the sockets of these.
+    var strays = StrayDatagrams()
 
     init(loop: EventLoop, options: PortForwardingOptions) {
         self.loop = loop
@@ -98,12 +100,13 @@ struct Relays: ~Copyable {
 
     /// Sends a datagram that has come on a listening socket on to the target of its client; false if there is no such
     /// client.
-    mutating func send(_ key: Key, _ batch: borrowing MessageBatch, _ position: Int, now: MonotonicTime) -> Bool {
+    mutating func send(_ key: Key, _ datagram: ForwardedDatagram, now: MonotonicTime) -> Bool {
         guard let index = indices[key] else { return false }
         touch(index, now)
         // The error of an earlier datagram is told once, and is no reason to lose this one.
-        if case .failed = batch.sendOne(slots[index].server, position) {
-            _ = batch.sendOne(slots[index].server, position)
+        let server = slots[index].server
+        if case .failed = unsafe HostSocket.send(server, datagram.payload, datagram.count) {
+            _ = unsafe HostSocket.send(server, datagram.payload, datagram.count)
         }
         return true
     }
@@ -129,9 +132,36 @@ struct Relays: ~Copyable {
                 slots[index].isAnswered = true
             }
             touch(index, now)
+            if isClient, !isFromClient(batch, count: count, slots[index].key.peer) {
+                sendSorted(batch, count: count, index)
+                if count < batch.capacity { return }
+                continue
+            }
             // What the other socket does not take is lost, as it is in any queue that is full.
             if case .failed = batch.send(target, count: count) { _ = batch.send(target, count: count) }
             if count < batch.capacity { return }
+        }
+    }
+
+    private func isFromClient(_ batch: borrowing MessageBatch, count: Int, _ peer: Endpoint) -> Bool {
+        for position in 0..<count where batch.source(position) != peer { return false }
+        return true
+    }
+
+    /// Sends a client's datagrams on one by one, and puts aside what has strayed to its socket.
+    private mutating func sendSorted(_ batch: borrowing MessageBatch, count: Int, _ index: Int) {
+        let key = slots[index].key
+        for position in 0..<count {
+            guard let source = batch.source(position) else { continue }
+            let payload = unsafe batch.payload(position)
+            let length = batch.length(position)
+            if source == key.peer {
+                _ = unsafe HostSocket.send(slots[index].server, payload, length)
+            } else {
+                _ = strays.add(
+                    unsafe StrayDatagram(
+                        direction: key.direction, peer: source, local: key.local, payload: payload, count: length))
+            }
         }
     }
 
@@ -149,7 +179,7 @@ struct Relays: ~Copyable {
     }
 
     /// Forgets the client that has been silent longest among the next few.
-    private mutating func evict() {
+    mutating func evict() {
         var oldest: Int?
         var seen = 0
         while seen < 64, seen < slots.count {

@@ -46,7 +46,7 @@ extension DataPath {
         table[index].receiveNext = summary.tcpSequence &+ 1
         table[index].receiveEdge = table[index].receiveNext
         table[index].sendWindow = UInt32(summary.tcpWindow)
-        let start = connectHost(index, to: target, source: source, device: device)
+        let start = connectHost(index, to: target, type: HostSocket.stream, source: source, device: device)
         guard case .socket(let number) = start, watch(index, socket: number) else {
             if case .failed(let error) = start { connectionFailed(index, error) } else { closeFlow(index) }
             return
@@ -81,26 +81,15 @@ extension DataPath {
                 HostSocket.close(table[index].socket)
                 table[index].socket = -1
             }
-            guard case .socket(let number) = connectHost(index, to: server, source: nil, device: nil),
+            guard
+                case .socket(let number) = connectHost(
+                    index, to: server, type: HostSocket.stream, source: nil, device: nil),
                 watch(index, socket: number)
             else { continue }
             setDeadline(index, milliseconds: 2 * DNSRelay.patience)
             return true
         }
         return false
-    }
-
-    /// Connects, and makes room once if descriptors have run out.
-    private mutating func connectHost(
-        _ index: Int, to target: Endpoint, source: IPAddress?, device: String?
-    ) -> HostSocket.Start {
-        let type = HostSocket.stream
-        let start = HostSocket.connect(to: target, type: type, source: source, device: device)
-        guard case .failed(let error) = start, error == .tooManyOpenFiles || error == .tooManyOpenFilesInSystem else {
-            return start
-        }
-        guard evict(sparing: index) else { return start }
-        return HostSocket.connect(to: target, type: type, source: source, device: device)
     }
 
     /// Sets what both kinds of opening share.

@@ -24,6 +24,7 @@ struct DatagramBatch: ~Copyable {
     private let arena: UnsafeMutableRawPointer
     private let messages: UnsafeMutablePointer<tapas_message>
     private let vectors: UnsafeMutablePointer<iovec>
+    private let names: UnsafeMutablePointer<sockaddr_storage>
     private let stride = 65536 + DataPath.Size.headroom
 
     init(capacity: Int) {
@@ -31,6 +32,8 @@ struct DatagramBatch: ~Copyable {
         unsafe arena = .allocate(byteCount: capacity * stride, alignment: 4096)
         unsafe messages = .allocate(capacity: capacity)
         unsafe vectors = .allocate(capacity: capacity)
+        unsafe names = .allocate(capacity: capacity)
+        unsafe names.initialize(repeating: sockaddr_storage(), count: capacity)
         for index in 0..<capacity {
             unsafe vectors[index] = unsafe iovec(
                 iov_base: arena + index * stride + DataPath.Size.headroom, iov_len: 65536)
@@ -45,11 +48,31 @@ struct DatagramBatch: ~Copyable {
         unsafe arena.deallocate()
         unsafe messages.deallocate()
         unsafe vectors.deallocate()
+        unsafe names.deallocate()
     }
 
     /// Receives as many datagrams as there are and fit.
     func receive(_ number: CInt) -> IOResult {
         transferring { unsafe Int(tapas_recvmmsg(number, messages, UInt32(capacity), CInt(MSG_DONTWAIT))) }
+    }
+
+    /// As ``receive(_:)``, and tells where each came from.
+    func receiveWithSources(_ number: CInt) -> IOResult {
+        for index in 0..<capacity {
+            unsafe messages[index].header.msg_name = UnsafeMutableRawPointer(names + index)
+            unsafe messages[index].header.msg_namelen = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        }
+        let result = receive(number)
+        for index in 0..<capacity {
+            unsafe messages[index].header.msg_name = nil
+            unsafe messages[index].header.msg_namelen = 0
+        }
+        return result
+    }
+
+    /// Who sent a datagram, after ``receiveWithSources(_:)``.
+    func source(_ index: Int) -> Endpoint? {
+        unsafe Endpoint(names + index)
     }
 
     /// The length of a datagram that was received.

@@ -207,9 +207,8 @@ extension DataPath {
         }
         guard let index = addFlow(key, hash: hash) else { return -1 }
         table[index].state = .datagram
-        let type = HostSocket.datagram
-        let start = HostSocket.connect(
-            to: target, type: type, source: source, sourcePort: key.guestPort, device: device)
+        let start = connectHost(
+            index, to: target, type: HostSocket.datagram, source: source, sourcePort: key.guestPort, device: device)
         guard case .socket(let number) = start, watch(index, socket: number) else {
             if case .failed(let error) = start {
                 counters.drop(.socket)
@@ -264,7 +263,8 @@ extension DataPath {
         for _ in 0..<16 {
             let number = table[index].socket
             let count: Int
-            switch datagrams.receive(number) {
+            let isForwarded = table[index].flags.contains(.inbound)
+            switch isForwarded ? datagrams.receiveWithSources(number) : datagrams.receive(number) {
             case .bytes(let received): count = received
             case .wouldBlock: return
             case .failed:
@@ -278,7 +278,11 @@ extension DataPath {
             table[index].flags.insert(.answered)
             pace.countInbound(count)
             touchDatagram(index)
-            forwardDatagrams(index, count: count)
+            if isForwarded, !isFromClient(index, count: count) {
+                forwardSorted(index, count: count)
+            } else {
+                forwardDatagrams(index, first: 0, count: count)
+            }
             if count < datagrams.capacity { return }
         }
         // Edge-triggered: what is left needs another look.
@@ -287,14 +291,15 @@ extension DataPath {
     }
 
     /// Writes received datagrams to the tap, equal neighbours as one super-frame.
-    private mutating func forwardDatagrams(_ index: Int, count: Int) {
-        var first = 0
-        while first < count {
+    mutating func forwardDatagrams(_ index: Int, first: Int, count: Int) {
+        var first = first
+        let end = first + count
+        while first < end {
             let size = datagrams.length(first)
             var last = first
             var total = size
             if tap.offloads.contains(.udpSegmentation) && size > 0 {
-                while last + 1 < count && last - first < 63 {
+                while last + 1 < end && last - first < 63 {
                     let next = datagrams.length(last + 1)
                     if next == 0 || next > size || total + next > 65000 { break }
                     total += next

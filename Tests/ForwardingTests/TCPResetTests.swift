@@ -113,6 +113,49 @@ struct TCPResetTests {
         #expect(host.lastError == 0, "the server had its orderly end before")
     }
 
+    /// The namespace's kernel forgets a connection that has ended both ways, and resets whatever still comes for it.
+    @Test("after both have ended for the namespace, what is still to go to the server goes, and nothing resets it")
+    func aResetWhileTheLastBytesGo() throws {
+        let world = try World()
+        let server = try HostEnd.listener()
+        server.set(SOL_SOCKET, SO_RCVBUF, 4096)
+        let (guest, host) = try GuestConnection.open(world, to: server)
+        host.finish()
+        try guest.run(until: "FIN") { guest.hasFinished }
+        // Asks for the window, which has grown.
+        guest.send(.ack, at: guest.next &- 1)
+        let data = stream(50_000)
+        var sent: [UInt8] = []
+        try guest.run(until: "a backlog") {
+            let inFlight = Int(guest.next &- guest.acknowledged)
+            let size = min(guest.offered - inFlight, data.count)
+            if size > 0 {
+                guest.push(data[..<size])
+                sent += data[..<size]
+            }
+            return world.forwarder.counters.backlogBytes > 500_000
+        }
+        guest.finish()
+        try guest.run(until: "an acknowledgment of FIN") { guest.acknowledged == guest.next }
+        guest.clear()
+        for sequence in [guest.next, guest.next &- 1] { guest.send(.rst, at: sequence, acknowledging: 0) }
+        try world.settle()
+        host.set(SOL_SOCKET, SO_RCVBUF, 1 << 20)
+        var arrived: [UInt8] = []
+        try world.run(until: "the end at the server") {
+            guard let bytes = host.read() else { return true }
+            arrived += bytes
+            return false
+        }
+        #expect(host.lastError == 0 || host.lastError == EAGAIN, "an orderly end")
+        // Not compared in #expect, which would print the difference of millions of bytes.
+        let isWhole = arrived == sent
+        #expect(isWhole, "\(arrived.count) of \(sent.count) bytes")
+        try world.run(until: "the flow to go") { world.forwarder.flowCount == 0 }
+        guest.take()
+        #expect(guest.segments.isEmpty, "there is nobody left to tell anything")
+    }
+
     @Test("the namespace reuses a port whose flow is still there: challenged, reset, opened anew")
     func aPortIsReused() throws {
         let world = try World()

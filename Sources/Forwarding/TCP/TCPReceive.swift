@@ -74,6 +74,9 @@ extension DataPath {
             return
         }
         if flags.contains(.rst) {
+            // A connection that has ended both ways is forgotten there, and whatever still comes for it is answered with
+            // a reset. What we have acknowledged and the host socket has not taken yet goes on its way all the same.
+            if table[index].flags.isSuperset(of: [.guestFinished, .finAcknowledged]) { return }
             // RFC 5961 §3.2: only the exact number resets, others in the window are challenged.
             guard summary.tcpSequence == table[index].receiveNext else { return owe(index) }
             // What came before the reset in this batch still goes.
@@ -323,9 +326,14 @@ extension DataPath {
             return
         }
         passFinOn(index)
-        // The window has opened again: worth a segment once it is half open or the backlog is gone.
+        // The window has opened again: worth a segment once it is half open or the backlog is gone, as long as there is
+        // anything to come.
         let offered = table[index].receiveEdge &- table[index].receiveNext
-        if table[index].backlogCount == 0 || offered < Size.window / 2 { owe(index) }
+        if !table[index].flags.contains(.guestFinished),
+            table[index].backlogCount == 0 || offered < Size.window / 2
+        {
+            owe(index)
+        }
         closeIfFinished(index)
     }
 

@@ -62,6 +62,12 @@ struct DataPath: ~Copyable {
         static let window: UInt32 = 1 << 20
         /// The shift of the windows we offer.
         static let windowScale: UInt8 = 7
+        /// How often a stream towards the namespace has its queue looked at, in bytes; a power of two.
+        static let queueLook: UInt32 = 1 << 23
+        /// What may wait in the host socket of a near server, in bytes.
+        static let nearQueue: CInt = 2 << 20
+        /// The round-trip time below which a server is near, in microseconds.
+        static let nearRoundTrip: UInt32 = 250
         /// 64 KiB chunks of backlog for all flows together.
         static let backlogChunks = 4096
     }
@@ -101,6 +107,8 @@ struct DataPath: ~Copyable {
     var queueTail: Int32 = -1
     /// Indices whose deadline has passed, kept for its memory.
     var expired: [Int32] = []
+    /// Whether the host lets us bound the queues of near servers (`net.core.rmem_max`).
+    var boundsQueues = true
     /// Whether the tap had more when its turn was over.
     var tapHasMore = false
     /// Problems already reported, each once.

@@ -119,6 +119,13 @@ enum HostSocket {
         return unsafe getsockopt(number, level, option, &value, &length) == 0 ? value : nil
     }
 
+    /// The smoothed round-trip time of a connection in microseconds (`tcpi_rtt`).
+    static func roundTripTime(_ number: CInt) -> UInt32? {
+        var info = tcp_info()
+        var length = socklen_t(MemoryLayout<tcp_info>.size)
+        return unsafe getsockopt(number, CInt(IPPROTO_TCP), TCP_INFO, &info, &length) == 0 ? info.tcpi_rtt : nil
+    }
+
     /// Takes the pending error (`SO_ERROR`); nil if there is none.
     static func takeError(_ number: CInt) -> Errno? {
         guard let value = get(number, SOL_SOCKET, SO_ERROR), value != 0 else { return nil }

@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+import CLinux
 import Glibc
 import LinuxSystem
 import NetworkTypes
@@ -25,6 +26,34 @@ struct TCPDataTests {
         (World.allOffloads, .v4), (World.allOffloads, .v6), ([.header, .checksum], .v4), ([.header], .v6), ([], .v4),
         ([], .v6),
     ]
+
+    @Test("the queue of a near server is bounded once a stream is long, or left to the kernel where that may not be")
+    func theQueueOfANearServer() throws {
+        let world = try World()
+        let server = try HostEnd.listener()
+        let (guest, host) = try GuestConnection.open(world, to: server)
+        func option(_ name: CInt) throws -> CInt {
+            try #require(world.forwarder.withPath { HostSocket.get($0.table[0].socket, SOL_SOCKET, name) })
+        }
+        #expect(try option(CInt(TAPAS_SO_BUF_LOCK)) & 2 == 0, "a short stream has the kernel's own measure")
+        let data = stream(1 << 18)
+        var sent = 0
+        let count = Int(DataPath.Size.queueLook) + data.count
+        try guest.receive(count) {
+            while sent < count {
+                let taken = host.write(data[(sent % data.count)...])
+                sent += taken
+                if taken == 0 { break }
+            }
+        }
+        let other = try HostEnd.datagram()
+        other.set(SOL_SOCKET, SO_RCVBUF, DataPath.Size.nearQueue)
+        if HostSocket.get(other.number, SOL_SOCKET, SO_RCVBUF) == 2 * DataPath.Size.nearQueue {
+            #expect(try option(SO_RCVBUF) == 2 * DataPath.Size.nearQueue)
+        } else {
+            #expect(try option(CInt(TAPAS_SO_BUF_LOCK)) & 2 == 0, "net.core.rmem_max is too low here")
+        }
+    }
 
     @Test("bytes from the namespace reach the server in order, in segments of any size", arguments: ways)
     func bytesFromTheNamespaceReachTheServer(offloads: TapDevice.Offloads, family: AddressFamily) throws {

@@ -100,6 +100,7 @@ size_t tapas_cmsg_length(size_t length);
 
 /// The options that the headers of the oldest supported distribution lack or keep under _GNU_SOURCE.
 enum {
+    TAPAS_SO_BUF_LOCK = 72, // asm-generic/socket.h, Linux 5.17; missing in older headers
     TAPAS_UDP_SEGMENT = 103, // linux/udp.h, not compatible with netinet/udp.h
     TAPAS_UDP_GRO = 104,
     TAPAS_IP_BIND_ADDRESS_NO_PORT = 24,

@@ -145,6 +145,7 @@ extension DataPath {
         if isAfter(number, unacknowledged) {
             var bytes = number &- unacknowledged
             table[index].sendUnacknowledged = number
+            if (number ^ unacknowledged) >= Size.queueLook { boundQueue(index) }
             if isAfter(number, table[index].sendNext) { table[index].sendNext = number }
             if table[index].flags.contains(.hostFinished), number == table[index].sendHighest {
                 bytes &-= 1

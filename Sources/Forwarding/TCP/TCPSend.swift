@@ -114,6 +114,29 @@ extension DataPath {
         unsafe transmit(frame, count: total, header: VirtioNetHeader())
     }
 
+    /// Bounds what waits in the host socket while its server is near, in units of ``Size/queueLook`` bytes received.
+    ///
+    /// A server faster than we are fills any queue, and the kernel lets it grow to 6 or 32 MB (`net.ipv4.tcp_rmem`): what
+    /// we read then comes from memory and not from a cache, at half as much again for a byte with several streams. From a
+    /// server so near, a queue as small never runs dry; one farther away gets the kernel's own measure.
+    @inline(never)
+    mutating func boundQueue(_ index: Int) {
+        guard boundsQueues else { return }
+        let number = table[index].socket
+        guard let roundTrip = HostSocket.roundTripTime(number), roundTrip < Size.nearRoundTrip else {
+            HostSocket.set(number, SOL_SOCKET, CInt(TAPAS_SO_BUF_LOCK), 0)
+            return
+        }
+        // The kernel doubles the value, for its own overhead (socket(7)).
+        guard HostSocket.get(number, SOL_SOCKET, SO_RCVBUF) != 2 * Size.nearQueue else { return }
+        HostSocket.set(number, SOL_SOCKET, SO_RCVBUF, Size.nearQueue)
+        if HostSocket.get(number, SOL_SOCKET, SO_RCVBUF) != 2 * Size.nearQueue {
+            // net.core.rmem_max is lower: too little for a fast stream.
+            boundsQueues = false
+            HostSocket.set(number, SOL_SOCKET, CInt(TAPAS_SO_BUF_LOCK), 0)
+        }
+    }
+
     // MARK: What a flow owes
 
     /// Drops what the namespace has acknowledged from the host socket, sends what its window allows, acknowledges.

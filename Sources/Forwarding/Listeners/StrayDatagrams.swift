@@ -87,14 +87,14 @@ extension DataPath {
     mutating func forwardSorted(_ index: Int, count: Int) {
         let number = table[index].socket
         let peer = DatagramSocket.peerEndpoint(number)
+        // The first of a run of the client's own, whose address may be another than the one that the namespace is shown.
+        var first = 0
         for position in 0..<count {
-            // The client's address may be another than the one that the namespace is shown.
-            guard let source = datagrams.source(position), let peer,
+            guard let peer, let source = datagrams.source(position),
                 source.port != peer.port || source.address != peer.address
-            else {
-                forwardDatagrams(index, first: position, count: 1)
-                continue
-            }
+            else { continue }
+            forwardDatagrams(index, first: first, count: position - first)
+            first = position + 1
             guard let local = HostSocket.localEndpoint(number),
                 strays.add(
                     unsafe StrayDatagram(
@@ -105,6 +105,7 @@ extension DataPath {
                 continue
             }
         }
+        forwardDatagrams(index, first: first, count: count - first)
     }
 }
 

@@ -8,17 +8,19 @@ import Testing
 @testable import Forwarding
 
 extension PortForwarderTests {
-    @Test("relay datagrams of several clients, empty ones too, both ways", arguments: addresses)
-    func relayDatagrams(address: String) throws {
+    /// Clients of a forwarded port, and the server that it leads to.
+    private static func clients(_ count: Int, _ address: String) throws -> (Bench, Peer, [Peer]) {
         let bench = try Bench()
         let server = try Peer.server(HostSocket.datagram, address)
         let port = try freePort(HostSocket.datagram)
         try bench.ports.setForwards([rule(port, to: server.port, .udp, on: address)])
-        let clients = try (0..<5).map { _ in try Peer.client(HostSocket.datagram, to: port, address) }
-        // Each says its number, nothing, and its number again; the server echoes to whom it hears.
-        for (number, client) in clients.enumerated() {
-            for bytes in [[UInt8(number)], [], [UInt8(number), 7]] { #expect(client.send(bytes) == bytes.count) }
-        }
+        return (bench, server, try (0..<count).map { _ in try Peer.client(HostSocket.datagram, to: port, address) })
+    }
+
+    /// What each client hears from a server that echoes, once it is as many datagrams as it should be.
+    private static func answers(
+        _ bench: Bench, _ server: Peer, _ clients: [Peer], counts: [Int]
+    ) throws -> [[[UInt8]]] {
         var answers = clients.map { _ in [[UInt8]]() }
         #expect(
             try bench.run {
@@ -26,19 +28,26 @@ extension PortForwarderTests {
                 for (number, client) in clients.enumerated() {
                     while let answer = try client.receive() { answers[number].append(answer) }
                 }
-                return answers.allSatisfy { $0.count == 3 }
+                return answers.map(\.count) == counts
             })
+        return answers
+    }
+
+    @Test("relay datagrams of several clients, empty ones too, both ways", arguments: addresses)
+    func relayDatagrams(address: String) throws {
+        let (bench, server, clients) = try Self.clients(5, address)
+        // Each says its number, nothing, and its number again; the server echoes to whom it hears.
+        for (number, client) in clients.enumerated() {
+            for bytes in [[UInt8(number)], [], [UInt8(number), 7]] { #expect(client.send(bytes) == bytes.count) }
+        }
+        let answers = try Self.answers(bench, server, clients, counts: .init(repeating: 3, count: 5))
         for number in 0..<5 { #expect(answers[number] == [[UInt8(number)], [], [UInt8(number), 7]]) }
         #expect(bench.ports.relayedClientCount == 5)
     }
 
     @Test("a datagram that has come to another client's socket goes its own way", arguments: addresses)
     func aStrayDatagram(address: String) throws {
-        let bench = try Bench()
-        let server = try Peer.server(HostSocket.datagram, address)
-        let port = try freePort(HostSocket.datagram)
-        try bench.ports.setForwards([rule(port, to: server.port, .udp, on: address)])
-        let clients = try (0..<2).map { _ in try Peer.client(HostSocket.datagram, to: port, address) }
+        let (bench, server, clients) = try Self.clients(2, address)
         #expect(clients[0].send([0]) == 1)
         #expect(try bench.run { server.echo() })
         // The moment between bind(2) and connect(2), again: the first client's socket is connected to nobody.
@@ -52,15 +61,7 @@ extension PortForwarderTests {
         try #require(recv(number, &waiting, 1, CInt(MSG_PEEK)) == 1 && waiting == [1], "it has come to the right one")
         try #require(first.connect(number) == 0)
         #expect(clients[0].send([2]) == 1)
-        var answers = clients.map { _ in [[UInt8]]() }
-        #expect(
-            try bench.run {
-                while server.echo() {}
-                for (number, client) in clients.enumerated() {
-                    while let answer = try client.receive() { answers[number].append(answer) }
-                }
-                return answers.map(\.count) == [2, 1]
-            })
+        let answers = try Self.answers(bench, server, clients, counts: [2, 1])
         #expect(answers == [[[0], [2]], [[1]]])
         #expect(bench.ports.relayedClientCount == 2)
     }

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: socket setsockopt getsockopt bind connect getsockname sendto shutdown close
+// syscalls: socket setsockopt getsockopt bind connect getsockname sendto recvfrom shutdown close
 
 internal import CLinux
 internal import Glibc
@@ -45,7 +45,7 @@ enum HostSocket {
         }
         let result = destination.connect(number)
         if result == 0 || currentErrno == .nowInProgress {
-            if type == datagram, source != nil || sourcePort != 0 { DatagramSocket.empty(number) }
+            if type == datagram, source != nil || sourcePort != 0 { empty(number) }
             return .socket(number)
         }
         let failure = currentErrno
@@ -149,6 +149,13 @@ enum HostSocket {
         var linger = linger(l_onoff: 1, l_linger: 0)
         unsafe setsockopt(number, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout.size(ofValue: linger)))
         Glibc.close(number)
+    }
+
+    /// Forgets what strangers have sent to a datagram socket between bind(2) and connect(2); its peer does not know of it
+    /// yet.
+    static func empty(_ number: CInt) {
+        var attempts = 0
+        while attempts < 256, recv(number, nil, 0, CInt(MSG_DONTWAIT | MSG_TRUNC)) >= 0 { attempts += 1 }
     }
 
     /// Sends a datagram on a connected socket, without waiting.

@@ -105,7 +105,7 @@ extension PortForwarder {
             HostSocket.close(server)
             return nil
         }
-        DatagramSocket.empty(server)
+        HostSocket.empty(server)
         return (client, server)
     }
 

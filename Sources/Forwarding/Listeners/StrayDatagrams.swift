@@ -9,9 +9,8 @@
 // and puts aside what is somebody else's, and the port forwarder takes it back as if it had come to the listening
 // socket.
 //
-// syscalls: getpeername recvfrom
+// syscalls: getpeername getsockname
 
-internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 internal import NetworkModel
@@ -60,14 +59,6 @@ struct StrayDatagrams {
     mutating func take() -> [StrayDatagram] {
         defer { waiting = [] }
         return waiting
-    }
-}
-
-extension DatagramSocket {
-    /// Forgets what strangers have sent to a socket between bind(2) and connect(2); its peer does not know of it yet.
-    static func empty(_ number: CInt) {
-        var attempts = 0
-        while attempts < 256, recv(number, nil, 0, CInt(MSG_DONTWAIT | MSG_TRUNC)) >= 0 { attempts += 1 }
     }
 }
 

@@ -103,12 +103,16 @@ struct Relays: ~Copyable {
     mutating func send(_ key: Key, _ datagram: ForwardedDatagram, now: MonotonicTime) -> Bool {
         guard let index = indices[key] else { return false }
         touch(index, now)
-        // The error of an earlier datagram is told once, and is no reason to lose this one.
-        let server = slots[index].server
-        if case .failed = unsafe HostSocket.send(server, datagram.payload, datagram.count) {
-            _ = unsafe HostSocket.send(server, datagram.payload, datagram.count)
-        }
+        unsafe passOn(datagram.payload, datagram.count, to: slots[index].server)
         return true
+    }
+
+    /// Sends one datagram to a target.
+    private func passOn(_ payload: UnsafeMutableRawPointer, _ count: Int, to server: CInt) {
+        // The error of an earlier datagram is told once, and is no reason to lose this one.
+        if case .failed = unsafe HostSocket.send(server, payload, count) {
+            _ = unsafe HostSocket.send(server, payload, count)
+        }
     }
 
     /// A socket of a client is ready.
@@ -156,7 +160,7 @@ struct Relays: ~Copyable {
             let payload = unsafe batch.payload(position)
             let length = batch.length(position)
             if source == key.peer {
-                _ = unsafe HostSocket.send(slots[index].server, payload, length)
+                unsafe passOn(payload, length, to: slots[index].server)
             } else {
                 _ = strays.add(
                     unsafe StrayDatagram(

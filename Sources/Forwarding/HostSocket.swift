@@ -63,7 +63,7 @@ enum HostSocket {
         } else {
             // 4 MiB, or the host's limit (net.core.rmem_max): a burst is not to be lost while others have their turn.
             set(number, SOL_SOCKET, SO_RCVBUF, 1 << 22)
-            prepareDatagrams(number, family: destination.family)
+            prepareDatagrams(number, for: destination)
         }
         if let device {
             guard bind(number, toDevice: device) else { return currentErrno }
@@ -86,15 +86,31 @@ enum HostSocket {
         return fallback.bind(number) == 0 ? nil : currentErrno
     }
 
-    private static func prepareDatagrams(_ number: CInt, family: AddressFamily) {
-        if family == .v4 {
+    /// Sets what a datagram socket needs before it is bound and connected.
+    ///
+    /// What the namespace sends to a group leaves by the link but does not come back to the host's own sockets. The
+    /// kernel has no such switch for broadcasts, so `SO_BROADCAST` stays off and connect(2) refuses them with EACCES,
+    /// those of the host's subnets, which only its routes know, included (decision 0008).
+    private static func prepareDatagrams(_ number: CInt, for destination: Endpoint) {
+        let isGroup = IPAddress(destination.family, destination.address).isMulticast
+        if destination.family == .v4 {
             set(number, CInt(IPPROTO_IP), IP_RECVERR, 1)
-            set(number, SOL_SOCKET, SO_BROADCAST, 1)
+            if isGroup { set(number, CInt(IPPROTO_IP), IP_MULTICAST_LOOP, 0) }
         } else {
             set(number, CInt(IPPROTO_IPV6), IPV6_RECVERR, 1)
             // The namespace may use a port with both families.
             set(number, CInt(IPPROTO_IPV6), IPV6_V6ONLY, 1)
+            if isGroup { set(number, CInt(IPPROTO_IPV6), IPV6_MULTICAST_LOOP, 0) }
         }
+    }
+
+    /// Whether the kernel lets us have a ping socket of a family (net.ipv4.ping_group_range).
+    static func canPing(_ family: AddressFamily) -> Bool {
+        let number = socket(
+            family.isIPv4 ? AF_INET : AF_INET6, datagram | CInt(SOCK_CLOEXEC.rawValue),
+            family.isIPv4 ? CInt(IPPROTO_ICMP) : CInt(IPPROTO_ICMPV6))
+        if number >= 0 { Glibc.close(number) }
+        return number >= 0
     }
 
     /// Sets an integer option; failure leaves the default, which every caller can live with.

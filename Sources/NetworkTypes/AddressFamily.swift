@@ -7,6 +7,14 @@ public enum AddressFamily: String, Hashable, Sendable, CaseIterable, CustomStrin
     /// IPv6 (`AF_INET6`).
     case v6 = "IPv6"
 
+    /// Whether this is IPv4.
+    @inlinable public var isIPv4: Bool {
+        switch self {
+        case .v4: true
+        case .v6: false
+        }
+    }
+
     /// The length of an address in bits.
     public var addressBitCount: Int { self == .v4 ? 32 : 128 }
 

@@ -50,6 +50,12 @@ public enum IPAddress: Hashable, Sendable {
         self = address.mappedIPv4.map { .v4($0) } ?? .v6(address)
     }
 
+    /// The address of a family in its IPv6 form: for IPv4 the last four bytes of the mapped form.
+    @inlinable
+    public init(_ family: AddressFamily, _ address: IPv6Address) {
+        self = family.isIPv4 ? .v4(IPv4Address(rawValue: UInt32(truncatingIfNeeded: address.low))) : .v6(address)
+    }
+
     /// Whether this is the family's "any" address.
     public var isUnspecified: Bool {
         switch self {

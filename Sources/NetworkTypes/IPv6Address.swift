@@ -124,6 +124,9 @@ public struct IPv6Address: Hashable, Sendable {
     /// Whether this is IPv4-mapped (::ffff:0:0/96).
     @inlinable public var isIPv4Mapped: Bool { high == 0 && low >> 32 == 0xFFFF }
 
+    /// Whether this is IPv4-compatible (::/96, RFC 4291 §2.5.5.1, deprecated), which `::` and `::1` are not.
+    @inlinable public var isIPv4Compatible: Bool { high == 0 && low >> 32 == 0 && low > 1 }
+
     /// The IPv4 address inside an IPv4-mapped one.
     @inlinable public var mappedIPv4: IPv4Address? {
         isIPv4Mapped ? IPv4Address(rawValue: UInt32(truncatingIfNeeded: low)) : nil

@@ -93,4 +93,24 @@ def syn_flood(name, count, source, target, port):
     print("sent", count)
 
 
-{"garbage": garbage, "syn-flood": syn_flood}[sys.argv[1]](*sys.argv[2:])
+def mapped_fragments(name, source, target, length):
+    """An IPv6 packet of two fragments between addresses that only sockets have."""
+    sock, mac = open_interface(name)
+    for offset, end, more in (0, 32768, 1), (32768, int(length), 0):
+        fragment = struct.pack("!BBHI", 17, 0, offset | more, 7) + bytes(end - offset)
+        sock.send(ethernet(0x86DD, ipv6(44, source, target, fragment), source=mac))
+    print("sent 2")
+
+
+def datagram6(name, source, target, port, text):
+    """An IPv6 datagram that no socket would send there."""
+    sock, mac = open_interface(name)
+    ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, target)
+    datagram = struct.pack("!HHHH", 40000, int(port), 8 + len(text), 0) + text.encode()
+    total = checksum(ends + struct.pack("!II", len(datagram), 17) + datagram)
+    datagram = datagram[:6] + struct.pack("!H", total) + datagram[8:]
+    sock.send(ethernet(0x86DD, ipv6(17, source, target, datagram), source=mac))
+    print("sent 1")
+
+
+{"garbage": garbage, "syn-flood": syn_flood, "mapped-fragments": mapped_fragments, "datagram6": datagram6}[sys.argv[1]](*sys.argv[2:])

@@ -39,6 +39,7 @@ let package = Package(
         room("Options", ["NetworkModel", "NetworkTypes", "CLinux"]),
 
         fuzzer(of: "Frame", ["Services", "Wire", "NetworkModel", "NetworkTypes"]),
+        fuzzer(of: "Frames", ["Services", "Wire", "NetworkModel", "NetworkTypes"]),
         fuzzer(of: "PortSpecification", ["Options", "NetworkModel", "NetworkTypes"]),
     ]
 )

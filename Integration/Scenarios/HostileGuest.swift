@@ -26,6 +26,21 @@ extension Scenarios {
             }
         }
 
+        @Test(
+            "two fragments between addresses that only sockets have end nothing",
+            arguments: ["::ffff:198.51.100.1", "::198.51.100.1", "::1"])
+        func mappedFragments(target: String) async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab)
+                let program = try await laptop.host.attach(laptop.guest)
+                for source in [Laptop.own[1], "::ffff:192.0.2.10"] {
+                    try await laptop.guest.python("raw.py", "mapped-fragments", "eth0", source, target, "65528")
+                }
+                #expect(try await laptop.guest.python("client.py", "udp", Laptop.beyond[0], "10") == "ok 10")
+                #expect(program.termination == nil)
+            }
+        }
+
         @Test("a flood of half-open connections stops nobody")
         func synFlood() async throws {
             try await withLab { lab in

@@ -6,8 +6,13 @@ internal import Wire
 ///
 /// Each has a counter; malformed frames have those of Wire.
 public enum FlowDropReason: Int, Sendable, CaseIterable {
-    /// A source or destination that may not be on a link: loopback, unspecified, multicast source.
+    /// An unspecified source where no service takes it, a multicast hardware source, or a destination that the
+    /// protocol may not have. What no link carries at all is refused in classification (``Wire/DropReason``).
     case martian
+    /// A datagram to 255.255.255.255 that no service takes (tapas(1), "Broadcasts and groups").
+    case broadcast
+    /// A super-frame of far more datagrams than any kernel makes.
+    case tooManySegments
     /// The family is not in use.
     case familyOff
     /// An IP protocol that we do not translate.
@@ -64,6 +69,11 @@ public struct Counters: Sendable {
     /// How often something was dropped for a reason.
     public subscript(reason: FlowDropReason) -> UInt64 {
         drops[reason.rawValue]
+    }
+
+    /// How many frames were refused in classification for a reason.
+    subscript(reason: Wire.DropReason) -> UInt64 {
+        malformed[Int(reason.rawValue) & 63]
     }
 
     @inline(__always)

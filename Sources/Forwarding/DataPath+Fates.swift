@@ -38,7 +38,7 @@ extension DataPath {
         let key = table[index].key
         guard
             case .host(let target, let source, let device) =
-                translator.outbound(to: key.remote, port: key.remotePort, transport: key.transport)
+                translator.outbound(to: key.remoteAddress, port: key.remotePort, transport: key.transport)
         else { return false }
         let type = key.transport == .tcp ? HostSocket.stream : HostSocket.datagram
         var ipProtocol: CInt = 0

@@ -87,8 +87,13 @@ extension DataPath {
     }
 
     /// Handles one frame, from the tap or put together of fragments.
+    ///
+    /// The classification has refused what no link carries; here frames go to the services of the link first, and what
+    /// comes from a host without an address goes nowhere else.
     @inline(__always)
-    mutating func receiveFrame(_ frame: UnsafeMutableRawPointer, count length: Int, header: VirtioNetHeader) {
+    mutating func receiveFrame(
+        _ frame: UnsafeMutableRawPointer, count length: Int, header: VirtioNetHeader, isReassembled: Bool = false
+    ) {
         let summary: FrameSummary
         do {
             summary = try FrameSummary(unsafe Self.bytes(frame, length))
@@ -103,41 +108,35 @@ extension DataPath {
             guard !summary.sourceMAC.isMulticast else { return counters.drop(.martian) }
             guestMAC = summary.sourceMAC
         }
+        if let service = service(for: summary) {
+            unsafe serve(service, summary, frame: frame, count: length, isReassembled: isReassembled)
+            return
+        }
+        guard !summary.hasUnspecifiedSource else { return counters.drop(.martian) }
         switch summary.kind {
         case .tcp:
-            guard mayBeSource(summary.source) else { return counters.drop(.martian) }
-            if !seen.isKnown(summary.source) { seen.observe(summary.source, rules: translator.rules) }
+            learnSource(summary)
             unsafe receiveTCP(summary, frame: frame, count: length)
         case .udp:
-            guard mayBeSource(summary.source) else { return counters.drop(.martian) }
-            if !seen.isKnown(summary.source) { seen.observe(summary.source, rules: translator.rules) }
+            learnSource(summary)
             unsafe receiveUDP(summary, header: header, frame: frame, count: length)
         case .icmpv4, .icmpv6:
-            if !seen.isKnown(summary.source) { seen.observe(summary.source, rules: translator.rules) }
+            learnSource(summary)
             unsafe receiveICMP(summary, frame: frame, count: length)
-        case .arp:
-            unsafe answerARP(summary, frame: frame, count: length)
         case .fragment:
+            guard !isReassembled else { return counters.drop(FlowDropReason.fragment) }
             unsafe receiveFragment(summary, frame: frame, count: length)
+        case .arp: break
         case .otherProtocol:
             counters.drop(FlowDropReason.unknownProtocol)
             unsafe refuseProtocol(summary, frame: frame, count: length)
         }
     }
 
-    /// Whether an address may be where a flow comes from.
+    /// Learns the namespace's address from a packet, for flows that are opened on the host.
     @inline(__always)
-    private func mayBeSource(_ address: IPv6Address) -> Bool {
-        if let v4 = address.mappedIPv4 {
-            return !v4.isLoopback && !v4.isMulticast && !v4.isUnspecified && !v4.isBroadcast
-        }
-        return !address.isLoopback && !address.isMulticast && !address.isUnspecified
-    }
-
-    private mutating func answerARP(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
-        reply { span, rules in
-            ARPResponder.reply(to: unsafe Self.bytes(frame, count), summary: summary, rules: rules, into: &span)
-        }
+    mutating func learnSource(_ summary: FrameSummary) {
+        if !seen.isKnown(summary.source) { seen.observe(summary.source, rules: translator.rules) }
     }
 
     private mutating func refuseProtocol(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {

@@ -56,6 +56,8 @@ struct DataPath: ~Copyable {
         static let segment = 65536 + headroom
         /// Super-frames read from a host socket at once.
         static let segments = 4
+        /// Datagrams in a super-frame at most; kernels make up to 128 (`UDP_MAX_SEGMENTS` in linux/udp.h).
+        static let largestSegmentCount = 1024
         /// Datagrams received at once.
         static let datagrams = 64
         /// What is offered as window at most: enough for a tap, and the bound of a flow's backlog.

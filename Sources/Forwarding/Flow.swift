@@ -5,6 +5,8 @@ internal import Wire
 
 /// What identifies a flow: the addresses and ports as the namespace sees them.
 struct FlowKey: Hashable {
+    /// The family, which both addresses belong to.
+    var family: AddressFamily
     /// The namespace's address.
     var guest: IPv6Address
     /// The other end's address as the namespace knows it, before translation.
@@ -27,7 +29,9 @@ struct FlowKey: Hashable {
         return UInt32(truncatingIfNeeded: hasher.finalize())
     }
 
-    var isIPv4: Bool { guest.isIPv4Mapped }
+    var isIPv4: Bool { family.isIPv4 }
+    /// The other end's address as the namespace knows it.
+    var remoteAddress: IPAddress { IPAddress(family, remote) }
 }
 
 /// A flow of any protocol: plain memory without references, 256 bytes at most (the suite holds that).

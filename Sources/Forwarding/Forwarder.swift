@@ -55,7 +55,8 @@ public final class Forwarder: EventSink {
     public func apply(_ fates: FlowFates) -> Int {
         path.now = .now
         let gone = Set(fates.gone.map(\.asIPv6))
-        let pinned = Dictionary(uniqueKeysWithValues: fates.pinned.map { ($0.key.asIPv6, $0.value) })
+        // Two of them may have one form: an IPv4 address and an IPv6 one that maps it.
+        let pinned = Dictionary(fates.pinned.map { ($0.key.asIPv6, $0.value) }) { first, _ in first }
         if !pinned.isEmpty { path.pinFlows(pinned) }
         return gone.isEmpty ? 0 : path.leave(gone)
     }

@@ -24,8 +24,7 @@ struct Translator {
     var rules: TranslationRules
 
     /// Finds the outcome for a destination as the namespace sees it.
-    func outbound(to destination: IPv6Address, port: UInt16, transport: IPProtocol) -> Outcome {
-        let address = IPAddress(unmapping: destination)
+    func outbound(to address: IPAddress, port: UInt16, transport: IPProtocol) -> Outcome {
         let family = rules.families[address.family]
         guard family.isEnabled else { return .refused(.familyOff) }
         if address == family.dnsForward, port == 53 || port == 853, transport == .udp || transport == .tcp {
@@ -35,6 +34,7 @@ struct Translator {
         }
         if address.isUnspecified || address.isLoopback { return .refused(.martian) }
         if transport == .tcp && (address.isMulticast || address.isBroadcast) { return .refused(.martian) }
+        if address.isBroadcast { return .refused(.broadcast) }
         if address == family.hostLoopback {
             let loopback: IPv6Address = address.family == .v4 ? IPv6Address(mapping: .loopback) : .loopback
             return .host(Endpoint(address: loopback, port: port), source: nil, device: nil)
@@ -53,6 +53,7 @@ struct Translator {
             Endpoint(address: target.asIPv6, port: port, scope: scope), source: family.outboundAddress,
             device: family.outboundInterface)
     }
+
     /// Whether an address means nothing without an interface: link-local ones and groups of the link (RFC 4291 §2.7).
     private static func needsScope(_ address: IPAddress) -> Bool {
         guard case .v6(let v6) = address else { return false }

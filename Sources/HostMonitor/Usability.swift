@@ -25,6 +25,7 @@ extension InterfaceAddress {
     fileprivate func mayBeGiven(acceptsLinkLocal: Bool) -> Bool {
         if isTentative || isTemporary || !flags.isDisjoint(with: [.duplicate, .deprecated]) { return false }
         if address.isUnspecified || address.isLoopback || address.isMulticast { return false }
+        if let v6 = address.v6, v6.isIPv4Mapped || v6.isIPv4Compatible { return false }
         if family == .v6 { return !address.isLinkLocal && scope.rawValue < RoutingScope.link.rawValue }
         return scope.rawValue < RoutingScope.link.rawValue && (acceptsLinkLocal || !address.isLinkLocal)
     }

@@ -135,7 +135,7 @@ struct CommandLineParser {
     }
 
     private mutating func applyOutbound(_ value: OptionValue) throws(UsageError) {
-        if let v6 = IPv6Address(value.text), v6.isIPv4Mapped || v6.high == 0 && v6.low >> 32 == 0 && v6.low > 1 {
+        if let v6 = IPv6Address(value.text), v6.isIPv4Mapped || v6.isIPv4Compatible {
             throw value.failure("an IPv4 address in an IPv6 one; give it as IPv4")
         }
         let address = try value.address()

@@ -25,6 +25,10 @@ extension InterfaceAddress {
         if address.isUnspecified || address.isLoopback || address.isMulticast {
             return .refused("not a unicast address")
         }
+        // The kernel takes them on interfaces; a packet from one would be nobody's (and IPv4 to every socket of ours).
+        if let v6 = address.v6, v6.isIPv4Mapped || v6.isIPv4Compatible {
+            return .refused("stands for an IPv4 address")
+        }
         switch family {
         case .v4:
             if scope.rawValue >= RoutingScope.host.rawValue { return .refused("scope host") }

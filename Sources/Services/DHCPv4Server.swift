@@ -74,7 +74,7 @@ public enum DHCPv4Server {
         return UDPHeader.writeFrame(
             answer.bytes.span, from: DHCPv4Message.serverPort, to: DHCPv4Message.clientPort,
             ip: IPHeader(
-                source: IPv6Address(mapping: settings.ownAddress),
+                .v4, source: IPv6Address(mapping: settings.ownAddress),
                 destination: IPv6Address(mapping: toAll ? .broadcast : answer.yourAddress), ipProtocol: .udp),
             to: summary.sourceMAC, from: rules.gatewayMAC, into: &reply)
     }

@@ -84,7 +84,7 @@ public enum DHCPv6Server {
         else { return 0 }
         return UDPHeader.writeFrame(
             answer.bytes.span, from: DHCPv6Message.serverPort, to: DHCPv6Message.clientPort,
-            ip: IPHeader(source: own, destination: summary.source, ipProtocol: .udp), to: summary.sourceMAC,
+            ip: IPHeader(.v6, source: own, destination: summary.source, ipProtocol: .udp), to: summary.sourceMAC,
             from: rules.gatewayMAC, into: &reply)
     }
 

@@ -39,7 +39,7 @@ public enum DNSFailureResponder {
         guard let message = serverFailure(for: frame.extracting(summary.payloadOffset..<end)) else { return 0 }
         return UDPHeader.writeFrame(
             message.span, from: summary.destinationPort, to: summary.sourcePort,
-            ip: IPHeader(source: summary.destination, destination: summary.source, ipProtocol: .udp),
+            ip: IPHeader(summary.family, source: summary.destination, destination: summary.source, ipProtocol: .udp),
             to: summary.sourceMAC, from: rules.gatewayMAC, into: &reply)
     }
 }

@@ -24,9 +24,8 @@ public enum EchoResponder {
         case (.icmpv6, ICMPv6Type.echoRequest): type = ICMPv6Type.echoReply
         default: return 0
         }
-        guard summary.icmpCode == 0, !IPAddress(unmapping: summary.destination).isMulticast,
-            !IPAddress(unmapping: summary.destination).isBroadcast, !IPAddress(unmapping: summary.source).isMulticast,
-            !IPAddress(unmapping: summary.source).isUnspecified,
+        let destination = IPAddress(summary.family, summary.destination)
+        guard summary.icmpCode == 0, !destination.isMulticast, !destination.isBroadcast, !summary.hasUnspecifiedSource,
             summary.payloadLength <= frame.count - summary.payloadOffset
         else { return 0 }
         let header = ICMPHeader(type: type, identifier: summary.icmpIdentifier, sequence: summary.icmpSequence)
@@ -34,8 +33,8 @@ public enum EchoResponder {
             into: &reply,
             body: frame.extracting(summary.payloadOffset..<summary.payloadOffset + summary.payloadLength),
             ip: IPHeader(
-                source: summary.destination, destination: summary.source, ipProtocol: summary.ipProtocol,
-                trafficClass: summary.trafficClass),
+                summary.family, source: summary.destination, destination: summary.source,
+                ipProtocol: summary.ipProtocol, trafficClass: summary.trafficClass),
             to: summary.sourceMAC, from: rules.gatewayMAC)
     }
 }

@@ -55,7 +55,7 @@ public enum NDPResponder {
         let own = rules.families.v6.ownAddress?.v6 ?? target
         return parts.header.writeFrame(
             into: &reply, body: parts.body.span,
-            ip: IPHeader(source: own, destination: summary.source, ipProtocol: .icmpv6, hopLimit: hopLimit),
+            ip: IPHeader(.v6, source: own, destination: summary.source, ipProtocol: .icmpv6, hopLimit: hopLimit),
             to: summary.sourceMAC, from: rules.gatewayMAC)
     }
 
@@ -77,7 +77,7 @@ public enum NDPResponder {
         let parts = advertisement.parts
         return parts.header.writeFrame(
             into: &frame, body: parts.body.span,
-            ip: IPHeader(source: own, destination: destination, ipProtocol: .icmpv6, hopLimit: hopLimit),
+            ip: IPHeader(.v6, source: own, destination: destination, ipProtocol: .icmpv6, hopLimit: hopLimit),
             to: destinationMAC, from: rules.gatewayMAC)
     }
 
@@ -94,7 +94,7 @@ public enum NDPResponder {
         let parts = NeighborSolicitation(target: guest, sourceLinkAddress: rules.gatewayMAC).parts
         return parts.header.writeFrame(
             into: &frame, body: parts.body.span,
-            ip: IPHeader(source: own, destination: group, ipProtocol: .icmpv6, hopLimit: hopLimit),
+            ip: IPHeader(.v6, source: own, destination: group, ipProtocol: .icmpv6, hopLimit: hopLimit),
             to: .multicast(for: group), from: rules.gatewayMAC)
     }
 }

@@ -8,8 +8,12 @@ public import NetworkTypes
 /// anything behind it is read, so that a frame that was accepted can be indexed with the offsets given here. IP lengths
 /// bound the transport: bytes after the packet (Ethernet padding) belong to nothing. IPv4 addresses are mapped, so that
 /// flows of both families have one key. Transport checksums are not verified here, as those of frames with
-/// `VIRTIO_NET_HDR_F_NEEDS_CSUM` are partial: ``verifyTransportChecksum(_:)`` does it for the others. Whether an
-/// address may appear is not judged here either.
+/// `VIRTIO_NET_HDR_F_NEEDS_CSUM` are partial: ``verifyTransportChecksum(_:)`` does it for the others.
+///
+/// This is the one place that judges addresses. A packet whose source or destination no link carries is refused, so
+/// that an IPv6 packet never names an IPv4 address and ``family`` is a fact that everything behind takes over. The one
+/// odd address that is let through is the unspecified source, with which hosts ask for an address
+/// (``hasUnspecifiedSource``): whoever gets the frame decides.
 public struct FrameSummary: Hashable, Sendable {
     /// What the frame carries, and with that which fields below mean something.
     public enum Kind: UInt8, Hashable, Sendable {
@@ -106,6 +110,15 @@ public struct FrameSummary: Hashable, Sendable {
     /// The family; IPv4 for ARP.
     @inlinable public var family: AddressFamily { etherType == .ipv6 ? .v6 : .v4 }
 
+    /// Whether the packet comes from 0.0.0.0 or `::`, the sender having no address yet; false for ARP.
+    @inlinable public var hasUnspecifiedSource: Bool {
+        switch etherType {
+        case .ipv4: UInt32(truncatingIfNeeded: source.low) == 0
+        case .ipv6: source.isUnspecified
+        default: false
+        }
+    }
+
     /// Whether the frame is an IPv4 packet.
     @inlinable public var isIPv4: Bool { etherType == .ipv4 }
 
@@ -131,8 +144,11 @@ public struct FrameSummary: Hashable, Sendable {
         trafficClass = frame[start &+ IPv4Header.Offset.trafficClass]
         hopLimit = frame[start &+ IPv4Header.Offset.timeToLive]
         ipProtocol = IPProtocol(rawValue: frame[start &+ IPv4Header.Offset.ipProtocol])
-        source = IPv6Address(mapping: frame.ipv4Address(at: start &+ IPv4Header.Offset.source))
-        destination = IPv6Address(mapping: frame.ipv4Address(at: start &+ IPv4Header.Offset.destination))
+        let from = frame.ipv4Address(at: start &+ IPv4Header.Offset.source)
+        let to = frame.ipv4Address(at: start &+ IPv4Header.Offset.destination)
+        try Self.judge(from: from, to: to)
+        source = IPv6Address(mapping: from)
+        destination = IPv6Address(mapping: to)
         packetLength = totalLength
         transportOffset = start &+ headerLength
         transportLength = totalLength &- headerLength
@@ -182,6 +198,7 @@ public struct FrameSummary: Hashable, Sendable {
         hopLimit = frame[start &+ IPv6Header.Offset.hopLimit]
         source = frame.ipv6Address(at: start &+ IPv6Header.Offset.source)
         destination = frame.ipv6Address(at: start &+ IPv6Header.Offset.destination)
+        try Self.judge(from: source, to: destination)
         packetLength = IPv6Header.length &+ payload
         transportOffset = start &+ IPv6Header.length
         transportLength = payload
@@ -231,6 +248,29 @@ public struct FrameSummary: Hashable, Sendable {
         case .hopByHop, .routing, .destinationOptions, .fragment: throw .ipv6ExtensionTooLong
         default: kind = .otherProtocol
         }
+    }
+
+    // MARK: Addresses
+
+    /// Refuses IPv4 addresses that no link carries (RFC 1122 §3.2.1.3, RFC 6890).
+    @inline(__always)
+    private static func judge(from source: IPv4Address, to destination: IPv4Address) throws(DropReason) {
+        let isThisNetwork = source.rawValue >> 24 == 0 && !source.isUnspecified
+        guard !source.isLoopback, !source.isMulticast, !source.isBroadcast, !isThisNetwork else { throw .badSource }
+        guard !destination.isLoopback, destination.rawValue >> 24 != 0 else { throw .badDestination }
+    }
+
+    /// Refuses IPv6 addresses that no link carries (RFC 4291 §2.5.2 to §2.7).
+    @inline(__always)
+    private static func judge(from source: IPv6Address, to destination: IPv6Address) throws(DropReason) {
+        guard !source.isMulticast else { throw .badSource }
+        // The reserved scope, and that of one interface, which a packet on a link has left.
+        guard !destination.isMulticast || destination.high >> 48 & 0xF > 1 else { throw .badDestination }
+        guard source.high == 0 || destination.high == 0 else { return }
+        guard !source.isIPv4Mapped, !source.isIPv4Compatible, !destination.isIPv4Mapped, !destination.isIPv4Compatible
+        else { throw .embeddedIPv4Address }
+        guard !source.isLoopback else { throw .badSource }
+        guard !destination.isLoopback, !destination.isUnspecified else { throw .badDestination }
     }
 
     // MARK: Transport layer

@@ -38,6 +38,8 @@ public enum ICMPv6Type {
     public static let neighborSolicitation: UInt8 = 135
     /// Neighbour advertisement.
     public static let neighborAdvertisement: UInt8 = 136
+    /// Redirect.
+    public static let redirect: UInt8 = 137
 }
 
 /// The header of an ICMP message of either family: type, code, checksum and four bytes whose meaning the type tells.

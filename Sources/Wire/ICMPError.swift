@@ -87,14 +87,12 @@ public struct ICMPError: Hashable, Sendable {
     ///
     /// RFC 1122 §3.2.2, RFC 4443 §2.4 e; the latter lets a packet too big be told about a group, which is not done here.
     public static func mayAnswer(_ summary: FrameSummary) -> Bool {
-        if summary.destinationMAC.isMulticast || summary.destination.isMulticast || summary.source.isMulticast
-            || summary.source.isUnspecified
+        let destination = IPAddress(summary.family, summary.destination)
+        // Groups and broadcasts are no sources here: the classification refuses them.
+        if summary.destinationMAC.isMulticast || summary.hasUnspecifiedSource || destination.isMulticast
+            || destination.isBroadcast
         {
             return false
-        }
-        if let source = summary.source.mappedIPv4, let destination = summary.destination.mappedIPv4 {
-            if source.isUnspecified || source.isMulticast || source.isBroadcast { return false }
-            if destination.isMulticast || destination.isBroadcast { return false }
         }
         switch summary.kind {
         case .tcp, .udp, .otherProtocol: return true
@@ -144,7 +142,7 @@ public struct ICMPError: Hashable, Sendable {
         into frame: inout MutableSpan<UInt8>, aboutPacket packet: IPHeader, transport: Span<UInt8>,
         transportLength: Int, from source: IPv6Address, to destinationMAC: MACAddress, from sourceMAC: MACAddress
     ) -> Int {
-        guard packet.isIPv4 == (family == .v4), (0...0xFFFF - 40).contains(transportLength) else { return 0 }
+        guard packet.isIPv4 == family.isIPv4, (0...0xFFFF - 40).contains(transportLength) else { return 0 }
         let ip = ipHeader(from: source, to: packet.source)
         let quoted = min(transport.count, transportLength, maximumQuote - packet.length)
         let bodyLength = packet.length + quoted
@@ -181,7 +179,7 @@ public struct ICMPError: Hashable, Sendable {
         var transport = MessageWriter()
         transport.append(sourcePort)
         transport.append(destinationPort)
-        transport.append(UInt16(UDPHeader.length + payloadLength))
+        transport.append(UInt16(clamping: UDPHeader.length + payloadLength))
         transport.append(UInt16(0))
         transport.append(copying: payload.extracting(0..<min(payload.count, maximumQuote)))
         return writeFrame(
@@ -200,6 +198,6 @@ public struct ICMPError: Hashable, Sendable {
     private var header: ICMPHeader { ICMPHeader(type: type, code: code, rest: mtu) }
 
     private func ipHeader(from source: IPv6Address, to destination: IPv6Address) -> IPHeader {
-        IPHeader(source: source, destination: destination, ipProtocol: family == .v4 ? .icmp : .icmpv6)
+        IPHeader(family, source: source, destination: destination, ipProtocol: family.isIPv4 ? .icmp : .icmpv6)
     }
 }

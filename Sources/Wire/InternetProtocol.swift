@@ -215,7 +215,9 @@ public struct IPv6Header: Hashable, Sendable {
 
 /// An IP header of either family: what the data path writes, with IPv4 addresses in their mapped form.
 public struct IPHeader: Hashable, Sendable {
-    /// The source; IPv4 if it and the destination are IPv4-mapped.
+    /// The family, which the addresses belong to.
+    public var family: AddressFamily
+    /// The source; in mapped form for IPv4.
     public var source: IPv6Address
     /// The destination; of the same family as the source.
     public var destination: IPv6Address
@@ -231,9 +233,10 @@ public struct IPHeader: Hashable, Sendable {
     /// Makes a header.
     @inlinable
     public init(
-        source: IPv6Address, destination: IPv6Address, ipProtocol: IPProtocol, hopLimit: UInt8 = 255,
-        trafficClass: UInt8 = 0, identification: UInt16 = 0
+        _ family: AddressFamily, source: IPv6Address, destination: IPv6Address, ipProtocol: IPProtocol,
+        hopLimit: UInt8 = 255, trafficClass: UInt8 = 0, identification: UInt16 = 0
     ) {
+        self.family = family
         self.source = source
         self.destination = destination
         self.ipProtocol = ipProtocol
@@ -243,10 +246,17 @@ public struct IPHeader: Hashable, Sendable {
     }
 
     /// Whether the packet is IPv4.
-    @inlinable public var isIPv4: Bool { destination.isIPv4Mapped }
+    @inlinable public var isIPv4: Bool { family.isIPv4 }
 
     /// The header's length in bytes: 20 or 40.
     @inlinable public var length: Int { isIPv4 ? IPv4Header.length : IPv6Header.length }
+
+    /// The most bytes that may follow the header of a family: IPv4 counts the header in the packet's length, IPv6 does
+    /// not.
+    @inlinable
+    public static func largestPayload(_ family: AddressFamily) -> Int {
+        family.isIPv4 ? 0xFFFF - IPv4Header.length : 0xFFFF
+    }
 
     /// The type of the frame that carries the packet.
     @inlinable public var etherType: EtherType { isIPv4 ? .ipv4 : .ipv6 }
@@ -256,20 +266,23 @@ public struct IPHeader: Hashable, Sendable {
     /// - Parameters:
     ///   - packet: where to write.
     ///   - offset: where the header starts.
-    ///   - payloadLength: what follows the header, in bytes, at most 65,515 for IPv4 and 65,535 for IPv6.
+    ///   - payloadLength: what follows the header, in bytes, at most 65,515 for IPv4 and 65,535 for IPv6; of what is
+    ///     longer the header tells the most that it can, and the receiver drops it.
     @inlinable
     public func write(into packet: inout MutableSpan<UInt8>, at offset: Int, payloadLength: Int) {
+        assert(payloadLength <= Self.largestPayload(family), "a packet of \(payloadLength) bytes")
         if isIPv4 {
             IPv4Header(
                 source: IPv4Address(rawValue: UInt32(truncatingIfNeeded: source.low)),
                 destination: IPv4Address(rawValue: UInt32(truncatingIfNeeded: destination.low)),
-                ipProtocol: ipProtocol, totalLength: UInt16(IPv4Header.length &+ payloadLength), timeToLive: hopLimit,
+                ipProtocol: ipProtocol, totalLength: UInt16(clamping: IPv4Header.length &+ payloadLength),
+                timeToLive: hopLimit,
                 trafficClass: trafficClass, identification: identification
             ).write(into: &packet, at: offset)
         } else {
             IPv6Header(
                 source: source, destination: destination, nextHeader: ipProtocol,
-                payloadLength: UInt16(payloadLength), hopLimit: hopLimit, trafficClass: trafficClass
+                payloadLength: UInt16(clamping: payloadLength), hopLimit: hopLimit, trafficClass: trafficClass
             ).write(into: &packet, at: offset)
         }
     }

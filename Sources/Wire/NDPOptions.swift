@@ -143,7 +143,7 @@ public struct RouterAdvertisement: Hashable, Sendable {
 
         func write(to writer: inout MessageWriter) {
             writer.append(NDPOptions.Kind.recursiveDNS)
-            writer.append(UInt8(1 + 2 * servers.count))
+            writer.append(UInt8(clamping: 1 + 2 * servers.count))
             writer.append(UInt16(0))
             writer.append(lifetime)
             for server in servers { writer.append(server) }
@@ -185,7 +185,7 @@ public struct RouterAdvertisement: Hashable, Sendable {
             let names = domains.flatMap(\.wireBytes)
             let units = (names.count + 7) / 8
             writer.append(NDPOptions.Kind.searchList)
-            writer.append(UInt8(1 + units))
+            writer.append(UInt8(clamping: 1 + units))
             writer.append(UInt16(0))
             writer.append(lifetime)
             writer.append(names)

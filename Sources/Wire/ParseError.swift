@@ -44,6 +44,13 @@ public enum DropReason: UInt8, Error, Hashable, Sendable, CaseIterable {
     case truncatedIPv6Extension
     /// More IPv6 extension headers than are followed.
     case ipv6ExtensionTooLong
+    /// An IPv6 packet whose source or destination stands for an IPv4 address (IPv4-mapped or IPv4-compatible): such
+    /// addresses live in sockets, not on links.
+    case embeddedIPv4Address
+    /// A source that no packet on a link has: loopback, a group, broadcast, IPv4's "this network".
+    case badSource
+    /// A destination that no packet on a link has: loopback, "any", an IPv6 group that does not leave its node.
+    case badDestination
     /// A fragment; never thrown by the parser, which marks it (``FrameSummary/Kind``).
     case fragment
     /// Neither TCP, UDP nor ICMP; never thrown by the parser, which marks it (``FrameSummary/Kind``).

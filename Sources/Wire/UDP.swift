@@ -32,7 +32,7 @@ public struct UDPHeader: Hashable, Sendable {
     public init(sourcePort: UInt16, destinationPort: UInt16, payloadLength: Int) {
         self.sourcePort = sourcePort
         self.destinationPort = destinationPort
-        datagramLength = UInt16(Self.length &+ payloadLength)
+        datagramLength = UInt16(clamping: Self.length &+ payloadLength)
     }
 
     /// Reads the header at the start of a datagram; the checksum is not looked at.

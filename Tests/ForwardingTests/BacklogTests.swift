@@ -13,8 +13,9 @@ import Wire
 struct BacklogTests {
     private static func flow(socket: CInt) -> Flow {
         var flow = Flow(
-            key: FlowKey(guest: .loopback, remote: .loopback, guestPort: 1, remotePort: 2, transport: .tcp), hash: 0,
-            generation: 1)
+            key: FlowKey(
+                family: .v6, guest: .loopback, remote: .loopback, guestPort: 1, remotePort: 2, transport: .tcp),
+            hash: 0, generation: 1)
         flow.socket = socket
         return flow
     }

@@ -12,7 +12,7 @@ struct FlowTableTests {
     /// A key of a small world, so that keys come again; `number` below 1,000.
     private static func key(_ number: Int) -> FlowKey {
         FlowKey(
-            guest: IPv6Address(mapping: IPv4Address(10, 0, 2, UInt8(number % 5))),
+            family: .v6, guest: IPv6Address(high: 0xFD00 << 48, low: UInt64(number % 5)),
             remote: IPv6Address(high: 0x2001_0DB8_0000_0000, low: UInt64(number % 7)),
             guestPort: UInt16(1024 + number % 11), remotePort: UInt16(number),
             transport: number.isMultiple(of: 3) ? .udp : .tcp)

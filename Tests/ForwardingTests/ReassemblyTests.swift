@@ -34,7 +34,7 @@ struct ReassemblyTests {
             var source = Lab.guest(family).asIPv6
             source.low &+= UInt64(port)
             let fragment = Reassembly.Fragment(
-                source: source, destination: Lab.host(family).asIPv6, ipProtocol: ipProtocol,
+                family: family, source: source, destination: Lab.host(family).asIPv6, ipProtocol: ipProtocol,
                 identification: identification, offset: range.lowerBound,
                 isLast: isLast ?? (range.upperBound == datagram.count), trafficClass: 0, hopLimit: 64)
             let payload = Array(datagram[range])

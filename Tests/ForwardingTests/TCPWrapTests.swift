@@ -18,7 +18,8 @@ struct TCPWrapTests {
     /// Sets the world's clock so that our initial sequence number lies just before the wrap, for a flow that begins now.
     private static func wrapOurNumbers(_ world: World, port: UInt16, from guestPort: UInt16) {
         let key = FlowKey(
-            guest: Lab.guest(.v4).asIPv6, remote: Lab.host(.v4).asIPv6, guestPort: guestPort, remotePort: port,
+            family: .v4, guest: Lab.guest(.v4).asIPv6, remote: Lab.host(.v4).asIPv6, guestPort: guestPort,
+            remotePort: port,
             transport: .tcp)
         // The number is a hash plus the time in units of 4.096 us: some 244 in a millisecond.
         let number = key.hash &* 0x9E37_79B1 &+ UInt32(truncatingIfNeeded: world.clock.nanoseconds >> 12)

@@ -61,7 +61,7 @@ struct TranslatorTests {
         test.change(&rules)
         let address = try #require(IPAddress(test.destination), sourceLocation: sourceLocation)
         let outcome = Translator(rules: rules).outbound(
-            to: address.asIPv6, port: test.port, transport: test.transport)
+            to: address, port: test.port, transport: test.transport)
         #expect(text(outcome) == test.outcome, sourceLocation: sourceLocation)
     }
 
@@ -154,6 +154,12 @@ struct TranslatorTests {
             TranslationCase(what: "group by TCP", destination: "ff02::1", outcome: "refused: martian"),
             TranslationCase(what: "broadcast by TCP", destination: "255.255.255.255", outcome: "refused: martian"),
             TranslationCase(
+                what: "broadcast by UDP", destination: "255.255.255.255", port: 9, transport: .udp,
+                outcome: "refused: broadcast"),
+            TranslationCase(
+                what: "broadcast by echo", destination: "255.255.255.255", port: 0, transport: .icmp,
+                outcome: "refused: broadcast"),
+            TranslationCase(
                 what: "IPv4 off", destination: "198.51.100.9", outcome: "refused: familyOff",
                 change: { $0.families.v4.isEnabled = false }),
             TranslationCase(
@@ -165,14 +171,11 @@ struct TranslatorTests {
     }
 
     @Test(
-        "datagrams to groups and everybody go out as they are; link-local ones have the template's scope",
+        "datagrams to groups go out as they are; link-local ones have the template's scope",
         arguments: [
             TranslationCase(
                 what: "group", destination: "224.0.0.251", port: 5353, transport: .udp,
                 outcome: "224.0.0.251:5353"),
-            TranslationCase(
-                what: "broadcast", destination: "255.255.255.255", port: 9, transport: .udp,
-                outcome: "255.255.255.255:9"),
             TranslationCase(
                 what: "wide group", destination: "ff0e::101", port: 123, transport: .udp,
                 outcome: "[ff0e::101]:123"),
@@ -219,7 +222,7 @@ struct TranslatorTests {
     @Test("--map-guest-addr is resolved for each flow: another address of the host counts from the next one on")
     func mapGuestAddrIsResolvedForEachFlow() throws {
         var translator = Translator(rules: laptop)
-        let mapped = try #require(IPAddress("10.1.0.77")).asIPv6
+        let mapped = try #require(IPAddress("10.1.0.77"))
         func target() -> String { Self.text(translator.outbound(to: mapped, port: 1, transport: .tcp)) }
         #expect(target() == "10.1.0.2:1")
         translator.rules.families.v4.hostAddress = IPAddress("192.168.7.7")

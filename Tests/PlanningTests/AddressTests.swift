@@ -37,7 +37,8 @@ struct AddressTests {
             ("fec0::1/64 dev w scope site", "inet6 fec0::1/64 scope site"),
             ("fd00::1/64 dev w", "inet6 fd00::1/64 scope global"), ("fe80::7/64 dev w", nil),
             ("2001:db8:7::1/64 dev w tentative", nil), ("2001:db8:7::1/64 dev w dadfailed", nil),
-            ("2001:db8:7::1/64 dev w temporary", nil), ("2001:db8:7::1/64 dev w deprecated", nil),
+            ("::192.0.2.7/96 dev w", nil), ("2001:db8:7::1/64 dev w temporary", nil),
+            ("2001:db8:7::1/64 dev w deprecated", nil),
         ] as [(String, String?)])
     func copiedIPv6(address: String, expected: String?) {
         let plan = Host("link w", "addr 2001:db8:1::10/64 dev w", "addr \(address)", "route default via fe80::1 dev w")

@@ -137,7 +137,8 @@ struct DHCPv4ServerTests {
         let request = DHCPv4Message(request: .discover, transactionID: 3, clientMAC: namespaceMAC).bytes
         var frame = [UInt8](repeating: 0, count: 600)
         let ip = IPHeader(
-            source: IPv6Address(mapping: .unspecified), destination: IPv6Address(mapping: .broadcast), ipProtocol: .udp)
+            .v4, source: IPv6Address(mapping: .unspecified), destination: IPv6Address(mapping: .broadcast),
+            ipProtocol: .udp)
         var span = frame.mutableSpan
         let length = UDPHeader.writeFrame(
             request.span, from: 68, to: 67, ip: ip, to: .broadcast, from: namespaceMAC, into: &span)

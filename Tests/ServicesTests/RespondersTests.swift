@@ -139,7 +139,7 @@ struct NDPResponderTests {
         let parts = NeighborSolicitation(target: target, sourceLinkAddress: namespaceMAC).parts
         var frame = [UInt8](repeating: 0, count: 200)
         let ip = IPHeader(
-            source: try #require(IPv6Address(source)), destination: target.solicitedNode, ipProtocol: .icmpv6,
+            .v6, source: try #require(IPv6Address(source)), destination: target.solicitedNode, ipProtocol: .icmpv6,
             hopLimit: hopLimit)
         var span = frame.mutableSpan
         let length = parts.header.writeFrame(
@@ -206,7 +206,7 @@ struct NDPResponderTests {
     func answersToAllNodes() throws {
         let parts = RouterSolicitation().parts
         var frame = [UInt8](repeating: 0, count: 62)
-        let ip = IPHeader(source: .unspecified, destination: .allRouters, ipProtocol: .icmpv6)
+        let ip = IPHeader(.v6, source: .unspecified, destination: .allRouters, ipProtocol: .icmpv6)
         var span = frame.mutableSpan
         let length = parts.header.writeFrame(
             into: &span, body: parts.body.span, ip: ip, to: .multicast(for: .allRouters), from: namespaceMAC)

@@ -129,6 +129,79 @@ struct FrameSummaryTests {
         #expect(throws: damage.reason) { try FrameSummary(frame.span) }
     }
 
+    /// Addresses of an IPv6 packet and why it is dropped; nil if it is not.
+    struct Addresses: Sendable, CustomStringConvertible {
+        let source: String
+        let destination: String
+        let reason: DropReason?
+        var description: String { "\(source) to \(destination)" }
+    }
+
+    @Test(
+        "IPv6 addresses that no link carries are refused",
+        arguments: [
+            Addresses(source: "2001:db8::1", destination: "::ffff:192.0.2.1", reason: .embeddedIPv4Address),
+            Addresses(source: "::ffff:192.0.2.1", destination: "2001:db8::1", reason: .embeddedIPv4Address),
+            Addresses(source: "::ffff:192.0.2.1", destination: "::ffff:192.0.2.2", reason: .embeddedIPv4Address),
+            Addresses(source: "::ffff:0.0.0.0", destination: "ff02::1", reason: .embeddedIPv4Address),
+            Addresses(source: "2001:db8::1", destination: "::192.0.2.1", reason: .embeddedIPv4Address),
+            Addresses(source: "::2", destination: "2001:db8::1", reason: .embeddedIPv4Address),
+            Addresses(source: "::1", destination: "2001:db8::1", reason: .badSource),
+            Addresses(source: "ff02::1", destination: "2001:db8::1", reason: .badSource),
+            Addresses(source: "2001:db8::1", destination: "::1", reason: .badDestination),
+            Addresses(source: "2001:db8::1", destination: "::", reason: .badDestination),
+            Addresses(source: "2001:db8::1", destination: "ff01::1", reason: .badDestination),
+            Addresses(source: "2001:db8::1", destination: "ff10::1", reason: .badDestination),
+            Addresses(source: "::", destination: "ff02::2", reason: nil),
+            Addresses(source: "fe80::1", destination: "ff02::1", reason: nil),
+            Addresses(source: "fe80::1", destination: "ff0e::1", reason: nil),
+            Addresses(source: "64:ff9b::192.0.2.1", destination: "::1:0:0:0", reason: nil),
+        ])
+    func ipv6Addresses(_ test: Addresses) throws {
+        var frame = Capture.udp6.frame
+        var span = frame.mutableSpan
+        span.store(try #require(IPv6Address(test.source)), at: 22)
+        span.store(try #require(IPv6Address(test.destination)), at: 38)
+        Self.expect(frame, test.reason)
+    }
+
+    @Test(
+        "IPv4 addresses that no link carries are refused",
+        arguments: [
+            Addresses(source: "127.0.0.1", destination: "192.0.2.1", reason: .badSource),
+            Addresses(source: "127.255.255.255", destination: "192.0.2.1", reason: .badSource),
+            Addresses(source: "0.0.0.1", destination: "192.0.2.1", reason: .badSource),
+            Addresses(source: "224.0.0.1", destination: "192.0.2.1", reason: .badSource),
+            Addresses(source: "255.255.255.255", destination: "192.0.2.1", reason: .badSource),
+            Addresses(source: "192.0.2.1", destination: "127.0.0.1", reason: .badDestination),
+            Addresses(source: "192.0.2.1", destination: "0.0.0.0", reason: .badDestination),
+            Addresses(source: "192.0.2.1", destination: "0.0.0.1", reason: .badDestination),
+            Addresses(source: "0.0.0.0", destination: "255.255.255.255", reason: nil),
+            Addresses(source: "192.0.2.1", destination: "224.0.0.1", reason: nil),
+            Addresses(source: "240.0.0.1", destination: "192.0.2.255", reason: nil),
+        ])
+    func ipv4Addresses(_ test: Addresses) throws {
+        var frame = Capture.udp4.frame
+        let packet = Array(frame[14...])
+        var header = try IPv4Header(packet.span)
+        header.source = try #require(IPv4Address(test.source))
+        header.destination = try #require(IPv4Address(test.destination))
+        var span = frame.mutableSpan
+        header.write(into: &span, at: 14)
+        Self.expect(frame, test.reason)
+    }
+
+    private static func expect(_ frame: [UInt8], _ reason: DropReason?) {
+        do throws(DropReason) {
+            let summary = try FrameSummary(frame.span)
+            #expect(reason == nil)
+            let isNothing = IPAddress(summary.family, summary.source).isUnspecified
+            #expect(summary.hasUnspecifiedSource == isNothing)
+        } catch {
+            #expect(error == reason)
+        }
+    }
+
     @Test("follows eight extension headers and no more", arguments: 0...10)
     func followsEightExtensionHeaders(count: Int) throws {
         var frame = Capture.udp6.frame

@@ -39,7 +39,8 @@ struct HeaderTests {
         arguments: [Capture.tcpData4, .tcpFIN4, .tcpReset4, .tcpData6, .udp4, .udp6, .dnsQuery])
     func rebuildsCapturedPackets(capture: Capture) throws {
         let summary = try FrameSummary(capture.frame.span)
-        let ip = IPHeader(source: summary.source, destination: summary.destination, ipProtocol: summary.ipProtocol)
+        let ip = IPHeader(
+            summary.family, source: summary.source, destination: summary.destination, ipProtocol: summary.ipProtocol)
         let segment = Array(capture.frame[summary.transportOffset...])
         var rebuilt = capture.frame
         for offset in summary.transportOffset..<summary.payloadOffset { rebuilt[offset] = 0xEE }
@@ -61,10 +62,13 @@ struct HeaderTests {
         (IPv6Address(high: 0x2001_0DB8 << 32, low: 1), IPv6Address(high: 0xFE80 << 48, low: 2)),
     ]
 
+    /// The family of one of ``addresses``.
+    private static func family(_ address: IPv6Address) -> AddressFamily { IPAddress(unmapping: address).family }
+
     @Test("writes a SYN-ACK with MSS and window scale", arguments: addresses)
     func writesASYNACK(source: IPv6Address, destination: IPv6Address) throws {
         var frame = [UInt8](repeating: 0xEE, count: 100)
-        let ip = IPHeader(source: source, destination: destination, ipProtocol: .tcp)
+        let ip = IPHeader(Self.family(source), source: source, destination: destination, ipProtocol: .tcp)
         let header = TCPHeader(
             sourcePort: 80, destinationPort: 40_000, sequence: 0xFFFF_FFFF, acknowledgment: 7, flags: [.syn, .ack],
             window: 14_600, options: TCPOptions(maximumSegmentSize: 61_440, windowScale: 8))
@@ -90,7 +94,7 @@ struct HeaderTests {
     func leavesTheChecksumToTheReceiver(source: IPv6Address, destination: IPv6Address) throws {
         let payload: [UInt8] = Array(0..<101)
         var frame = [UInt8](repeating: 0, count: 300)
-        let ip = IPHeader(source: source, destination: destination, ipProtocol: .udp)
+        let ip = IPHeader(Self.family(source), source: source, destination: destination, ipProtocol: .udp)
         var span = frame.mutableSpan
         let offset = ip.writeFrame(
             into: &span, to: .broadcast, from: .zero, payloadLength: UDPHeader.length + payload.count)
@@ -116,7 +120,7 @@ struct HeaderTests {
         var random = SplitMix64(seed: UInt64(count))
         let payload = (0..<count).map { _ in UInt8(truncatingIfNeeded: random.next()) }
         var frame = [UInt8](repeating: 0, count: 54)
-        let ip = IPHeader(source: Self.addresses[0].0, destination: Self.addresses[0].1, ipProtocol: .tcp)
+        let ip = IPHeader(.v4, source: Self.addresses[0].0, destination: Self.addresses[0].1, ipProtocol: .tcp)
         let header = TCPHeader(
             sourcePort: 1, destinationPort: 2, sequence: 3, acknowledgment: 4, flags: .ack, window: 5)
         var span = frame.mutableSpan
@@ -128,7 +132,7 @@ struct HeaderTests {
     @Test("never writes a UDP checksum of zero")
     func neverWritesAUDPChecksumOfZero() throws {
         // One of these payloads makes the sum all ones.
-        let ip = IPHeader(source: Self.addresses[1].0, destination: Self.addresses[1].1, ipProtocol: .udp)
+        let ip = IPHeader(.v6, source: Self.addresses[1].0, destination: Self.addresses[1].1, ipProtocol: .udp)
         var seen: Set<UInt16> = []
         var frame = [UInt8](repeating: 0, count: 64)
         for value in 0...UInt16.max {
@@ -146,7 +150,7 @@ struct HeaderTests {
     @Test("writes frames only where they fit")
     func writesFramesOnlyWhereTheyFit() {
         let payload = [UInt8](repeating: 7, count: 10)
-        let ip = IPHeader(source: Self.addresses[0].0, destination: Self.addresses[0].1, ipProtocol: .udp)
+        let ip = IPHeader(.v4, source: Self.addresses[0].0, destination: Self.addresses[0].1, ipProtocol: .udp)
         for room in 0..<60 {
             var frame = [UInt8](repeating: 0, count: room)
             var span = frame.mutableSpan
@@ -159,7 +163,7 @@ struct HeaderTests {
     @Test("reads what it writes for random TCP headers", arguments: [11, 12] as [UInt64])
     func readsWhatItWrites(seed: UInt64) throws {
         var random = SplitMix64(seed: seed)
-        let ip = IPHeader(source: Self.addresses[0].0, destination: Self.addresses[0].1, ipProtocol: .tcp)
+        let ip = IPHeader(.v4, source: Self.addresses[0].0, destination: Self.addresses[0].1, ipProtocol: .tcp)
         for _ in 0..<1000 {
             var options = TCPOptions()
             if random.chance(50) { options.maximumSegmentSize = UInt16(truncatingIfNeeded: random.next()) }

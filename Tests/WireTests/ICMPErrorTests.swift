@@ -33,7 +33,7 @@ struct ICMPErrorTests {
         let length = ICMPError.portUnreachable(summary.family).writeFrame(
             into: &span,
             aboutDatagram: IPHeader(
-                source: summary.source, destination: summary.destination, ipProtocol: .udp,
+                summary.family, source: summary.source, destination: summary.destination, ipProtocol: .udp,
                 hopLimit: summary.hopLimit),
             sourcePort: summary.sourcePort, destinationPort: summary.destinationPort, payload: payload.span,
             payloadLength: payload.count, from: summary.destination, to: summary.sourceMAC,
@@ -58,8 +58,8 @@ struct ICMPErrorTests {
         var span = original.mutableSpan
         let count = UDPHeader.writeFrame(
             payload.span, from: 1, to: 2,
-            ip: IPHeader(source: addresses.0, destination: addresses.1, ipProtocol: .udp), to: .defaultGateway,
-            from: MACAddress(2, 0, 0, 0, 0, 1), into: &span)
+            ip: IPHeader(family, source: addresses.0, destination: addresses.1, ipProtocol: .udp),
+            to: .defaultGateway, from: MACAddress(2, 0, 0, 0, 0, 1), into: &span)
         let sent = Array(original.prefix(count))
         let summary = try FrameSummary(sent.span)
         var frame = [UInt8](repeating: 0, count: 2000)

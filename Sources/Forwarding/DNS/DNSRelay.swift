@@ -87,8 +87,28 @@ extension DataPath {
         return index
     }
 
+    /// A datagram from the namespace for the address that stands for the host's resolvers.
+    mutating func receiveQuery(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
+        guard !translator.rules.dnsServers.isEmpty else {
+            reply { span, rules in
+                DNSFailureResponder.reply(
+                    to: unsafe Self.bytes(frame, count), summary: summary, rules: rules, into: &span)
+            }
+            return
+        }
+        let key = FlowKey(
+            family: summary.family, guest: summary.source, remote: summary.destination,
+            guestPort: summary.sourcePort, remotePort: summary.destinationPort, transport: .udp)
+        let hash = key.hash
+        guard let index = table.find(key, hash: hash) ?? openQueries(key, hash: hash) else { return }
+        // A flow from before the address stood for the resolvers, or from a port forwarded to this very client.
+        guard table[index].flags.contains(.dns) else { return closeFlow(index) }
+        let end = summary.payloadOffset + summary.payloadLength
+        ask(index, message: unsafe Self.bytes(frame, count).extracting(summary.payloadOffset..<end))
+    }
+
     /// A query from the namespace.
-    mutating func ask(_ index: Int, message: Span<UInt8>) {
+    private mutating func ask(_ index: Int, message: Span<UInt8>) {
         guard let header = try? DNSHeader(message), !header.isResponse, message.count <= DNSRelay.longestQuery else {
             counters.drop(.notSent)
             return
@@ -204,7 +224,8 @@ extension DataPath {
         reply { span, _ in
             UDPHeader.writeFrame(
                 message.span, from: key.remotePort, to: key.guestPort,
-                ip: IPHeader(source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64), to: guest,
+                ip: IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64),
+                to: guest,
                 from: mac, into: &span)
         }
     }

@@ -1,8 +1,8 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // ICMP from the namespace. Echo requests for the host's loopback are answered here, as the kernel would; others go
-// through ping sockets (icmp(7)), which any group within net.ipv4.ping_group_range may open. Neighbour discovery is
-// answered by Services. Nothing else leaves the namespace.
+// through ping sockets (icmp(7)), which any group within net.ipv4.ping_group_range may open. Neighbour discovery has gone
+// to its service by now (DataPath+Services). Nothing else leaves the namespace.
 //
 // syscalls: sendto recvfrom socket connect setsockopt
 
@@ -22,17 +22,6 @@ extension DataPath {
 
     /// An ICMP message from the namespace.
     mutating func receiveICMP(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
-        if summary.kind == .icmpv6, (ICMPv6Type.routerSolicitation...137).contains(summary.icmpType) {
-            guard options.answersNeighborDiscovery else { return counters.drop(.protocolOff) }
-            let advertisement =
-                options.advertisesRouter ? routerAdvertisement : nil
-            reply { span, rules in
-                NDPResponder.reply(
-                    to: unsafe Self.bytes(frame, count), summary: summary, rules: rules,
-                    routerAdvertisement: advertisement, into: &span)
-            }
-            return
-        }
         guard options.forwardsICMP else { return counters.drop(.protocolOff) }
         let request = summary.kind == .icmpv4 ? ICMPv4Type.echoRequest : ICMPv6Type.echoRequest
         guard summary.icmpType == request, summary.icmpCode == 0 else {
@@ -41,22 +30,16 @@ extension DataPath {
         unsafe echo(summary, frame: frame, count: count)
     }
 
-    /// The advertisement for a namespace that is told, not programmed.
-    private var routerAdvertisement: RouterAdvertisement {
-        let address = translator.rules.families.v6.guestAddress.flatMap { Prefix($0, length: 64) }
-        return RouterAdvertisement(rules: translator.rules, guestAddress: address, isManaged: false)
-    }
-
     private mutating func echo(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
         let key = FlowKey(
-            guest: summary.source, remote: summary.destination, guestPort: summary.icmpIdentifier, remotePort: 0,
-            transport: summary.ipProtocol)
+            family: summary.family, guest: summary.source, remote: summary.destination,
+            guestPort: summary.icmpIdentifier, remotePort: 0, transport: summary.ipProtocol)
         let hash = key.hash
         let index: Int
         if let known = table.find(key, hash: hash) {
             index = known
         } else {
-            switch translator.outbound(to: key.remote, port: 0, transport: summary.ipProtocol) {
+            switch translator.outbound(to: key.remoteAddress, port: 0, transport: summary.ipProtocol) {
             case .host(let endpoint, _, _) where IPAddress(unmapping: endpoint.address).isLoopback:
                 // What the kernel's own loopback would answer.
                 reply { span, rules in
@@ -116,6 +99,8 @@ extension DataPath {
     private mutating func echoRefused(_ error: Errno, _ flow: Flow) {
         switch error {
         case .permissionDenied, .notPermitted:
+            // A broadcast of one of the host's subnets, or a route that forbids it.
+            if HostSocket.canPing(flow.key.family) { return reportUnreachable(flow, .prohibited) }
             guard !reported.contains(.ping) else { return }
             reported.insert(.ping)
             options.logger.warning(
@@ -157,7 +142,8 @@ extension DataPath {
         reply { span, _ in
             header.writeFrame(
                 into: &span, body: unsafe Self.bytes(body, count - ICMPHeader.length),
-                ip: IPHeader(source: key.remote, destination: key.guest, ipProtocol: key.transport), to: guest,
+                ip: IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: key.transport),
+                to: guest,
                 from: mac)
         }
     }

@@ -36,7 +36,8 @@ extension DataPath {
         case .prohibited: message = .administrativelyProhibited(family)
         }
         let packet = IPHeader(
-            source: flow.key.guest, destination: flow.key.remote, ipProtocol: flow.key.transport, hopLimit: flow.ttl)
+            flow.key.family, source: flow.key.guest, destination: flow.key.remote, ipProtocol: flow.key.transport,
+            hopLimit: flow.ttl)
         // What the kernel looks for in the quote: ports and sequence number, or type and identifier.
         var quote: [20 of UInt8] = .init(repeating: 0)
         if flow.key.transport == .tcp {
@@ -72,7 +73,7 @@ extension DataPath {
     ) {
         let source = offender ?? errorSource(flow.key.family, instead: flow.key.remote)
         let packet = IPHeader(
-            source: flow.key.guest, destination: flow.key.remote, ipProtocol: .udp, hopLimit: flow.ttl)
+            flow.key.family, source: flow.key.guest, destination: flow.key.remote, ipProtocol: .udp, hopLimit: flow.ttl)
         let guest = guestMAC
         let mac = gatewayMAC
         let start = unsafe scratch + Size.headroom
@@ -208,7 +209,8 @@ extension DataPath {
             unsafe place.storeBytes(of: flow.key.guestPort.bigEndian, toByteOffset: 4, as: UInt16.self)
         }
         let packet = IPHeader(
-            source: flow.key.guest, destination: flow.key.remote, ipProtocol: flow.key.transport, hopLimit: flow.ttl)
+            flow.key.family, source: flow.key.guest, destination: flow.key.remote, ipProtocol: flow.key.transport,
+            hopLimit: flow.ttl)
         let guest = guestMAC
         let mac = gatewayMAC
         reply { span, _ in

@@ -63,11 +63,14 @@ extension DataPath {
         _ peer: Endpoint, to port: UInt16, at address: IPAddress?, _ transport: IPProtocol
     ) -> FlowKey? {
         let translator = inbound
+        // The family of the host's socket is the flow's: translation keeps it.
+        let family = peer.family
         guard let source = translator.source(of: peer.address),
-            let target = address?.asIPv6 ?? translator.target(for: source), target.isIPv4Mapped == source.isIPv4Mapped
+            let target = address?.asIPv6 ?? translator.target(for: source, family),
+            address.map({ $0.family == family }) ?? true
         else { return nil }
         return FlowKey(
-            guest: target, remote: source, guestPort: port, remotePort: peer.port, transport: transport)
+            family: family, guest: target, remote: source, guestPort: port, remotePort: peer.port, transport: transport)
     }
 
     /// Starts a flow for an accepted connection; false if there can be none.
@@ -121,7 +124,7 @@ extension DataPath {
         table[index].flags.insert(.answered)
         touchDatagram(index)
         let key = table[index].key
-        let ip = IPHeader(source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64)
+        let ip = IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64)
         let headers = EthernetHeader.length + ip.length + UDPHeader.length
         guard datagram.count <= Self.largestDatagram(isIPv4: key.isIPv4) else { return counters.drop(.notSent) }
         let frame = unsafe datagram.payload - headers

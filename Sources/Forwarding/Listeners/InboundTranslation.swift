@@ -72,8 +72,8 @@ struct InboundTranslator {
     }
 
     /// The namespace's address for a flow that comes from a translated source.
-    func target(for source: IPv6Address) -> IPv6Address? {
-        if source.isIPv4Mapped { return seen.v4 }
+    func target(for source: IPv6Address, _ family: AddressFamily) -> IPv6Address? {
+        if family.isIPv4 { return seen.v4 }
         return source.isLinkLocal ? seen.v6LinkLocal ?? seen.v6 : seen.v6 ?? seen.v6LinkLocal
     }
 

@@ -25,7 +25,7 @@ extension DataPath {
         let target: Endpoint
         var source: IPAddress?
         var device: String?
-        switch translator.outbound(to: key.remote, port: key.remotePort, transport: .tcp) {
+        switch translator.outbound(to: key.remoteAddress, port: key.remotePort, transport: .tcp) {
         case .host(let endpoint, let address, let name):
             target = endpoint
             source = address

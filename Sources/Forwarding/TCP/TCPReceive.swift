@@ -25,7 +25,7 @@ extension DataPath {
     mutating func receiveTCP(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
         guard options.forwardsTCP else { return counters.drop(.protocolOff) }
         let key = FlowKey(
-            guest: summary.source, remote: summary.destination, guestPort: summary.sourcePort,
+            family: summary.family, guest: summary.source, remote: summary.destination, guestPort: summary.sourcePort,
             remotePort: summary.destinationPort, transport: .tcp)
         // Most frames belong to the flow of the one before.
         if gather.flow >= 0 && gather.segmentSize == 0 && table[gather.flow].key == key {

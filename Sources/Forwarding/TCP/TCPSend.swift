@@ -44,7 +44,7 @@ extension DataPath {
         options: TCPOptions = TCPOptions()
     ) {
         let key = table[index].key
-        let ip = IPHeader(source: key.remote, destination: key.guest, ipProtocol: .tcp, hopLimit: 64)
+        let ip = IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .tcp, hopLimit: 64)
         let tcp = TCPHeader(
             sourcePort: key.remotePort, destinationPort: key.guestPort, sequence: sequence,
             acknowledgment: flags.contains(.ack) ? table[index].receiveNext : 0, flags: flags,
@@ -96,7 +96,7 @@ extension DataPath {
         let flags = summary.tcpFlags
         if flags.contains(.rst) { return }
         let ip = IPHeader(
-            source: summary.destination, destination: summary.source, ipProtocol: .tcp, hopLimit: 64)
+            summary.family, source: summary.destination, destination: summary.source, ipProtocol: .tcp, hopLimit: 64)
         var length = UInt32(truncatingIfNeeded: summary.payloadLength)
         if flags.contains(.syn) { length &+= 1 }
         if flags.contains(.fin) { length &+= 1 }

@@ -24,8 +24,13 @@ extension DataPath {
         _ summary: FrameSummary, header: VirtioNetHeader, frame: UnsafeMutableRawPointer, count: Int
     ) {
         guard options.forwardsUDP else { return counters.drop(.protocolOff) }
+        let isSuper = header.segmentation.kind == .udp && header.segmentSize > 0
+        // Sent piece by piece, one frame could otherwise keep the event loop for 65,000 calls.
+        if isSuper, summary.payloadLength > Int(header.segmentSize) * Size.largestSegmentCount {
+            return counters.drop(.tooManySegments)
+        }
         let key = FlowKey(
-            guest: summary.source, remote: summary.destination, guestPort: summary.sourcePort,
+            family: summary.family, guest: summary.source, remote: summary.destination, guestPort: summary.sourcePort,
             remotePort: summary.destinationPort, transport: .udp)
         var index = -1
         if gather.flow >= 0 && gather.segmentSize != 0 && table[gather.flow].key == key {
@@ -39,16 +44,12 @@ extension DataPath {
                 if index < 0 { return }
             }
         }
-        if table[index].flags.contains(.dns) {
-            let end = summary.payloadOffset + summary.payloadLength
-            ask(index, message: unsafe Self.bytes(frame, count).extracting(summary.payloadOffset..<end))
-            return
-        }
+        // The address has stood for the host's resolvers, and does no longer.
+        if table[index].flags.contains(.dns) { return closeFlow(index) }
         if table[index].flags.contains(.answered) { table[index].flags.insert(.stream) }
         pace.countOutbound(1)
         touchDatagram(index)
         if table[index].ttl != summary.hopLimit { setHopLimit(index, summary.hopLimit) }
-        let isSuper = header.segmentation.kind == .udp && header.segmentSize > 0
         let size = isSuper ? Int(header.segmentSize) : summary.payloadLength
         unsafe gatherDatagram(
             index, payload: frame + summary.payloadOffset, count: summary.payloadLength, size: size, isSuper: isSuper)
@@ -187,19 +188,16 @@ extension DataPath {
         let target: Endpoint
         var source: IPAddress?
         var device: String?
-        switch translator.outbound(to: key.remote, port: key.remotePort, transport: .udp) {
+        switch translator.outbound(to: key.remoteAddress, port: key.remotePort, transport: .udp) {
         case .host(let endpoint, let address, let name):
             target = endpoint
             source = address
             device = name
         case .resolver(let endpoint):
-            if endpoint.port == 53 { return openQueries(key, hash: hash) ?? -1 }
+            // Queries over UDP have gone to their service; this is DNS over QUIC (port 853), a flow like any other.
             target = endpoint
         case .noResolver:
-            reply { span, rules in
-                DNSFailureResponder.reply(
-                    to: unsafe Self.bytes(frame, count), summary: summary, rules: rules, into: &span)
-            }
+            counters.drop(.notSent)
             return -1
         case .refused(let reason):
             counters.drop(reason)
@@ -314,7 +312,7 @@ extension DataPath {
 
     private mutating func writeDatagrams(_ index: Int, first: Int, last: Int, total: Int, size: Int) {
         let key = table[index].key
-        let ip = IPHeader(source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64)
+        let ip = IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64)
         let headers = EthernetHeader.length + ip.length + UDPHeader.length
         guard total <= Self.largestDatagram(isIPv4: key.isIPv4) else { return counters.drop(.notSent) }
         let payload = unsafe datagrams.payload(first)
@@ -365,8 +363,4 @@ extension DataPath {
         whole.removeFirst(VirtioNetHeader.length)
         unsafe whole.withUnsafeBytes { unsafe capture?.record($0) }
     }
-}
-
-extension FlowKey {
-    var family: AddressFamily { isIPv4 ? .v4 : .v6 }
 }

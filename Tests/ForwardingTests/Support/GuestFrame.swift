@@ -114,7 +114,8 @@ struct GuestFrame: CustomStringConvertible {
         /// The header of a packet from the namespace.
         func header(_ ipProtocol: IPProtocol, hopLimit: UInt8 = 64) -> IPHeader {
             IPHeader(
-                source: guest.asIPv6, destination: remote.asIPv6, ipProtocol: ipProtocol, hopLimit: hopLimit)
+                guest.family, source: guest.asIPv6, destination: remote.asIPv6, ipProtocol: ipProtocol,
+                hopLimit: hopLimit)
         }
     }
 

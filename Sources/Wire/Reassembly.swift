@@ -4,38 +4,78 @@
 //
 // A namespace whose MTU is small sends large datagrams in fragments, which no host socket takes. They are put together
 // here (RFC 791 §3.2, RFC 8200 §4.5) into whole frames that go through the data path as if they had come from the tap.
+// The family is that of the frames that the fragments came in; the addresses are never asked for it.
 // Memory is bounded: `places` datagrams of 64 KiB at once, the oldest going first; a datagram whose fragments overlap is
 // dropped whole (RFC 5722); one that is not complete within `patience` goes when its place is wanted or a fragment of
 // the same name arrives. Fragments are not the hot path, but they do not allocate for each packet either.
 
-internal import LinuxSystem
-internal import NetworkTypes
-internal import Wire
+package import NetworkTypes
 
 /// Datagrams whose fragments are being gathered.
 @safe
-struct Reassembly: ~Copyable {
-    static let places = 16
-    static let patience: Int64 = 15_000_000_000
+package struct Reassembly: ~Copyable {
+    package static let places = 16
+    package static let patience: Int64 = 15_000_000_000
     /// The most fragments that a datagram may come in.
-    static let pieces = 96
+    package static let pieces = 96
     /// Where the payload starts in a place: behind room for Ethernet and IP headers.
     private static let headroom = 64
     private static let placeSize = 65536 + headroom
 
     /// One fragment.
-    struct Fragment {
-        var source: IPv6Address
-        var destination: IPv6Address
-        var ipProtocol: IPProtocol
-        var identification: UInt32
-        var offset: Int
-        var isLast: Bool
-        var trafficClass: UInt8
-        var hopLimit: UInt8
+    package struct Fragment {
+        package var family: AddressFamily
+        package var source: IPv6Address
+        package var destination: IPv6Address
+        package var ipProtocol: IPProtocol
+        package var identification: UInt32
+        package var offset: Int
+        package var isLast: Bool
+        package var trafficClass: UInt8
+        package var hopLimit: UInt8
+
+        /// Makes a fragment.
+        package init(
+            family: AddressFamily, source: IPv6Address, destination: IPv6Address, ipProtocol: IPProtocol,
+            identification: UInt32, offset: Int, isLast: Bool, trafficClass: UInt8, hopLimit: UInt8
+        ) {
+            self.family = family
+            self.source = source
+            self.destination = destination
+            self.ipProtocol = ipProtocol
+            self.identification = identification
+            self.offset = offset
+            self.isLast = isLast
+            self.trafficClass = trafficClass
+            self.hopLimit = hopLimit
+        }
+
+        /// Reads the fields of fragmentation in a frame that was classified as ``FrameSummary/Kind/fragment``.
+        package init(_ summary: FrameSummary, in frame: Span<UInt8>) {
+            family = summary.family
+            source = summary.source
+            destination = summary.destination
+            ipProtocol = summary.ipProtocol
+            trafficClass = summary.trafficClass
+            hopLimit = summary.hopLimit
+            switch summary.family {
+            case .v4:
+                let word = frame.bigEndian16(at: EthernetHeader.length + IPv4Header.Offset.fragment)
+                identification = UInt32(frame.bigEndian16(at: EthernetHeader.length + IPv4Header.Offset.identification))
+                offset = Int(word & 0x1FFF) * 8
+                isLast = word & IPv4Header.moreFragments == 0
+            case .v6:
+                // The fragment header's eight bytes lie right before what it carries.
+                let word = frame.bigEndian16(at: summary.transportOffset - 6)
+                identification = frame.bigEndian32(at: summary.transportOffset - 4)
+                offset = Int(word & 0xFFF8)
+                isLast = word & 1 == 0
+            }
+        }
     }
 
     private struct Datagram {
+        var family: AddressFamily
         var source: IPv6Address
         var destination: IPv6Address
         var ipProtocol: IPProtocol
@@ -49,7 +89,7 @@ struct Reassembly: ~Copyable {
 
     /// What came of a fragment.
     @safe
-    enum Outcome {
+    package enum Outcome {
         /// More are awaited.
         case waiting
         /// It contradicts others or the limits: the datagram is given up.
@@ -61,7 +101,7 @@ struct Reassembly: ~Copyable {
     private var datagrams: [Datagram?] = .init(repeating: nil, count: places)
     private let memory: UnsafeMutableRawPointer
 
-    init() {
+    package init() {
         unsafe memory = .allocate(byteCount: Self.places * Self.placeSize, alignment: 4096)
     }
 
@@ -70,11 +110,11 @@ struct Reassembly: ~Copyable {
     }
 
     /// Takes the payload of a fragment.
-    mutating func take(
+    package mutating func take(
         _ fragment: Fragment, payload: Span<UInt8>, macs: (destination: MACAddress, source: MACAddress), now: Int64
     ) -> Outcome {
         let end = fragment.offset + payload.count
-        let most = DataPath.largestDatagram(isIPv4: fragment.source.isIPv4Mapped) + UDPHeader.length
+        let most = IPHeader.largestPayload(fragment.family)
         guard payload.count > 0, end <= most, fragment.isLast || payload.count % 8 == 0 else { return .refused }
         let place = self.place(for: fragment, now: now)
         // Taken out, so that appending to its ranges copies nothing.
@@ -101,7 +141,8 @@ struct Reassembly: ~Copyable {
             return .waiting
         }
         let ip = IPHeader(
-            source: fragment.source, destination: fragment.destination, ipProtocol: fragment.ipProtocol,
+            fragment.family, source: fragment.source, destination: fragment.destination,
+            ipProtocol: fragment.ipProtocol,
             hopLimit: fragment.hopLimit, trafficClass: fragment.trafficClass)
         let headers = EthernetHeader.length + ip.length
         let frame = unsafe start - headers
@@ -118,8 +159,9 @@ struct Reassembly: ~Copyable {
                 if datagrams[oldest] != nil { oldest = index }
                 continue
             }
-            if datagram.identification == fragment.identification && datagram.source == fragment.source
-                && datagram.destination == fragment.destination && datagram.ipProtocol == fragment.ipProtocol
+            if datagram.identification == fragment.identification && datagram.family == fragment.family
+                && datagram.source == fragment.source && datagram.destination == fragment.destination
+                && datagram.ipProtocol == fragment.ipProtocol
                 && now - datagram.started < Self.patience
             {
                 return index
@@ -127,47 +169,9 @@ struct Reassembly: ~Copyable {
             if let candidate = datagrams[oldest], datagram.started < candidate.started { oldest = index }
         }
         datagrams[oldest] = Datagram(
-            source: fragment.source, destination: fragment.destination, ipProtocol: fragment.ipProtocol,
+            family: fragment.family, source: fragment.source, destination: fragment.destination,
+            ipProtocol: fragment.ipProtocol,
             identification: fragment.identification, started: now)
         return oldest
-    }
-}
-
-extension DataPath {
-    /// A fragment from the namespace.
-    mutating func receiveFragment(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
-        let bytes = unsafe Self.bytes(frame, count)
-        let word: UInt16
-        let identification: UInt32
-        let offset: Int
-        let isLast: Bool
-        if summary.isIPv4 {
-            word = bytes.bigEndian16(at: EthernetHeader.length + 6)
-            identification = UInt32(bytes.bigEndian16(at: EthernetHeader.length + 4))
-            offset = Int(word & 0x1FFF) * 8
-            isLast = word & IPv4Header.moreFragments == 0
-        } else {
-            word = bytes.bigEndian16(at: summary.transportOffset - 6)
-            identification = bytes.bigEndian32(at: summary.transportOffset - 4)
-            offset = Int(word & 0xFFF8)
-            isLast = word & 1 == 0
-        }
-        let fragment = Reassembly.Fragment(
-            source: summary.source, destination: summary.destination, ipProtocol: summary.ipProtocol,
-            identification: identification, offset: offset, isLast: isLast, trafficClass: summary.trafficClass,
-            hopLimit: summary.hopLimit)
-        let end = summary.transportOffset + summary.transportLength
-        let outcome = reassembly.take(
-            fragment, payload: bytes.extracting(summary.transportOffset..<end),
-            macs: (summary.destinationMAC, summary.sourceMAC), now: now.nanoseconds)
-        switch outcome {
-        case .waiting: break
-        case .refused: counters.drop(FlowDropReason.fragment)
-        case .whole(let whole, let length):
-            // What was gathered before points elsewhere and stays in order; what this adds points into the place.
-            flushGathered()
-            unsafe receiveFrame(whole, count: length, header: VirtioNetHeader())
-            flushGathered()
-        }
     }
 }

@@ -1,0 +1,25 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import LinuxSystem
+internal import NetworkTypes
+internal import Wire
+
+extension DataPath {
+    /// A fragment from the namespace: what it completes goes through the data path as one frame.
+    mutating func receiveFragment(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
+        let bytes = unsafe Self.bytes(frame, count)
+        let end = summary.transportOffset + summary.transportLength
+        let outcome = reassembly.take(
+            Reassembly.Fragment(summary, in: bytes), payload: bytes.extracting(summary.transportOffset..<end),
+            macs: (summary.destinationMAC, summary.sourceMAC), now: now.nanoseconds)
+        switch outcome {
+        case .waiting: break
+        case .refused: counters.drop(FlowDropReason.fragment)
+        case .whole(let whole, let length):
+            // What was gathered before points elsewhere and stays in order; what this adds points into the place.
+            flushGathered()
+            unsafe receiveFrame(whole, count: length, header: VirtioNetHeader(), isReassembled: true)
+            flushGathered()
+        }
+    }
+}

@@ -1,0 +1,1 @@
+../../Integration/Fuzz/Sources/FuzzFrames/FrameSequence.swift

@@ -42,6 +42,8 @@ enum Step: Sendable {
     case ended(String)
     /// The flows go on, and the server sees them come from this address.
     case moved(String, to: String)
+    /// The datagram flows get nowhere any more: their address in the namespace is gone.
+    case stranded(String)
     /// New flows to the server beyond get through: `tcp4 udp4 tcp6 udp6`.
     case reaches(String)
     /// New flows to an address get through.

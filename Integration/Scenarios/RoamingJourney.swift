@@ -4,7 +4,7 @@ import Lab
 import Testing
 
 /// A generator of numbers that a seed determines (SplitMix64).
-private struct SeededGenerator: RandomNumberGenerator {
+struct SeededGenerator: RandomNumberGenerator {
     var state: UInt64
 
     mutating func next() -> UInt64 {

@@ -44,7 +44,7 @@ extension RoamingCase {
                     """
                     route replace default via 2001:db8:a::1 dev wlan0 metric 600
                     address delete 2001:db8:1::10/64 dev wlan0
-                    """), .reset("tcp6"), .moved("udp6", to: "2001:db8:a::10"),
+                    """), .reset("tcp6"), .stranded("udp6"),
                 .becomes(Net.offline4 + Net.guest6("2001:db8:a:", "10", metric: 600)), .reaches("tcp6 udp6"),
             ]),
         .init(

@@ -19,7 +19,7 @@ extension RoamingCase {
                 .open("tcp4 tcp6"), .host(Net.cable), .becomes(Net.guestCable),
                 .open("tcp4.cable udp4.cable tcp6.cable"),
                 .host("link delete eth0"), .reset("tcp4.cable tcp6.cable"), .becomes(Net.guestWifi),
-                .kept("tcp4 tcp6"), .moved("udp4.cable", to: "192.0.2.10"), .reaches("tcp4 udp4 tcp6 udp6"),
+                .kept("tcp4 tcp6"), .stranded("udp4.cable"), .reaches("tcp4 udp4 tcp6 udp6"),
                 .serves("tcp4", at: "192.0.2.10", port: 8080),
             ]),
         .init(

@@ -93,7 +93,7 @@ extension RoamingCase {
                         .host(rulesDown + "\naddress flush dev tun0\nlink set tun0 down"), .resolvers("192.0.2.53"),
                         .becomes(Net.guestWifi4 + Net.offline6),
                     ]),
-                .reset("tcp4"), .moved("udp4", to: "192.0.2.10"), .answeredBy("192.0.2.53"), .reaches("tcp4 udp4"),
+                .reset("tcp4"), .stranded("udp4"), .answeredBy("192.0.2.53"), .reaches("tcp4 udp4"),
             ]),
         .init(
             row: "36", name: "an exit node in a table of its own, with small routes that come and go",

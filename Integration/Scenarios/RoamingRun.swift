@@ -88,6 +88,7 @@ struct RoamingRun {
         case .kept(let flows): for flow in flows.words { try await kept(flow) }
         case .reset(let flows): for flow in flows.words { try await reset(flow) }
         case .ended(let flows): for flow in flows.words { try await ended(flow) }
+        case .stranded(let flows): for flow in flows.words { try await stranded(flow) }
         case .moved(let flows, let address): for flow in flows.words { try await moved(flow, address) }
         case .reaches(let kinds): for kind in kinds.words { try await reaches(kind, kind.beyond) }
         case .reachesAt(let kinds, let address): for kind in kinds.words { try await reaches(kind, address) }
@@ -263,6 +264,11 @@ struct RoamingRun {
     private func moved(_ flow: String, _ address: String) async throws {
         let peer = try await exchange(flow)
         guard peer.hasPrefix(address + " ") else { throw LabError("\(flow) comes from \(peer)") }
+    }
+
+    private func stranded(_ flow: String) async throws {
+        let answer = try await net.inGuest.ask("exchange", flow, "1")
+        guard answer.words.count == 1 else { throw LabError("\(flow): \(answer)") }
     }
 
     private func reset(_ flow: String) async throws {

@@ -150,6 +150,20 @@ struct Flow {
     /// The TTL or hop limit last set on the host socket.
     var ttl: UInt8
 
+    /// How long a connection of which one side has sent FIN may be silent and still count as one that carries data.
+    static let closingPatience: Int64 = 2_000_000_000
+
+    /// Whether this is an established TCP connection that can still carry data: what keeps the namespace's address.
+    ///
+    /// Nothing else does: no datagram flow, no handshake, no connection that both sides have ended. One that one side
+    /// has ended counts as long as the other side's data keep it moving.
+    func canCarryData(at now: Int64) -> Bool {
+        guard key.transport == .tcp, state == .established else { return false }
+        let ends = flags.intersection([.guestFinished, .hostFinished])
+        if ends.isEmpty { return true }
+        return ends != [.guestFinished, .hostFinished] && now &- activity < Self.closingPatience
+    }
+
     /// Whether the flow has been opened by one side only.
     var isUnanswered: Bool {
         switch state {

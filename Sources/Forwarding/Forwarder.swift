@@ -37,11 +37,16 @@ public final class Forwarder: EventSink {
     }
 
     /// Puts new rules in force for flows that open from now on.
-    public func publish(_ rules: TranslationRules) {
+    ///
+    /// - Parameters:
+    ///   - rules: The rules.
+    ///   - leaving: Addresses of the namespace that are not planned any more: no new flow is to go there.
+    public func publish(_ rules: TranslationRules, leaving: Set<IPAddress> = []) {
         let hasOtherResolvers = rules.dnsServers != path.translator.rules.dnsServers
         path.translator = Translator(rules: rules)
         path.gatewayMAC = rules.gatewayMAC
         path.seen.adopt(rules)
+        path.seen.leave(leaving, rules: rules)
         ports?.retryPendingForwards()
         guard hasOtherResolvers else { return }
         path.now = .now
@@ -58,16 +63,26 @@ public final class Forwarder: EventSink {
         // Two of them may have one form: an IPv4 address and an IPv6 one that maps it.
         let pinned = Dictionary(fates.pinned.map { ($0.key.asIPv6, $0.value) }) { first, _ in first }
         if !pinned.isEmpty { path.pinFlows(pinned) }
-        return gone.isEmpty ? 0 : path.leave(gone)
+        let present = fates.present.map { Set($0.map(\.asIPv6)) }
+        return gone.isEmpty && present == nil ? 0 : path.leave(gone, present: present)
     }
 
-    /// The namespace's addresses that flows have.
-    public var guestAddressesInUse: Set<IPAddress> {
-        var addresses: Set<IPv6Address> = []
-        for index in 0..<path.table.end where path.table[index].state != .free {
-            addresses.insert(path.table[index].key.guest)
-        }
-        return Set(addresses.map { IPAddress(unmapping: $0) })
+    /// Counts the flows that keep addresses of the namespace which are not planned any more: established TCP connections
+    /// that can still carry data.
+    ///
+    /// Each that has been idle is probed: one whose end in the namespace is gone is answered with a reset and ends, so
+    /// that it is not counted the next time. New flows that are opened on the host no longer go to these addresses.
+    ///
+    /// - Parameters:
+    ///   - leaving: The addresses.
+    ///   - now: The time.
+    /// - Returns: How many flows each has; no entry for one without any.
+    public func flowsKeeping(_ leaving: Set<IPAddress>, now: MonotonicTime = .now) -> [IPAddress: Int] {
+        path.now = now
+        path.seen.leave(leaving, rules: path.translator.rules)
+        guard !leaving.isEmpty else { return [:] }
+        let counts = path.flowsKeeping(Set(leaving.map(\.asIPv6)))
+        return Dictionary(uniqueKeysWithValues: counts.map { (IPAddress(unmapping: $0.key), $0.value) })
     }
 
     /// Ends all flows of an address of the namespace.

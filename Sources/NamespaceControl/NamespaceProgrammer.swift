@@ -235,7 +235,8 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         case .setPromoteSecondaries:
             promotesSecondaries = Sysctl.write("1", to: "/proc/sys/net/ipv4/conf/\(name)/promote_secondaries")
         case .addAddress(let address):
-            try socket.addAddress(interfaceAddress(address), .exclusive, lifetime: .infinite)
+            let lifetime: AddressLifetime = address.flags.contains(.deprecated) ? .deprecated : .infinite
+            try socket.addAddress(interfaceAddress(address), .exclusive, lifetime: lifetime)
         case .deprecateAddress(let address):
             try socket.addAddress(interfaceAddress(address), .replacing, lifetime: .deprecated)
         case .restoreAddress(let address):

@@ -74,6 +74,11 @@ public struct AppliedState: Hashable, Sendable {
         self.routes = routes
     }
 
+    /// The addresses that are ours.
+    public var ourAddresses: Set<IPAddress> {
+        Set(addresses.lazy.filter { $0.origin == .ours }.map(\.value.address))
+    }
+
     /// Marks as ours each object that `earlier` knows as ours: the way to keep ownership over a fresh dump.
     public mutating func adoptOwnership(from earlier: AppliedState) {
         let ourAddresses = Set(earlier.addresses.filter { $0.origin == .ours }.map(\.value.identity))

@@ -9,13 +9,19 @@ public struct FlowFates: Hashable, Sendable {
     /// Addresses that stay while the default route has moved to another link: their sockets are bound to the link named
     /// here (`SO_BINDTODEVICE`), which keeps their packets on it.
     public var pinned: [IPAddress: String]
+    /// Every address that the host has now; nil if that is not known.
+    ///
+    /// ``gone`` names what two snapshots differ in. An address that came and went between them is in neither, but a flow
+    /// may have got it meanwhile: the kernel is asked about each address of a flow that is not in this set.
+    public var present: Set<IPAddress>?
 
     /// Makes fates; without any, all flows are left alone.
-    public init(gone: Set<IPAddress> = [], pinned: [IPAddress: String] = [:]) {
+    public init(gone: Set<IPAddress> = [], pinned: [IPAddress: String] = [:], present: Set<IPAddress>? = nil) {
         self.gone = gone
         self.pinned = pinned
+        self.present = present
     }
 
-    /// Whether all flows are left alone.
+    /// Whether all flows are left alone whose address is one of a snapshot.
     public var isEmpty: Bool { gone.isEmpty && pinned.isEmpty }
 }

@@ -74,6 +74,9 @@ public struct Reason: Hashable, Sendable, CustomStringConvertible {
         case remark
         /// The rest.
         case detail
+        /// Which address stays, though it is not planned, and for how many flows: noted beside the plan, and never part
+        /// of what `plan()` decides.
+        case lingering
     }
 
     /// The family and the sentence.

@@ -68,7 +68,9 @@ extension NamespaceOperation {
         case .setMTU(let mtu): "link set \(device) mtu \(mtu)"
         case .setLinkUp: "link set \(device) up"
         case .setPromoteSecondaries: "sysctl net.ipv4.conf.\(device).promote_secondaries=1"
-        case .addAddress(let address): "addr add \(address.command) dev \(device)"
+        case .addAddress(let address):
+            "addr add \(address.command) dev \(device)"
+                + (address.flags.contains(.deprecated) ? " preferred_lft 0" : "")
         case .deprecateAddress(let address): "addr replace \(address.command) dev \(device) preferred_lft 0"
         case .restoreAddress(let address): "addr replace \(address.command) dev \(device) preferred_lft forever"
         case .addRoute(let route): "route add \(route.text(device: device))"

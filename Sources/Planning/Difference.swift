@@ -10,6 +10,10 @@ public import NetworkTypes
 // really hold then: what an address takes along when it goes is put back, a gateway that an old route still hides is
 // tried again once that route is gone.
 //
+// Addresses that are not planned any more and that connections still use linger, in a form that nothing new chooses:
+// /32 or /128 without a prefix route, deprecated, and behind the planned ones. IPv4 knows nothing of deprecation: it
+// takes the first address whose subnet has the router, else the first of all.
+//
 // Only what is ours is touched. An address or a route of somebody else that stands where a planned one belongs stays,
 // and the planned one is left out. Nothing is written where nothing differs, so that nothing inside is disturbed.
 
@@ -21,8 +25,9 @@ public import NetworkTypes
 /// - Parameters:
 ///   - applied: what holds, as read back from the namespace's kernel.
 ///   - plan: what is to hold.
-///   - retaining: addresses that flows use: if they are not planned any more they are deprecated instead of removed,
-///     until a later call does not name them. What a change of the host has ended must not be counted.
+///   - retaining: addresses that connections use which can still carry data: if they are not planned any more they
+///     linger (``PlannedAddress/lingering``) until a later call does not name them. One to which the plan gives another
+///     meaning, as a router's for example, goes all the same.
 /// - Returns: the operations; none if nothing differs.
 public func diff(
     applied: AppliedState, plan: NamespacePlan, retaining: Set<IPAddress> = []
@@ -35,25 +40,37 @@ public func diff(
 private struct Difference {
     private var kernel: SimulatedKernel
     private let plan: NamespacePlan
-    private let retaining: Set<IPAddress>
     private let plannedAddresses: [PlannedAddress]
+    /// What stays beside the planned addresses.
+    private let lingering: [PlannedAddress]
+    /// The identities of both.
+    private let wanted: Set<PlannedAddress.Identity>
     private let plannedRoutes: [Route]
     private(set) var operations: [NamespaceOperation] = []
 
     init(state: AppliedState, plan: NamespacePlan, retaining: Set<IPAddress>) {
         kernel = SimulatedKernel(state)
         self.plan = plan
-        self.retaining = retaining
         let planned = AddressFamily.allCases.flatMap { plan.families[$0].addresses }
         plannedAddresses = planned
-        let wanted = Set(planned.map(\.identity))
-        let lingers = state.addresses.contains {
-            $0.origin == .ours && $0.value.family == .v4 && !wanted.contains($0.value.identity)
-                && $0.value.mayLinger(retaining, beside: planned)
+        var free = retaining.subtracting(plan.meaningfulAddresses)
+        var staying: [PlannedAddress] = []
+        for entry in state.addresses where entry.origin == .ours && free.remove(entry.value.address) != nil {
+            staying.append(entry.value.lingering)
+        }
+        lingering = staying
+        wanted = Set((planned + staying).map(\.identity))
+        // A lingering IPv6 address is the only choice beside a link-local one, deprecated or not (RFC 6724 section 5,
+        // rule 2 comes before rule 3): then the default names the link-local one.
+        var source: IPAddress?
+        if staying.contains(where: { $0.family == .v6 }),
+            plan.families.v6.addresses.allSatisfy({ $0.address.isLinkLocal })
+        {
+            source = state.addresses.first { $0.value.family == .v6 && $0.value.address.isLinkLocal }?.value.address
         }
         plannedRoutes = AddressFamily.allCases.flatMap { family in
             plan.families[family].routes.map { route in
-                lingers && family == .v4 ? route.preferring(plan.families.v4.guestAddress?.address) : route
+                family == .v6 ? route.preferring(source) : route
             }.map(\.canonical)
         }
     }
@@ -65,7 +82,9 @@ private struct Difference {
         removeRoutes { !$0.isDefault }
         for route in refused { settle(route, isLastTry: false) }
         removeDefaults()
+        orderLingering()
         removeAddresses()
+        orderLingering()
         for route in unsettled() { settle(route, isLastTry: true) }
     }
 
@@ -82,6 +101,19 @@ private struct Difference {
 
     // MARK: Addresses
 
+    /// Adds an address; an old route of ours that stands where its IPv6 prefix route belongs goes first, for the kernel
+    /// would make none beside it.
+    private mutating func add(_ address: PlannedAddress) {
+        if address.family == .v6 {
+            for connected in address.connectedRoutes {
+                let old = kernel.routes.entries(connected.identity).first { $0.origin == .ours }
+                guard let old, !plannedRoutes.contains(where: { $0.identity == connected.identity }) else { continue }
+                emit(.removeRoute(old.value))
+            }
+        }
+        emit(.addAddress(address))
+    }
+
     private func entry(_ address: PlannedAddress) -> AppliedState.Address? {
         kernel.addresses.first { $0.value.identity == address.identity }
     }
@@ -89,7 +121,7 @@ private struct Difference {
     private mutating func addAddresses() {
         for address in plannedAddresses {
             guard let entry = entry(address) else {
-                emit(.addAddress(address))
+                add(address)
                 continue
             }
             guard entry.origin == .ours else { continue }
@@ -100,21 +132,45 @@ private struct Difference {
             }
         }
         orderSubnets()
-        for entry in stale() where isRetained(entry) && !entry.flags.contains(.deprecated) {
-            emit(.deprecateAddress(entry))
+        for address in lingering {
+            guard let entry = entry(address) else {
+                // IPv4: beside the one that it takes the place of, which goes later.
+                emit(.addAddress(address))
+                continue
+            }
+            if !entry.value.isSame(as: address) {
+                exchange(entry.value, for: address)
+            } else if !entry.value.flags.contains(.deprecated) {
+                emit(.deprecateAddress(address))
+            }
+        }
+    }
+
+    /// Puts lingering IPv4 addresses behind the planned ones: the first of the link is the source of what has no better.
+    private mutating func orderLingering() {
+        let planned = Set(plannedAddresses.map(\.identity))
+        for address in lingering where address.family == .v4 {
+            // A secondary one is nobody's first choice and stands behind all primary ones anyway.
+            let last = kernel.addresses.lastIndex {
+                !$0.value.flags.contains(.secondary) && planned.contains($0.value.identity) && $0.value.family == .v4
+            }
+            guard let last, let own = kernel.addresses.firstIndex(where: { $0.value.identity == address.identity }),
+                own < last
+            else { continue }
+            exchange(kernel.addresses[own].value, for: address)
         }
     }
 
     /// Sees to it that the first planned address of each IPv4 subnet is the primary one there, as on the host.
     ///
-    /// The connected route names the primary one as its source, even if that is deprecated and only lingers. What
-    /// stands before goes and comes again, behind the others; what is about to be removed does not count.
+    /// The connected route names the primary one as its source. What stands before goes and comes again, behind the
+    /// others; what is about to be removed does not count.
     private mutating func orderSubnets() {
         for (position, lead) in plannedAddresses.enumerated() where lead.family == .v4 {
             let isLead = !plannedAddresses[..<position].contains { lead.isInSubnet(of: $0) }
             guard isLead, entry(lead)?.origin == .ours else { continue }
             for _ in kernel.addresses {
-                let doomed = Set(stale().filter { !isRetained($0) }.map(\.identity))
+                let doomed = Set(stale().map(\.identity))
                 let first = kernel.addresses.first {
                     lead.isInSubnet(of: $0.value) && !doomed.contains($0.value.identity)
                 }
@@ -136,28 +192,24 @@ private struct Difference {
         let length = new.prefix.length == 32 ? 31 : 32
         var holder: PlannedAddress?
         if new.family == .v4, let prefix = Prefix(new.address, length: length) {
-            holder = PlannedAddress(prefix: prefix, flags: .noPrefixRoute)
+            holder = PlannedAddress(
+                prefix: prefix, flags: new.flags.intersection(.deprecated).union(.noPrefixRoute))
         }
         if let candidate = holder, entry(candidate) != nil { holder = nil }
         if let holder { emit(.addAddress(holder)) }
         promote(before: old)
-        emit(.removeAddress(old))
-        emit(.addAddress(new))
+        remove(old)
+        add(new)
         if let holder { emit(.removeAddress(holder)) }
     }
 
-    /// What is ours and not planned.
+    /// What is ours and neither planned nor lingering.
     private func stale() -> [PlannedAddress] {
-        let wanted = Set(plannedAddresses.map(\.identity))
-        return kernel.addresses.filter { $0.origin == .ours && !wanted.contains($0.value.identity) }.map(\.value)
-    }
-
-    private func isRetained(_ address: PlannedAddress) -> Bool {
-        address.mayLinger(retaining, beside: plannedAddresses)
+        kernel.addresses.filter { $0.origin == .ours && !wanted.contains($0.value.identity) }.map(\.value)
     }
 
     private mutating func removeAddresses() {
-        let going = stale().filter { !isRetained($0) }
+        let going = stale()
         let identities = Set(going.map(\.identity))
         let staying = Set(kernel.addresses.map(\.value).filter { !identities.contains($0.identity) }.map(\.address))
         var reset: Set<IPAddress> = []
@@ -167,7 +219,20 @@ private struct Difference {
         // Secondary addresses before the primary that might take them along.
         for address in going.reversed().stablySorted(by: { $0.flags.contains(.secondary) ? 0 : 1 }) {
             promote(before: address)
-            emit(.removeAddress(address))
+            remove(address)
+        }
+    }
+
+    /// Removes an address, and its IPv6 prefix route if the kernel leaves that for others in the prefix that ask for none.
+    private mutating func remove(_ address: PlannedAddress) {
+        emit(.removeAddress(address))
+        guard address.family == .v6 else { return }
+        for connected in address.connectedRoutes {
+            let isNeeded = kernel.addresses.contains { entry in
+                entry.value.family == .v6 && entry.value.connectedRoutes.contains { $0.identity == connected.identity }
+            }
+            let left = kernel.routes.entries(connected.identity).first { $0.origin == .kernel }
+            if !isNeeded, let left { emit(.removeRoute(left.value)) }
         }
     }
 
@@ -245,12 +310,11 @@ private struct Difference {
 }
 
 extension PlannedAddress {
-    /// Whether the address may stay while flows use it: not if it is the primary one of a planned address's subnet and
-    /// has no prefix route, for then the planned one would get none either.
-    fileprivate func mayLinger(_ retaining: Set<IPAddress>, beside planned: [PlannedAddress]) -> Bool {
-        guard retaining.contains(address) else { return false }
-        return !flags.contains(.noPrefixRoute)
-            || !planned.contains { $0.isInSubnet(of: self) && !$0.flags.contains(.noPrefixRoute) }
+    /// The form in which the address stays for connections that use it when it is not planned any more.
+    public var lingering: PlannedAddress {
+        var flags: InterfaceAddress.Flags = [.noPrefixRoute, .deprecated]
+        if family == .v6 { flags.insert(.noDuplicateDetection) }
+        return PlannedAddress(prefix: Prefix(host: address), scope: scope, flags: flags)
     }
 
     /// Whether what the kernel reports is what is wanted, deprecation aside.
@@ -261,9 +325,25 @@ extension PlannedAddress {
     }
 }
 
+extension NamespacePlan {
+    /// The addresses that mean something else than a former address of the namespace: nothing may linger there.
+    fileprivate var meaningfulAddresses: Set<IPAddress> {
+        var addresses: Set<IPAddress> = []
+        for family in AddressFamily.allCases {
+            addresses.formUnion(families[family].addresses.map(\.address))
+            for route in families[family].routes { addresses.formUnion(route.nextHops.compactMap(\.gateway)) }
+            let rules = rules.families[family]
+            addresses.formUnion(
+                [
+                    rules.ownAddress, rules.gateway, rules.hostLoopback, rules.mappedGuestAddress, rules.dnsForward,
+                ].compactMap(\.self))
+        }
+        return addresses
+    }
+}
+
 extension Route {
-    /// A default route that names the source address, unless it names one or there is none: IPv4 source selection
-    /// knows nothing of deprecation and would go on choosing an address that only lingers.
+    /// A default route that names the source address, unless it names one or there is none.
     fileprivate func preferring(_ source: IPAddress?) -> Route {
         guard isDefault, preferredSource == nil, let source else { return self }
         var route = self

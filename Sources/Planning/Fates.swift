@@ -16,6 +16,7 @@ internal import NetworkTypes
 public func flowFates(from old: HostSnapshot, to new: HostSnapshot) -> FlowFates {
     var fates = FlowFates()
     let now = Set(new.addresses.lazy.filter { !$0.flags.contains(.duplicate) }.map(\.address))
+    fates.present = now
     for address in old.addresses where !now.contains(address.address) { fates.gone.insert(address.address) }
     for family in AddressFamily.allCases {
         guard let before = old.defaultInterface(family), old.link(before) != nil, let link = new.link(before),

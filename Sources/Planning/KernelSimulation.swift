@@ -109,8 +109,20 @@ struct SimulatedKernel {
             new.flags.insert(.secondary)
         }
         if new.family == .v6 { new.scope = PlannedAddress.scope(of: new.address) }
-        link.addresses.append(AppliedState.Address(new, origin: .ours))
+        link.addresses.insert(AppliedState.Address(new, origin: .ours), at: place(of: new))
         addConnectedRoutes(of: new)
+    }
+
+    /// Where the kernel puts a new address: an IPv4 primary one behind the last primary one whose scope is not narrower
+    /// (`inet_insert_ifa`), others behind all.
+    private func place(of address: PlannedAddress) -> Int {
+        guard address.family == .v4, !address.flags.contains(.secondary) else { return addresses.endIndex }
+        let last = addresses.lastIndex {
+            $0.value.family == .v4 && !$0.value.flags.contains(.secondary)
+                && address.scope.rawValue <= $0.value.scope.rawValue
+        }
+        if let last { return last + 1 }
+        return addresses.firstIndex { $0.value.family == .v4 } ?? addresses.endIndex
     }
 
     /// The primary IPv4 address that makes another one of the same subnet and length secondary.
@@ -145,7 +157,10 @@ struct SimulatedKernel {
                 gone += addresses.filter(isDependent).map(\.value)
                 link.addresses.removeAll(where: isDependent)
             } else if let next = addresses.firstIndex(where: isDependent) {
-                link.addresses[next].value.flags.remove(.secondary)
+                // Promoted, it stands behind the primary ones.
+                var promoted = link.addresses.remove(at: next)
+                promoted.value.flags.remove(.secondary)
+                link.addresses.insert(promoted, at: place(of: promoted.value))
             }
         }
         for address in gone where !address.flags.contains(.secondary) {

@@ -16,7 +16,8 @@ struct TranslationPlanner {
         for family in AddressFamily.allCases where plans[family].mode != .off {
             rules.families[family] = self.family(family, &report)
         }
-        rules.dnsServers = servers(&report)
+        let forwards = AddressFamily.allCases.contains { rules.families[$0].dnsForward != nil }
+        rules.dnsServers = servers(&report, forwards: forwards)
         rules.gatewayMAC = configuration.gatewayMAC
         rules.mtu = configuration.mtu
         return rules
@@ -77,11 +78,17 @@ struct TranslationPlanner {
     // MARK: Resolvers
 
     /// Where forwarded queries go: the servers of `--dns-host`, else all of the host's in their order.
-    private func servers(_ report: inout Report) -> [ResolverConfiguration.Server] {
+    ///
+    /// - Parameters:
+    ///   - report: where the choice is noted.
+    ///   - forwards: whether any queries are forwarded; else there is nothing to tell.
+    /// - Returns: the servers, each once.
+    private func servers(_ report: inout Report, forwards: Bool) -> [ResolverConfiguration.Server] {
         let given = AddressFamily.allCases.compactMap { configuration.dnsHost[$0] }
         let servers = given.isEmpty ? snapshot.resolvers.servers : given.map { .init($0) }
         var unique: [ResolverConfiguration.Server] = []
         for server in servers where !unique.contains(server) && !server.address.isUnspecified { unique.append(server) }
+        guard forwards else { return unique }
         let list = unique.map { server in "\(server.address)" + (server.zone.map { "%\($0)" } ?? "") }
         if list.isEmpty {
             report.note(nil, "no resolver on the host: forwarded queries fail at once", .remark)

@@ -22,9 +22,13 @@ actor DataPathActor {
 
     /// Puts rules in force for new flows, and does to existing ones what the change means for them.
     ///
+    /// - Parameters:
+    ///   - rules: the rules.
+    ///   - fates: what the change means for existing flows.
+    ///   - leaving: addresses of the namespace that are not planned any more.
     /// - Returns: how many flows were ended.
-    func publish(_ rules: TranslationRules, fates: FlowFates) -> Int {
-        unsafe forwarder.publish(rules)
+    func publish(_ rules: TranslationRules, fates: FlowFates, leaving: Set<IPAddress>) -> Int {
+        unsafe forwarder.publish(rules, leaving: leaving)
         return unsafe forwarder.apply(fates)
     }
 
@@ -33,8 +37,8 @@ actor DataPathActor {
         unsafe forwarder.resetFlows(guestAddress: address)
     }
 
-    /// The namespace's addresses that flows have.
-    func addressesInUse() -> Set<IPAddress> {
-        unsafe forwarder.guestAddressesInUse
+    /// How many flows keep each of some addresses of the namespace that are not planned any more.
+    func flowsKeeping(_ leaving: Set<IPAddress>) -> [IPAddress: Int] {
+        unsafe forwarder.flowsKeeping(leaving)
     }
 }

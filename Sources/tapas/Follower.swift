@@ -8,9 +8,9 @@
 // is acted on next. What the kernel refused is tried again at the next change, since each difference starts from what
 // truly holds.
 //
-// Addresses that flows still use stay, deprecated, beside the new ones: flows whose host address stays, those to the host
-// itself, and datagrams that have moved to a fresh socket. As long as there are any they are looked at again every few
-// seconds, and go with their last flow.
+// Addresses that connections still use linger beside the new ones (see `diff()`): established TCP connections whose host
+// address stays, and those to the host itself. As long as there are any the data path is asked every second whether that
+// is still so; the namespace is looked at again only if another set of addresses is kept.
 //
 // Threads: this actor and the monitor share the control loop's thread; the configurator runs on the namespace's
 // thread, the data path on its own. Values cross.
@@ -25,8 +25,8 @@ import Planning
 
 /// Keeps the namespace what a fresh start would make it.
 actor Follower {
-    /// How often retained addresses are looked at again, in milliseconds.
-    private static let retainedCheck: Int64 = 5000
+    /// How often the connections on lingering addresses are looked at again, in milliseconds.
+    private static let lingeringCheck: Int64 = 1000
 
     private let loop: EventLoop
     private let configuration: Configuration
@@ -38,6 +38,8 @@ actor Follower {
     private var plan: NamespacePlan
     private var waiting: HostChange?
     private var needsCheck = false
+    /// How many connections each lingering address had when they were last counted.
+    private var lingering: [IPAddress: Int] = [:]
     private var task: Task<Void, Never>?
     private var recheck: EventLoop.TimerID?
 
@@ -74,7 +76,7 @@ actor Follower {
                     await follow(next)
                 } else if needsCheck {
                     needsCheck = false
-                    await configure()
+                    await checkLingering()
                 } else {
                     break
                 }
@@ -85,48 +87,95 @@ actor Follower {
 
     private func follow(_ change: HostChange) async {
         let fates = flowFates(from: snapshot, to: change.snapshot)
-        let next = Planning.plan(
-            change.snapshot, configuration, previous: plan, namespaceFamilies: families)
-        tell(change, from: plan, to: next)
+        let old = plan
+        var next = Planning.plan(
+            change.snapshot, configuration, previous: old, namespaceFamilies: families)
+        tell(change, from: old, to: next)
         snapshot = change.snapshot
+        next.note(lingering: lingering)
         plan = next
-        let ended = await dataPath.publish(next.rules, fates: fates)
+        let leaving = plannedAddresses(of: old).union(lingering.keys).subtracting(plannedAddresses(of: next))
+        let ended = await dataPath.publish(next.rules, fates: fates, leaving: leaving)
         if ended > 0 { logger.notice("\(ended) flows ended or moved: their host address is gone") }
-        await configure()
-        let milliseconds = MonotonicTime.now.milliseconds(since: change.lastEvent)
-        logger.info("host change \(change.snapshot.epoch) applied \(milliseconds) ms after its last event")
+        let isChanged = await configure()
+        if isChanged || ended > 0 || old.families != next.families || old.rules != next.rules {
+            let milliseconds = MonotonicTime.now.milliseconds(since: change.lastEvent)
+            logger.info("host change \(change.snapshot.epoch) applied \(milliseconds) ms after its last event")
+        } else {
+            logger.debug("host change \(change.snapshot.epoch) makes no difference (\(change.causes))")
+        }
     }
 
     /// Makes the namespace what is planned, as far as its kernel takes it.
-    private func configure() async {
-        guard let configurator else { return }
+    ///
+    /// - Returns: whether anything differed.
+    @discardableResult
+    private func configure() async -> Bool {
+        guard let configurator else { return false }
         do {
+            let state = try await configurator.state()
+            let planned = plannedAddresses(of: plan)
+            let leaving = state.ourAddresses.subtracting(planned)
             // Flows that the change has ended are gone by now: all that are left can go on.
-            let retained = await dataPath.addressesInUse()
-            let operations = diff(applied: try await configurator.state(), plan: plan, retaining: retained)
+            let kept = await dataPath.flowsKeeping(leaving)
+            let operations = diff(applied: state, plan: plan, retaining: Set(kept.keys))
+            var remaining = leaving
             if !operations.isEmpty {
                 let path = dataPath
                 let result = try await configurator.apply(operations) { address in
                     await path.resetFlows(of: address)
                 }
                 for failure in result.failures { logger.warning("skipped: \(failure)") }
+                remaining = result.state.ourAddresses.subtracting(planned)
+                // What came from such an address between its resets and its end has nobody to answer to.
+                for address in leaving.subtracting(remaining) { await path.resetFlows(of: address) }
             }
-            checkAgainLater(retains: !retained.subtracting(plannedAddresses).isEmpty)
+            note(lingering: kept.filter { remaining.contains($0.key) })
+            checkAgainLater(lingers: !lingering.isEmpty)
+            return !operations.isEmpty
         } catch {
             logger.error("the namespace cannot be reprogrammed: \(error)")
+            return false
         }
     }
 
-    private var plannedAddresses: Set<IPAddress> {
+    private func plannedAddresses(of plan: NamespacePlan) -> Set<IPAddress> {
         Set(AddressFamily.allCases.flatMap { plan.families[$0].addresses.map(\.address) })
     }
 
-    /// Retained addresses go with their last flow, which nobody announces.
-    private func checkAgainLater(retains: Bool) {
+    // MARK: Lingering addresses
+
+    /// Looks whether the same addresses are still kept by connections; if not, the namespace has one to lose.
+    private func checkLingering() async {
+        let kept = await dataPath.flowsKeeping(Set(lingering.keys))
+        guard Set(kept.keys) == Set(lingering.keys), !kept.isEmpty else {
+            await configure()
+            return
+        }
+        note(lingering: kept)
+        checkAgainLater(lingers: true)
+    }
+
+    /// Remembers, and tells, which addresses linger for how many connections.
+    private func note(lingering kept: [IPAddress: Int]) {
+        guard kept != lingering else { return }
+        for line in Planning.lingeringReasons(kept) where lingering[line.address] == nil {
+            logger.info("\(line.reason)")
+        }
+        for address in lingering.keys.sorted(by: { "\($0)" < "\($1)" }) where kept[address] == nil {
+            let isPlanned = plannedAddresses(of: plan).contains(address)
+            logger.info("address \(address) \(isPlanned ? "is planned again" : "is gone, with its last connection")")
+        }
+        lingering = kept
+        plan.note(lingering: kept)
+    }
+
+    /// Lingering addresses go with their last connection, which nobody announces.
+    private func checkAgainLater(lingers: Bool) {
         if let recheck { loop.cancel(recheck) }
         recheck = nil
-        guard retains else { return }
-        recheck = loop.schedule(at: .now.advanced(milliseconds: Self.retainedCheck)) { [weak self] _ in
+        guard lingers else { return }
+        recheck = loop.schedule(at: .now.advanced(milliseconds: Self.lingeringCheck)) { [weak self] _ in
             self?.assumeIsolated { follower in
                 follower.needsCheck = true
                 follower.work()

@@ -204,29 +204,4 @@ struct PropertyTests {
             state = after
         }
     }
-
-    @Test("addresses with flows linger deprecated and leave when nothing uses them", arguments: seeds)
-    func addressesLinger(seed: UInt64) throws {
-        var source = RandomHost(seed: seed)
-        var state = try Self.fresh()
-        for round in 0..<100 {
-            let target = plan(source.snapshot(), source.configuration(), namespaceFamilies: Self.both)
-            let inUse = Set(state.addresses.filter { $0.origin == .ours }.map(\.value.address))
-            let lingering = apply(diff(applied: state, plan: target, retaining: inUse), to: state)
-            let planned = Set(AddressFamily.allCases.flatMap { target.families[$0].addresses.map(\.address) })
-            for entry in state.addresses where entry.origin == .ours {
-                let address = entry.value.address
-                let entries = lingering.addresses.filter { $0.value.address == address }
-                let isPlanned = planned.contains(address)
-                // One without a prefix route may have to make room for another in its subnet.
-                if !entry.value.flags.contains(.noPrefixRoute) {
-                    #expect(!entries.isEmpty, "seed \(seed) round \(round): \(address)")
-                }
-                #expect(isPlanned || entries.allSatisfy { $0.value.flags.contains(.deprecated) })
-            }
-            #expect(diff(applied: lingering, plan: target, retaining: inUse).isEmpty, "seed \(seed) round \(round)")
-            state = apply(diff(applied: lingering, plan: target), to: lingering)
-            #expect(ours(state) == wanted(target), "seed \(seed) round \(round)")
-        }
-    }
 }

@@ -13,6 +13,8 @@ struct SeenAddresses: Equatable {
     private(set) var v6LinkLocal: IPv6Address?
     /// The source of the last packet of each kind, so that the usual packet costs one comparison.
     private var planned = PerFamily<IPAddress?>(v4: nil, v6: nil)
+    /// Addresses that are not planned any more and only stay for connections that have them: never learned.
+    private var leaving: Set<IPv6Address> = []
 
     /// Begins anew with the planned address of each family whose plan has changed.
     mutating func adopt(_ rules: TranslationRules) {
@@ -31,6 +33,15 @@ struct SeenAddresses: Equatable {
         }
     }
 
+    /// Takes the addresses that new flows must not go to any more.
+    mutating func leave(_ addresses: Set<IPAddress>, rules: TranslationRules) {
+        leaving = Set(addresses.map(\.asIPv6))
+        if let address = v4, leaving.contains(address) { v4 = rules.families.v4.guestAddress?.asIPv6 }
+        if let address = v6, leaving.contains(address) {
+            v6 = rules.families.v6.guestAddress.flatMap { $0.isLinkLocal ? nil : $0.asIPv6 }
+        }
+    }
+
     /// Whether a source address is what is known already.
     @inline(__always)
     func isKnown(_ source: IPv6Address) -> Bool {
@@ -45,7 +56,7 @@ struct SeenAddresses: Equatable {
             v6LinkLocal = source
             return
         }
-        guard rules.families[address.family].learnsGuestAddress else { return }
+        guard rules.families[address.family].learnsGuestAddress, !leaving.contains(source) else { return }
         if address.family == .v4 { v4 = source } else { v6 = source }
     }
 }

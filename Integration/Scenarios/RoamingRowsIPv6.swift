@@ -37,7 +37,7 @@ extension RoamingCase {
                     Net.offline4 + [
                         "addr 2001:db8:a::10/64", "route6 2001:db8:a::/64",
                         "route6 default via 2001:db8:1::1 metric 600",
-                        "route6 2001:db8:1::/64",
+                        "route6 2001:db8:1::1",
                     ]),
                 .kept("tcp6 udp6"), .seenAs("2001:db8:a::10"), .serves("tcp6", at: "2001:db8:a::10", port: 8080),
                 .host(

@@ -4,44 +4,31 @@ import Lab
 
 /// States of a namespace as canonical lines, without what only lasts as long as flows do.
 enum RoamingState {
-    /// Takes the addresses that linger for old flows out of a state, with what they bring along.
+    /// Takes the addresses that linger for connections out of a state.
+    ///
+    /// They bring nothing along, but for the source that IPv6 defaults name where there is only a link-local one.
     ///
     /// - Parameters:
     ///   - state: The lines of a namespace.
     ///   - wanted: The lines to compare with.
     /// - Returns: Both, sorted and comparable.
     static func lasting(_ state: [String], _ wanted: [String]) -> ([String], [String]) {
-        let lingering = state.filter { $0.hasPrefix("addr ") && $0.hasSuffix(" deprecated") && !wanted.contains($0) }
-        guard !lingering.isEmpty else { return (state.sorted(), wanted.sorted()) }
-        let addresses = lingering.compactMap { $0.words[1].split(separator: "/").first }
-        func isWanted(_ line: String) -> Bool {
-            if lingering.contains(line) { return false }
-            guard !wanted.contains(line) else { return true }
-            // The connected routes of what lingers.
-            if addresses.contains(where: { line.hasPrefix("route ") && line.hasSuffix("scope link src \($0)") }) {
-                return false
-            }
-            return !addresses.contains { address in
-                guard line.hasPrefix("route6 "), let prefix = line.words[1].split(separator: "::/").first else {
-                    return false
-                }
-                return address.hasPrefix(prefix)
-            }
+        let lingering = state.filter { line in
+            let hasForm = ["/32", "/128"].contains { line.hasSuffix("\($0) noprefixroute deprecated") }
+            return line.hasPrefix("addr ") && hasForm && !wanted.contains(line)
         }
-        // While an address lingers the default names its source, for IPv4 knows nothing of deprecation.
+        guard lingering.contains(where: { $0.contains(":") }) else {
+            return (state.filter { !lingering.contains($0) }.sorted(), wanted.sorted())
+        }
         func plain(_ line: String) -> String {
-            guard line.hasPrefix("route default "), let position = line.words.firstIndex(of: "src") else { return line }
+            guard line.hasPrefix("route6 default "), let position = line.words.firstIndex(of: "src"),
+                line.words[position + 1].hasPrefix("fe80:")
+            else { return line }
             var words = line.words
             words.removeSubrange(position...position + 1)
             return words.joined(separator: " ")
         }
-        // In the network of one that lingers, another is a secondary one.
-        func first(_ line: String) -> String {
-            line.hasPrefix("addr ") && line.hasSuffix(" secondary") ? String(line.dropLast(10)) : line
-        }
-        return (
-            state.filter(isWanted).map { first(plain($0)) }.sorted(), wanted.map { first(plain($0)) }.sorted()
-        )
+        return (state.filter { !lingering.contains($0) }.map(plain).sorted(), wanted.map(plain).sorted())
     }
 }
 

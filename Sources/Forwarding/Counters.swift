@@ -41,6 +41,8 @@ public enum FlowDropReason: Int, Sendable, CaseIterable {
     case notSent
     /// The tap did not take a frame.
     case tapRefused
+    /// Flows were opened faster than they can be, and most by whoever opened this one.
+    case flood
 }
 
 /// What the data path counts: plain numbers, read by whoever prints them.

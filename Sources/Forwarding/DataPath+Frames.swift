@@ -18,7 +18,8 @@ extension DataPath {
     ///
     /// - Returns: False if the tap is gone: hung up or in error.
     mutating func readTap() -> Bool {
-        for _ in 0..<4 {
+        opened = 0
+        for _ in 0..<4 where opened < Size.openings {
             switch readBatch() {
             case .more: continue
             case .empty:
@@ -42,7 +43,7 @@ extension DataPath {
         var frames = 0
         var outcome = Batch.more
         let number = tap.descriptor.rawValue
-        reading: while used <= Size.batch && frames < Size.batchFrames {
+        reading: while used <= Size.batch && frames < Size.batchFrames && opened < Size.openings {
             let start = unsafe receiveArena + used
             switch transferring({ unsafe tapas_read(number, start, Size.frame) }) {
             case .bytes(let count):

@@ -70,8 +70,10 @@ struct DataPath: ~Copyable {
         static let nearQueue: CInt = 2 << 20
         /// The round-trip time below which a server is near, in microseconds.
         static let nearRoundTrip: UInt32 = 250
-        /// 64 KiB chunks of backlog for all flows together.
-        static let backlogChunks = 4096
+        /// 16 KiB chunks of backlog for all flows together: 256 MiB.
+        static let backlogChunks = 16384
+        /// Flows opened in one turn at most, so that those that exist have their turns, too.
+        static let openings = 32
     }
 
     let loop: EventLoop
@@ -115,6 +117,16 @@ struct DataPath: ~Copyable {
     var tapHasMore = false
     /// Problems already reported, each once.
     var reported: Reported = []
+    /// Flows that had to make room for others, not told of yet.
+    var evictions = Evictions()
+    /// Flows opened in the present turn.
+    var opened = 0
+    /// Whether flows are opened faster than they can be.
+    var openingLoad = OpeningLoad()
+    /// UDP flows whose host sockets have the namespace's port, by that port.
+    var portUses: PortUses
+    /// The first descriptor number that flows do not keep.
+    let firstReservedDescriptor: Int
 
     let receiveArena: UnsafeMutableRawPointer
     let sendArena: UnsafeMutableRawPointer
@@ -154,10 +166,12 @@ struct DataPath: ~Copyable {
         table = FlowTable(capacity: options.maximumFlows)
         wheel = TimerWheel(capacity: options.maximumFlows, now: now)
         backlog = BacklogPool(capacity: options.backlogChunks)
+        portUses = PortUses()
         translator = Translator(rules: rules)
         gatewayMAC = rules.gatewayMAC
         seen.adopt(rules)
         self.now = now
+        firstReservedDescriptor = Self.reserveStart(limit: Self.openFilesLimit)
         expired.reserveCapacity(256)
         unsafe receiveArena = .allocate(byteCount: Size.batch + Size.frame, alignment: 4096)
         unsafe sendArena = .allocate(byteCount: Size.segments * Size.segment, alignment: 4096)
@@ -231,35 +245,6 @@ struct DataPath: ~Copyable {
 
     // MARK: Flows
 
-    /// Makes room for and adds a flow; nil if not even that helped.
-    mutating func addFlow(_ key: FlowKey, hash: UInt32) -> Int? {
-        if table.count >= options.maximumFlows, !evict() {
-            counters.drop(.tableFull)
-            return nil
-        }
-        guard let index = table.insert(key, hash: hash) else {
-            counters.drop(.tableFull)
-            return nil
-        }
-        wheel.adopt(index)
-        table[index].activity = now.nanoseconds
-        counters.flowsOpened &+= 1
-        if narration.flows { tell(index, "begins") }
-        return index
-    }
-
-    /// Gives the longest idle flow up, but not the one that is `spared`.
-    mutating func evict(sparing spared: Int = -1) -> Bool {
-        guard let victim = table.evictionCandidate(sparing: spared) else { return false }
-        counters.flowsEvicted &+= 1
-        if table[victim].key.transport == .tcp {
-            resetBothSides(victim)
-        } else {
-            closeFlow(victim)
-        }
-        return true
-    }
-
     /// Closes a flow's socket and frees everything it holds.
     mutating func closeFlow(_ index: Int) {
         if narration.flows { tell(index, "ends") }
@@ -267,6 +252,7 @@ struct DataPath: ~Copyable {
         if table[index].socket >= 0 { HostSocket.close(table[index].socket) }
         backlog.discard(&table[index])
         if table[index].flags.contains(.dns) { dns.queries[index] = nil }
+        if table[index].flags.contains(.keepsPort) { portUses.remove(table[index].key.guestPort) }
         wheel.remove(index)
         unlinkFromQueue(index)
         table.remove(index)
@@ -309,12 +295,16 @@ struct DataPath: ~Copyable {
         sourcePort: UInt16 = 0, device: String?
     ) -> HostSocket.Start {
         var mayEvict = true
+        var sourcePort = sourcePort
+        if sourcePort != 0 {
+            if portUses.add(sourcePort) { table[index].flags.insert(.keepsPort) } else { sourcePort = 0 }
+        }
         while true {
             let start = HostSocket.connect(
                 to: target, type: type, ipProtocol: ipProtocol, source: source, sourcePort: sourcePort, device: device)
-            guard mayEvict, case .failed(let error) = start, error.meansNoDescriptors, evict(sparing: index) else {
-                return start
-            }
+            guard mayEvict, case .failed(let error) = start, error.meansNoDescriptors,
+                evict(sparing: index, at: .descriptors)
+            else { return start }
             mayEvict = false
         }
     }
@@ -322,6 +312,7 @@ struct DataPath: ~Copyable {
     /// Watches a flow's host socket, edge-triggered for everything.
     mutating func watch(_ index: Int, socket: CInt) -> Bool {
         table[index].socket = socket
+        keepReserve(index, socket: socket)
         let token = EventToken(kind: TokenKind.flow, generation: table[index].generation, index: UInt32(index))
         do {
             try loop.add(

@@ -94,6 +94,10 @@ struct Flow {
         static let hostClosing = Flags(rawValue: 1 << 16)
         /// The host socket has seen urgent data: a read may stop before it.
         static let urgent = Flags(rawValue: 1 << 17)
+        /// The namespace has sent a datagram after one that had come for it.
+        static let returned = Flags(rawValue: 1 << 18)
+        /// The host socket has the namespace's port, and counts among those that have (UDP).
+        static let keepsPort = Flags(rawValue: 1 << 19)
     }
 
     var key: FlowKey
@@ -108,6 +112,13 @@ struct Flow {
     var link: Int32
     /// When anything last happened, in nanoseconds.
     var activity: Int64
+
+    /// The list of ``FlowShares`` that the flow stands in, and its neighbours there: indices plus one, 0 for none.
+    var list: UInt16
+    var older: Int32
+    var newer: Int32
+    /// The ``activity`` at which the flow was filed there.
+    var filed: Int64
 
     /// The host socket's own address, once known: flows are found by it when the address goes.
     var local: IPv6Address
@@ -145,6 +156,10 @@ struct Flow {
     var backlogEnd: Int32
     /// Bytes in the backlog.
     var backlogCount: UInt32
+    /// Bytes that the host socket has taken; stays at 2^30 from there on.
+    var passedOn: UInt32
+    /// When the host socket last took something of the backlog, or the namespace ended with a backlog left.
+    var lastDrain: Int64
 
     // Datagrams.
     /// The TTL or hop limit last set on the host socket.
@@ -164,15 +179,6 @@ struct Flow {
         return ends != [.guestFinished, .hostFinished] && now &- activity < Self.closingPatience
     }
 
-    /// Whether the flow has been opened by one side only.
-    var isUnanswered: Bool {
-        switch state {
-        case .connecting, .synReceived, .synSent: true
-        case .datagram: !flags.contains(.answered)
-        case .established, .free: false
-        }
-    }
-
     init(key: FlowKey, hash: UInt32, generation: UInt32) {
         self.key = key
         self.hash = hash
@@ -182,6 +188,10 @@ struct Flow {
         flags = []
         link = -1
         activity = 0
+        list = 0
+        older = 0
+        newer = 0
+        filed = 0
         local = .unspecified
         localInterface = 0
         sendUnacknowledged = 0
@@ -198,6 +208,8 @@ struct Flow {
         backlog = -1
         backlogEnd = -1
         backlogCount = 0
+        passedOn = 0
+        lastDrain = 0
         ttl = 64
     }
 }

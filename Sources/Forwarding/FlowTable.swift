@@ -7,7 +7,8 @@
 // plus one, 0 for free. The flow keeps its hash, so that removal can close the gap (backward shift) and no tombstones
 // build up under floods.
 //
-// Memory: 8 bytes of slot and 18 of timer for each flow that could be, and the flow's own record once it exists.
+// Memory: 8 bytes of slot and 18 of timer for each flow that could be, and the flow's own record once it exists. Which
+// flow goes when there is no room is the matter of `FlowShares`.
 
 internal import CLinux
 internal import Glibc
@@ -26,7 +27,7 @@ struct FlowTable: ~Copyable {
     private let mask: Int
     private var firstFree: Int32 = -1
     private var highWater = 0
-    private var hand = 0
+    private(set) var shares = FlowShares()
 
     /// Reserves the memory; none of it is touched yet.
     init(capacity: Int) {
@@ -78,7 +79,14 @@ struct FlowTable: ~Copyable {
     }
 
     /// Adds a flow whose key is not there; nil if the table is full.
-    mutating func insert(_ key: FlowKey, hash: UInt32) -> Int? {
+    ///
+    /// - Parameters:
+    ///   - key: what identifies it.
+    ///   - hash: the key's hash.
+    ///   - kind: what it counts as until ``file(_:as:)``.
+    ///   - now: the moment, in nanoseconds.
+    /// - Returns: the flow's index.
+    mutating func insert(_ key: FlowKey, hash: UInt32, as kind: FlowKind = .question, now: Int64 = 0) -> Int? {
         let index: Int
         if firstFree >= 0 {
             index = Int(firstFree)
@@ -96,6 +104,8 @@ struct FlowTable: ~Copyable {
         while unsafe slots[slot] != 0 { slot = (slot + 1) & mask }
         unsafe slots[slot] = UInt32(index + 1)
         count += 1
+        unsafe flows[index].activity = now
+        unsafe shares.file(index, as: kind, in: flows)
         return index
     }
 
@@ -120,37 +130,31 @@ struct FlowTable: ~Copyable {
             }
         }
         unsafe slots[gap] = 0
+        unsafe shares.remove(index, in: flows)
         unsafe flows[index].state = .free
         unsafe flows[index].link = firstFree
         firstFree = Int32(index)
         count -= 1
     }
 
-    /// The flow that goes when the table is full: among the next few under a moving hand the one idle longest of those
-    /// that nobody has answered yet, so that a flood of openings hurts itself first; else the one idle longest of all.
+    /// Has a flow count as another kind from now on.
+    mutating func file(_ index: Int, as kind: FlowKind) {
+        guard unsafe FlowShares.kind(of: flows[index]) != kind else { return }
+        unsafe shares.remove(index, in: flows)
+        unsafe shares.file(index, as: kind, in: flows)
+    }
+
+    /// The flow of a kind that is to go where the kind has as many as it may.
+    func evictionCandidate(of kind: FlowKind) -> Int? { unsafe shares.candidate(of: kind, in: flows) }
+
+    /// The flow that is to go where there is no room; nil if there is none.
     ///
-    /// - Parameter spared: an index that must stay, or -1.
-    /// - Returns: its index, or nil if there is none to go.
-    mutating func evictionCandidate(sparing spared: Int = -1) -> Int? {
-        var oldest: Int?
-        var oldestUnanswered: Int?
-        var seen = 0
-        var steps = 0
-        // Further where all have been answered: those few may sit in one place.
-        while seen < (oldestUnanswered == nil ? 1024 : 64) && steps < highWater {
-            let index = hand
-            hand = hand + 1 < highWater ? hand + 1 : 0
-            steps += 1
-            if unsafe flows[index].state == .free || index == spared { continue }
-            seen += 1
-            if unsafe flows[index].isUnanswered {
-                if let best = oldestUnanswered, unsafe flows[best].activity <= flows[index].activity { continue }
-                oldestUnanswered = index
-            } else {
-                if let best = oldest, unsafe flows[best].activity <= flows[index].activity { continue }
-                oldest = index
-            }
-        }
-        return oldestUnanswered ?? oldest
+    /// - Parameters:
+    ///   - now: the moment, in nanoseconds.
+    ///   - spared: an index that must stay, or -1.
+    /// - Returns: its index.
+    /// - Complexity: a bounded number of steps, however many flows there are.
+    mutating func evictionCandidate(now: Int64 = 0, sparing spared: Int = -1) -> Int? {
+        unsafe shares.candidate(now: now, sparing: spared, in: flows)
     }
 }

@@ -124,6 +124,7 @@ public final class Forwarder: EventSink {
         if !path.strays.isEmpty { ports?.takeBack(path.strays.take(), now: now) }
         ports?.batchEnded(now: now)
         path.rest = path.pace.endTurn(now.nanoseconds)
+        path.tellEvictions()
     }
 
     /// A moment's rest in a fast stream of datagrams.
@@ -132,14 +133,18 @@ public final class Forwarder: EventSink {
     /// The earliest deadline of a flow; at once while flows have work left.
     public var deadline: MonotonicTime? {
         if path.queueHead >= 0 { return MonotonicTime(nanoseconds: 0) }
-        guard let later = ports?.deadline else { return path.wheel.nextDeadline }
-        return path.wheel.nextDeadline.map { min($0, later) } ?? later
+        var earliest = path.wheel.nextDeadline
+        if let later = ports?.deadline { earliest = earliest.map { min($0, later) } ?? later }
+        guard path.evictions.deadline != .max else { return earliest }
+        let line = MonotonicTime(nanoseconds: path.evictions.deadline)
+        return earliest.map { min($0, line) } ?? line
     }
 
     /// Flows have reached their deadlines.
     public func deadlineReached(now: MonotonicTime) {
         path.now = now
         path.expireFlows()
+        path.tellEvictions()
         ports?.deadlineReached(now: now)
     }
 

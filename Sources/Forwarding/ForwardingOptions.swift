@@ -22,7 +22,7 @@ public struct ForwardingOptions: Sendable {
     public var udpStreamTimeout: Int64 = 120_000
     /// The resolvers' port, if not the one that the namespace asks at (tests: theirs may not have port 53).
     var resolverPort: UInt16?
-    /// Chunks of 64 KiB for what host sockets do not take at once, for all flows together.
+    /// Chunks of 16 KiB for what host sockets do not take at once, for all flows together.
     var backlogChunks = DataPath.Size.backlogChunks
 
     /// Where the data path says what a person should know.

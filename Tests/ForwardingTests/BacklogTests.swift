@@ -110,6 +110,34 @@ struct BacklogTests {
         #expect(room == 3 * BacklogPool.chunkSize)
     }
 
+    @Test("a thousand flows that are never drained leave room, and their memory goes back (issue 19)")
+    func aThousandFlowsLeaveRoom() {
+        var pool = BacklogPool(capacity: DataPath.Size.backlogChunks)
+        let none = pool.slabsInMemory
+        #expect(none == 0, "memory was taken before it was needed")
+        var flows = (0..<1000).map { _ in Self.flow(socket: -1) }
+        let bytes = [UInt8](repeating: 1, count: BacklogPool.chunkSize)
+        for index in flows.indices {
+            while flows[index].backlogCount < pool.allowance(of: flows[index]) {
+                if Self.append(bytes, to: &flows[index], in: &pool) < bytes.count { break }
+            }
+        }
+        let room = pool.room
+        #expect(room > DataPath.Size.backlogChunks * BacklogPool.chunkSize / 4)
+        var proven = Self.flow(socket: -1)
+        let first = pool.allowance(of: proven)
+        #expect(first == pool.share)
+        proven.passedOn = 1 << 30
+        let later = pool.allowance(of: proven)
+        #expect(later == DataPath.Size.window, "a server that reads is worth a whole window")
+        for index in flows.indices { pool.discard(&flows[index]) }
+        Self.expect(pool, uses: 0)
+        let left = pool.slabsInMemory
+        #expect(left <= 2)
+        let again = pool.flows
+        #expect(again == 0)
+    }
+
     @Test("a socket whose reader has gone fails the drain and loses nothing of the pool")
     func aSocketWhoseReaderHasGoneFailsTheDrain() throws {
         let pair = try SocketPair()

@@ -122,63 +122,6 @@ struct FlowTableTests {
         #expect(!neverUsed)
     }
 
-    @Test("the one idle longest is the candidate for eviction while all are within reach of the hand")
-    func theOneIdleLongestIsTheCandidate() throws {
-        var table = FlowTable(capacity: 64)
-        let none = table.evictionCandidate()
-        #expect(none == nil)
-        var generator = SplitMix64(seed: 9)
-        var activities: [Int: Int64] = [:]
-        for number in 0..<64 {
-            let key = Self.key(number)
-            let inserted = Self.insert(key, hash: key.hash, into: &table)
-            let index = try #require(inserted)
-            table[index].activity = Int64.random(in: 0..<1_000_000, using: &generator)
-            activities[index] = table[index].activity
-        }
-        while !activities.isEmpty {
-            let found = table.evictionCandidate()
-            let candidate = try #require(found)
-            let activity = table[candidate].activity
-            #expect(activity == activities.values.min())
-            table.remove(candidate)
-            activities[candidate] = nil
-        }
-        let last = table.evictionCandidate()
-        #expect(last == nil)
-    }
-
-    @Test("one that nobody has answered goes before all others, however idle they are")
-    func oneThatNobodyHasAnsweredGoesFirst() throws {
-        var table = FlowTable(capacity: 300)
-        var unanswered: Set<Int> = []
-        for number in 0..<300 {
-            let key = Self.key(number)
-            let inserted = Self.insert(key, hash: key.hash, into: &table)
-            let index = try #require(inserted)
-            table[index].activity = Int64(number)
-            let isUnanswered = number.isMultiple(of: 50)
-            switch number % 3 {
-            case 0: table[index].state = isUnanswered ? .synReceived : .established
-            case 1: table[index].state = isUnanswered ? .connecting : .established
-            default: if !isUnanswered { table[index].flags.insert(.answered) }
-            }
-            if isUnanswered { unanswered.insert(index) }
-        }
-        for _ in 0..<6 {
-            let found = table.evictionCandidate()
-            let candidate = try #require(found)
-            #expect(unanswered.remove(candidate) != nil, "\(candidate) was answered")
-            table.remove(candidate)
-        }
-        let found = table.evictionCandidate()
-        let candidate = try #require(found)
-        let activity = table[candidate].activity
-        #expect(activity == 1)
-        let spared = table.evictionCandidate(sparing: candidate)
-        #expect(spared != nil && spared != candidate)
-    }
-
     @Test("keys that differ in one field hash apart and are different flows")
     func keysThatDifferInOneFieldAreDifferentFlows() {
         let base = Self.key(8)

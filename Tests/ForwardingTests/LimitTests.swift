@@ -14,7 +14,7 @@ struct LimitTests {
     @Test("with the memory for backlogs used up, streams slow down and stay whole", arguments: 1...2)
     func withTheMemoryForBacklogsUsedUp(seed: UInt64) throws {
         var generator = SplitMix64(seed: seed)
-        let world = try World { $0.backlogChunks = 3 }
+        let world = try World { $0.backlogChunks = 12 }
         let server = try HostEnd.listener()
         server.set(SOL_SOCKET, SO_RCVBUF, 4096)
         var pairs: [(guest: GuestConnection, host: HostEnd)] = []
@@ -64,7 +64,7 @@ struct LimitTests {
     @Test("what was acknowledged reaches the server without coming again, however the memory ran out", arguments: 1...4)
     func whatWasAcknowledgedReachesTheServer(seed: UInt64) throws {
         var generator = SplitMix64(seed: seed)
-        let world = try World { $0.backlogChunks = 1 }
+        let world = try World { $0.backlogChunks = 4 }
         let server = try HostEnd.listener()
         server.set(SOL_SOCKET, SO_RCVBUF, 4096)
         let (guest, host) = try GuestConnection.open(world, to: server)
@@ -110,6 +110,27 @@ struct LimitTests {
         }
         // A FIN that was taken has a number, too.
         #expect(arrived == Array(data[..<(hasEnded ? acknowledged - 1 : acknowledged)]))
+    }
+
+    @Test("a program that has ended, and whose server reads nothing, is given up after a minute (issue 19)")
+    func aProgramThatHasEndedIsGivenUp() throws {
+        let world = try World()
+        let server = try HostEnd.listener()
+        server.set(SOL_SOCKET, SO_RCVBUF, 4096)
+        let (guest, host) = try GuestConnection.open(world, to: server)
+        for _ in 0..<200 where world.forwarder.counters.backlogBytes == 0 {
+            guest.push(stream(60_000))
+            try world.settle()
+            guest.take()
+        }
+        #expect(world.forwarder.counters.backlogBytes > 0, "the server took everything: the test shows nothing")
+        guest.finish()
+        try world.settle()
+        world.advance(milliseconds: 50_000)
+        #expect(world.forwarder.flowCount == 1)
+        world.advance(milliseconds: 20_000)
+        #expect(world.forwarder.flowCount == 0)
+        withExtendedLifetime(host) {}
     }
 
     @Test("a full table gives up the flow idle longest, with a reset to both sides, and goes on")

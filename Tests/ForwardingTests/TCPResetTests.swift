@@ -75,7 +75,7 @@ struct TCPResetTests {
 
     @Test("a reset while the server's socket is full frees the backlog at once")
     func aResetWithABacklog() throws {
-        let world = try World { $0.backlogChunks = 64 }
+        let world = try World { $0.backlogChunks = 256 }
         let server = try HostEnd.listener()
         server.set(SOL_SOCKET, SO_RCVBUF, 4096)
         for round in 0..<20 {

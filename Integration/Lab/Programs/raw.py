@@ -113,4 +113,6 @@ def datagram6(name, source, target, port, text):
     print("sent 1")
 
 
-{"garbage": garbage, "syn-flood": syn_flood, "mapped-fragments": mapped_fragments, "datagram6": datagram6}[sys.argv[1]](*sys.argv[2:])
+if __name__ == "__main__":
+    {"garbage": garbage, "syn-flood": syn_flood, "mapped-fragments": mapped_fragments,
+     "datagram6": datagram6}[sys.argv[1]](*sys.argv[2:])

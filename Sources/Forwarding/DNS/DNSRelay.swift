@@ -68,7 +68,7 @@ extension DataPath {
 
     /// Opens a flow for queries over UDP; nil if there is no socket to be had.
     mutating func openQueries(_ key: FlowKey, hash: UInt32) -> Int? {
-        guard let index = addFlow(key, hash: hash) else { return nil }
+        guard let index = addFlow(key, hash: hash, as: .question) else { return nil }
         table[index].state = .datagram
         table[index].flags.insert(.dns)
         let type = HostSocket.datagram | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue)
@@ -198,6 +198,7 @@ extension DataPath {
                 continue
             }
             table[index].activity = now.nanoseconds
+            table.file(index, as: .exchange)
             dns.queries[index]?.remove(at: position)
             if dns.queries[index]?.isEmpty == true { dns.queries[index] = nil }
             deliver(index, message)

@@ -80,7 +80,7 @@ extension DataPath {
     private mutating func openEcho(
         _ key: FlowKey, hash: UInt32, to target: Endpoint, source: IPAddress?, device: String?
     ) -> Int? {
-        guard let index = addFlow(key, hash: hash) else { return nil }
+        guard let index = addFlow(key, hash: hash, as: .echo) else { return nil }
         table[index].state = .datagram
         let ipProtocol = key.isIPv4 ? CInt(IPPROTO_ICMP) : CInt(IPPROTO_ICMPV6)
         let start = connectHost(

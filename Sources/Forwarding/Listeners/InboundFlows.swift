@@ -47,7 +47,7 @@ extension Forwarder {
 
     /// Gives up the flow that has been idle longest, for its descriptor.
     func evictFlow() {
-        withPath { _ = $0.evict() }
+        withPath { _ = $0.evict(at: .descriptors) }
     }
 
     /// Where flows that are opened on the host go now.
@@ -102,11 +102,11 @@ extension DataPath {
             // came last says where answers are awaited.
             closeFlow(index)
         }
-        guard let index = addFlow(key, hash: hash) else { return }
+        guard let index = addFlow(key, hash: hash, as: .inboundQuestion) else { return }
         table[index].state = .datagram
         table[index].flags.insert(.inbound)
         var socket = DatagramSocket.lend(datagram, queuesErrors: true)
-        if socket == nil, DatagramSocket.lacksDescriptors(for: 1), evict(sparing: index) {
+        if socket == nil, DatagramSocket.lacksDescriptors(for: 1), evict(sparing: index, at: .descriptors) {
             socket = DatagramSocket.lend(datagram, queuesErrors: true)
         }
         guard let number = socket else {

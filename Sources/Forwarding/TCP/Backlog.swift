@@ -4,11 +4,18 @@
 //
 // When a host socket takes less than the namespace has sent, the rest must not be thrown away: nothing would make the
 // namespace send it again but its retransmission time-out (docs/decisions/0004-backlog.md). It is kept here, in chunks
-// of 64 KiB from one pool, chained for each flow. The window that we offer never exceeds what the pool could take for
-// a single flow, and once the pool runs short the windows offered shrink. Chunks are memory of one reserved region:
-// untouched chunks cost nothing, freed ones are used again first.
+// of 16 KiB from one pool, chained for each flow.
 //
-// syscalls: sendto
+// The pool is shared: while few flows have a backlog, each may have as much as its window is at most; the more there
+// are, the smaller the share of each (`share`). A flow that has passed on much more than the buffers of two kernels
+// hold has a server that reads, and may have more than its share for it (`allowance`). So servers that never read fill
+// a part of the pool, however many they are, and an upload to one that does read keeps its window. The share is kept in
+// two ways: the window that a flow offers follows it, and what comes beyond it, because more had been offered before,
+// counts as never received.
+//
+// Memory comes from the system in slabs of 64 chunks, when they are first needed, and goes back when a slab is empty.
+//
+// syscalls: sendmsg mmap munmap
 
 internal import CLinux
 internal import Glibc
@@ -18,8 +25,19 @@ internal import SystemPackage
 /// The memory for what host sockets did not take yet.
 @safe
 struct BacklogPool: ~Copyable {
-    static let chunkSize = 65536
+    static let chunkSize = 16384
     static let none: Int32 = -1
+    /// Chunks of a slab; a bit each.
+    private static let slabChunks = 64
+    private static let slabSize = slabChunks * chunkSize
+    /// Empty slabs that are kept, so that a backlog that comes and goes costs no system calls.
+    private static let spareSlabs = 2
+    /// Chunks written with one call at most.
+    private static let vectors = 16
+    /// While so few flows have a backlog, each may have the whole window.
+    static let generousFlows = 32
+    /// Of what a flow has passed on, one part in so many is allowed as backlog.
+    private static let earnedPart: UInt32 = 16
 
     /// A chunk: bytes `start..<end` of its memory are waiting.
     private struct Chunk {
@@ -28,41 +46,106 @@ struct BacklogPool: ~Copyable {
         var end: Int32
     }
 
+    /// A slab: its memory, nil while it has none, and a bit for each chunk that is free.
+    @safe
+    private struct Slab {
+        var memory: UnsafeMutableRawPointer?
+        var free: UInt64
+    }
+
     /// How many chunks there are.
     let capacity: Int
     /// How many are in use.
     private(set) var used = 0
+    /// How many flows have a backlog.
+    private(set) var flows: UInt32 = 0
+    /// Slabs that have memory.
+    private(set) var slabsInMemory = 0
 
-    private let memory: UnsafeMutableRawPointer
+    private let slabs: UnsafeMutablePointer<Slab>
+    private let slabCount: Int
     private let chunks: UnsafeMutablePointer<Chunk>
-    private var firstFree: Int32 = none
-    private var highWater = 0
+    /// No slab below this one has a free chunk.
+    private var lowest = 0
+    private var emptySlabs = 0
 
     init(capacity: Int) {
         self.capacity = capacity
-        unsafe memory = .allocate(byteCount: capacity * Self.chunkSize, alignment: 4096)
+        slabCount = (capacity + Self.slabChunks - 1) / Self.slabChunks
+        unsafe slabs = .allocate(capacity: slabCount)
         unsafe chunks = .allocate(capacity: capacity)
+        for number in 0..<slabCount {
+            let free = Self.allFree(number, of: capacity)
+            unsafe (slabs + number).initialize(to: Slab(memory: nil, free: free))
+        }
     }
 
     deinit {
-        unsafe memory.deallocate()
+        for number in 0..<slabCount {
+            if let memory = unsafe slabs[number].memory { unsafe _ = munmap(memory, Self.slabSize) }
+        }
+        unsafe slabs.deallocate()
         unsafe chunks.deallocate()
+    }
+
+    private static func allFree(_ slab: Int, of capacity: Int) -> UInt64 {
+        let count = min(capacity - slab * slabChunks, slabChunks)
+        return count == slabChunks ? .max : (1 << UInt64(count)) - 1
     }
 
     /// Bytes that can still be taken.
     var room: Int { (capacity - used) * Self.chunkSize }
 
-    private mutating func allocate() -> Int32? {
-        let index: Int32
-        if firstFree != Self.none {
-            index = firstFree
-            firstFree = unsafe chunks[Int(index)].next
-        } else if highWater < capacity {
-            index = Int32(highWater)
-            highWater += 1
-        } else {
-            return nil
+    // MARK: Shares
+
+    /// What each flow may have as backlog, in bytes, where more than ``generousFlows`` have one.
+    var share: UInt32 {
+        let bytes = UInt32(clamping: capacity * Self.chunkSize / 8) / max(flows, 1)
+        return min(max(bytes, UInt32(Self.chunkSize)), DataPath.Size.window)
+    }
+
+    /// What a flow may have as backlog, in bytes.
+    @inline(__always)
+    func allowance(of flow: Flow) -> UInt32 {
+        if flows <= Self.generousFlows {
+            // A pool as small as those of the tests is used up by few flows: then all offer less.
+            return room < capacity * Self.chunkSize / 2 ? 65536 : DataPath.Size.window
         }
+        return crowdedAllowance(passedOn: flow.passedOn)
+    }
+
+    @inline(never)
+    private func crowdedAllowance(passedOn: UInt32) -> UInt32 {
+        if room < capacity * Self.chunkSize / 4 { return share }
+        return min(max(share, passedOn / Self.earnedPart), DataPath.Size.window)
+    }
+
+    // MARK: Chunks
+
+    private func memory(of chunk: Int) -> UnsafeMutableRawPointer {
+        guard let start = unsafe slabs[chunk / Self.slabChunks].memory else {
+            preconditionFailure("a chunk in use has no memory")
+        }
+        return unsafe start + chunk % Self.slabChunks * Self.chunkSize
+    }
+
+    private mutating func allocate() -> Int32? {
+        while lowest < slabCount, unsafe slabs[lowest].free == 0 { lowest += 1 }
+        guard lowest < slabCount else { return nil }
+        let isEmpty = unsafe slabs[lowest].free == Self.allFree(lowest, of: capacity)
+        if unsafe slabs[lowest].memory == nil {
+            let memory = unsafe mmap(
+                nil, Self.slabSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+            // Refused by a limit on the address space: as if the pool were used up.
+            guard let memory = unsafe memory, unsafe memory != MAP_FAILED else { return nil }
+            unsafe slabs[lowest].memory = unsafe memory
+            slabsInMemory += 1
+        } else if isEmpty {
+            emptySlabs -= 1
+        }
+        let bit = unsafe slabs[lowest].free.trailingZeroBitCount
+        unsafe slabs[lowest].free = unsafe slabs[lowest].free & ~(1 << UInt64(bit))
+        let index = Int32(lowest * Self.slabChunks + bit)
         unsafe (chunks + Int(index)).initialize(to: Chunk(next: Self.none, start: 0, end: 0))
         used += 1
         return index
@@ -75,10 +158,21 @@ struct BacklogPool: ~Copyable {
     }
 
     private mutating func free(_ index: Int32) {
-        unsafe chunks[Int(index)].next = firstFree
-        firstFree = index
+        let slab = Int(index) / Self.slabChunks
+        unsafe slabs[slab].free = unsafe slabs[slab].free | 1 << UInt64(Int(index) % Self.slabChunks)
+        lowest = min(lowest, slab)
         used -= 1
+        guard unsafe slabs[slab].free == Self.allFree(slab, of: capacity) else { return }
+        guard emptySlabs == Self.spareSlabs, let memory = unsafe slabs[slab].memory else {
+            emptySlabs += 1
+            return
+        }
+        unsafe _ = munmap(memory, Self.slabSize)
+        unsafe slabs[slab].memory = nil
+        slabsInMemory -= 1
     }
+
+    // MARK: Backlogs
 
     /// Appends bytes to a flow's backlog.
     ///
@@ -90,6 +184,7 @@ struct BacklogPool: ~Copyable {
                 guard let fresh = allocate() else { break }
                 if flow.backlogEnd == Self.none {
                     flow.backlog = fresh
+                    flows += 1
                 } else {
                     unsafe chunks[Int(flow.backlogEnd)].next = fresh
                 }
@@ -98,7 +193,7 @@ struct BacklogPool: ~Copyable {
             let index = Int(flow.backlogEnd)
             let end = unsafe Int(chunks[index].end)
             let count = min(bytes.count - taken, Self.chunkSize - end)
-            unsafe UnsafeMutableRawBufferPointer(start: memory + index * Self.chunkSize + end, count: count)
+            unsafe UnsafeMutableRawBufferPointer(start: memory(of: index) + end, count: count)
                 .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[taken..<taken + count]))
             unsafe chunks[index].end = Int32(end + count)
             taken += count
@@ -111,42 +206,71 @@ struct BacklogPool: ~Copyable {
     mutating func drain(_ flow: inout Flow) -> IOResult {
         var total = 0
         while flow.backlog != Self.none {
-            let index = Int(flow.backlog)
-            let start = unsafe Int(chunks[index].start)
-            let end = unsafe Int(chunks[index].end)
-            let count = end - start
-            let result = transferring {
-                unsafe send(
-                    flow.socket, memory + index * Self.chunkSize + start, count,
-                    CInt(MSG_NOSIGNAL | MSG_DONTWAIT))
-            }
+            let (result, offered) = write(flow)
             guard case .bytes(let written) = result else {
                 if case .wouldBlock = result, total > 0 { return .bytes(total) }
                 return result
             }
             total += written
-            flow.backlogCount -= UInt32(written)
-            if written < count {
-                // Not +=: with the thread sanitizer the compiler of Swift 6.3 breaks on that (docs/testing.md).
-                unsafe chunks[index].start = Int32(start + written)
-                return .bytes(total)
-            }
-            let next = unsafe chunks[index].next
-            free(flow.backlog)
-            flow.backlog = next
-            if next == Self.none { flow.backlogEnd = Self.none }
+            drop(written, of: &flow)
+            if written < offered { break }
         }
         return .bytes(total)
     }
 
+    /// Offers the first chunks of a backlog to the socket.
+    private func write(_ flow: Flow) -> (result: IOResult, offered: Int) {
+        unsafe withUnsafeTemporaryAllocation(of: iovec.self, capacity: Self.vectors) { vectors in
+            var count = 0
+            var offered = 0
+            var index = flow.backlog
+            while index != Self.none, count < Self.vectors {
+                let chunk = unsafe chunks[Int(index)]
+                unsafe vectors[count] = unsafe iovec(
+                    iov_base: memory(of: Int(index)) + Int(chunk.start), iov_len: Int(chunk.end - chunk.start))
+                offered += Int(chunk.end - chunk.start)
+                count += 1
+                index = chunk.next
+            }
+            var message = unsafe msghdr()
+            unsafe message.msg_iov = vectors.baseAddress
+            unsafe message.msg_iovlen = count
+            let result = transferring {
+                unsafe tapas_sendmsg(flow.socket, &message, CInt(MSG_NOSIGNAL | MSG_DONTWAIT))
+            }
+            return (result, offered)
+        }
+    }
+
+    /// Forgets the first bytes of a backlog.
+    private mutating func drop(_ count: Int, of flow: inout Flow) {
+        flow.backlogCount -= UInt32(count)
+        var left = count
+        while left > 0 {
+            let index = Int(flow.backlog)
+            let start = unsafe Int(chunks[index].start)
+            let length = unsafe Int(chunks[index].end) - start
+            if left < length {
+                unsafe chunks[index].start = Int32(start + left)
+                return
+            }
+            left -= length
+            dropFirst(of: &flow)
+        }
+    }
+
+    private mutating func dropFirst(of flow: inout Flow) {
+        let next = unsafe chunks[Int(flow.backlog)].next
+        free(flow.backlog)
+        flow.backlog = next
+        guard next == Self.none else { return }
+        flow.backlogEnd = Self.none
+        flows -= 1
+    }
+
     /// Gives a flow's backlog up.
     mutating func discard(_ flow: inout Flow) {
-        while flow.backlog != Self.none {
-            let next = unsafe chunks[Int(flow.backlog)].next
-            free(flow.backlog)
-            flow.backlog = next
-        }
-        flow.backlogEnd = Self.none
+        while flow.backlog != Self.none { dropFirst(of: &flow) }
         flow.backlogCount = 0
     }
 }

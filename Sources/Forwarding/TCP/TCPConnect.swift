@@ -40,7 +40,7 @@ extension DataPath {
             counters.drop(reason)
             return
         }
-        guard let index = addFlow(key, hash: hash) else { return }
+        guard let index = addFlow(key, hash: hash, as: .handshake) else { return }
         begin(index, options: options)
         table[index].state = .connecting
         table[index].receiveNext = summary.tcpSequence &+ 1
@@ -61,7 +61,7 @@ extension DataPath {
     private mutating func openQueryStream(
         _ summary: FrameSummary, key: FlowKey, hash: UInt32, options: TCPOptions
     ) {
-        guard let index = addFlow(key, hash: hash) else { return }
+        guard let index = addFlow(key, hash: hash, as: .handshake) else { return }
         begin(index, options: options)
         table[index].state = .connecting
         table[index].flags.insert(.dns)
@@ -194,7 +194,7 @@ extension DataPath {
     mutating func openInbound(_ socket: CInt, key: FlowKey) -> Bool {
         let hash = key.hash
         if table.find(key, hash: hash) != nil { return false }
-        guard let index = addFlow(key, hash: hash) else { return false }
+        guard let index = addFlow(key, hash: hash, as: .inboundHandshake) else { return false }
         begin(index, options: TCPOptions())
         table[index].state = .synSent
         table[index].flags.insert(.inbound)
@@ -245,6 +245,7 @@ extension DataPath {
     /// The handshake is complete.
     mutating func establish(_ index: Int) {
         table[index].state = .established
+        table.file(index, as: .connection)
         table[index].retries = 0
         table[index].flags.insert(.readable)
         setDeadline(index, milliseconds: TCPTime.keepalive)

@@ -158,7 +158,7 @@ extension DataPath {
             table[index].sendWindow = window
             let isAllAcknowledged = number == table[index].sendHighest
             setDeadline(
-                index, milliseconds: isAllAcknowledged ? TCPTime.keepalive : TCPTime.retransmission)
+                index, milliseconds: isAllAcknowledged ? idleTime(index) : TCPTime.retransmission)
             enqueue(index)
             return true
         }
@@ -257,6 +257,12 @@ extension DataPath {
         table[index].receiveNext &+= 1
         table[index].flags.insert(.guestFinished)
         passFinOn(index)
+        if table[index].backlogCount > 0 {
+            table[index].lastDrain = now.nanoseconds
+            if table[index].sendUnacknowledged == table[index].sendHighest {
+                setDeadline(index, milliseconds: TCPTime.unreadEnd)
+            }
+        }
         closeIfFinished(index)
     }
 
@@ -281,7 +287,9 @@ extension DataPath {
             let number = table[index].socket
             let result = transferring { unsafe tapas_sendmsg(number, &message, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) }
             switch result {
-            case .bytes(let taken): sent = taken
+            case .bytes(let taken):
+                sent = taken
+                table[index].passedOn = min(table[index].passedOn &+ UInt32(truncatingIfNeeded: taken), 1 << 30)
             case .wouldBlock: break
             case .failed(let error):
                 hostFailed(index, error)
@@ -295,6 +303,10 @@ extension DataPath {
     private mutating func keep(_ index: Int, vectors: Int, after sent: Int, of bytes: Int) {
         var skip = sent
         var kept = 0
+        var most = bytes
+        if backlog.flows > BacklogPool.generousFlows {
+            most = max(Int(backlog.allowance(of: table[index])) - Int(table[index].backlogCount), 0)
+        }
         for position in 0..<vectors {
             let vector = unsafe gatherVectors[position]
             let length = unsafe vector.iov_len
@@ -302,8 +314,10 @@ extension DataPath {
                 skip -= length
                 continue
             }
+            if kept == most { break }
+            let end = min(length, skip + most - kept)
             let rest = unsafe UnsafeRawBufferPointer(
-                rebasing: UnsafeRawBufferPointer(start: vector.iov_base, count: length)[skip...])
+                rebasing: UnsafeRawBufferPointer(start: vector.iov_base, count: length)[skip..<end])
             skip = 0
             let taken = unsafe backlog.append(rest, to: &table[index])
             kept += taken
@@ -321,7 +335,10 @@ extension DataPath {
     mutating func drainBacklog(_ index: Int) {
         guard table[index].backlogCount > 0 else { return }
         switch backlog.drain(&table[index]) {
-        case .bytes, .wouldBlock: break
+        case .bytes(let count):
+            table[index].passedOn = min(table[index].passedOn &+ UInt32(truncatingIfNeeded: count), 1 << 30)
+            table[index].lastDrain = now.nanoseconds
+        case .wouldBlock: break
         case .failed(let error):
             hostFailed(index, error)
             return

@@ -25,6 +25,8 @@ extension DataPath {
         /// Repetitions of a SYN or SYN-ACK before the handshake is given up: 63 s after the first, as Linux does
         /// (tcp_synack_retries in tcp(7)).
         static let handshakeRetries: UInt8 = 5
+        /// A flow whose program has ended is given up after so long without the server reading anything of the backlog.
+        static let unreadEnd: Int64 = 60_000
         /// After so long without a sign of life the namespace's side is probed.
         static let keepalive: Int64 = 2 * 3600 * 1000
     }
@@ -74,9 +76,7 @@ extension DataPath {
     @inline(__always)
     mutating func offerWindow(_ index: Int, inHandshake: Bool) -> UInt16 {
         let waiting = table[index].backlogCount
-        var limit = Size.window
-        // Under memory pressure all offer less, so that the pool can take what is still to come.
-        if backlog.room < backlog.capacity * BacklogPool.chunkSize / 2 { limit = 65536 }
+        let limit = backlog.allowance(of: table[index])
         let room = waiting >= limit ? 0 : limit - waiting
         let edge = table[index].receiveNext &+ room
         if isAfter(edge, table[index].receiveEdge) { table[index].receiveEdge = edge }
@@ -332,6 +332,10 @@ extension DataPath {
             if table[index].state == .synReceived { sendSynAck(index) } else { sendSyn(index) }
             setDeadline(index, milliseconds: TCPTime.handshake << Int64(table[index].retries))
         case .established:
+            if endIsUnread(index) {
+                resetBothSides(index)
+                return
+            }
             let isOutstanding = table[index].sendUnacknowledged != table[index].sendHighest
             if table[index].sendWindow == 0, isOutstanding || table[index].flags.contains(.persisting) {
                 probe(index)
@@ -349,6 +353,19 @@ extension DataPath {
         }
     }
 
+    /// Whether the namespace has ended, and the server has long read nothing of what is left for it.
+    private func endIsUnread(_ index: Int) -> Bool {
+        guard table[index].flags.contains(.guestFinished), table[index].backlogCount > 0 else { return false }
+        return now.nanoseconds &- table[index].lastDrain >= TCPTime.unreadEnd * 1_000_000
+    }
+
+    /// How long a flow may be idle before it is looked at, in milliseconds.
+    @inline(__always)
+    func idleTime(_ index: Int) -> Int64 {
+        let waits = table[index].backlogCount > 0 && table[index].flags.contains(.guestFinished)
+        return waits ? TCPTime.unreadEnd : TCPTime.keepalive
+    }
+
     /// Counts a retransmission; after too many the flow is reset on both sides.
     private mutating func giveUpOrCount(_ index: Int, after most: UInt8 = TCPTime.retries) -> Bool {
         guard table[index].retries < most else {
@@ -362,8 +379,9 @@ extension DataPath {
     /// Nothing was outstanding: probes a namespace that has been silent for long, so that dead flows go in the end.
     private mutating func idleDeadline(_ index: Int) {
         let idle = (now.nanoseconds &- table[index].activity) / 1_000_000
+        let most = idleTime(index)
         if idle < TCPTime.keepalive {
-            setDeadline(index, milliseconds: TCPTime.keepalive - idle)
+            setDeadline(index, milliseconds: min(TCPTime.keepalive - idle, most))
             return
         }
         guard giveUpOrCount(index) else { return }

@@ -46,7 +46,10 @@ extension DataPath {
         }
         // The address has stood for the host's resolvers, and does no longer.
         if table[index].flags.contains(.dns) { return closeFlow(index) }
-        if table[index].flags.contains(.answered) { table[index].flags.insert(.stream) }
+        if table[index].flags.contains(.answered), !table[index].flags.contains(.returned) {
+            table[index].flags.formUnion([.returned, .stream])
+            table.file(index, as: .exchange)
+        }
         pace.countOutbound(1)
         touchDatagram(index)
         if table[index].ttl != summary.hopLimit { setHopLimit(index, summary.hopLimit) }
@@ -203,7 +206,7 @@ extension DataPath {
             counters.drop(reason)
             return -1
         }
-        guard let index = addFlow(key, hash: hash) else { return -1 }
+        guard let index = addFlow(key, hash: hash, as: .question) else { return -1 }
         table[index].state = .datagram
         let start = connectHost(
             index, to: target, type: HostSocket.datagram, source: source, sourcePort: key.guestPort, device: device)
@@ -273,7 +276,10 @@ extension DataPath {
             }
             guard count > 0 else { return }
             if count > 1 || table[index].flags.contains(.answered) { table[index].flags.insert(.stream) }
-            table[index].flags.insert(.answered)
+            if !table[index].flags.contains(.answered) {
+                table[index].flags.insert(.answered)
+                table.file(index, as: .exchange)
+            }
             pace.countInbound(count)
             touchDatagram(index)
             if isForwarded, !isFromClient(index, count: count) {

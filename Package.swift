@@ -79,7 +79,8 @@ let package = Package(
             swiftSettings: productSettings),
 
         // Tests without root.
-        .target(
+        // A test target without tests: ordinary targets are built by a plain `swift build`, where Testing may be missing.
+        .testTarget(
             name: "TestSupport", dependencies: ["NetworkTypes"], path: "Tests/TestSupport",
             swiftSettings: commonSettings),
         tests(of: "NetworkTypes"),
@@ -110,10 +111,11 @@ let package = Package(
             ],
             path: "Tests/NetlinkRecorder", swiftSettings: commonSettings),
         .testTarget(
-            name: "ArchitectureTests", dependencies: [subprocess, systemPackage], swiftSettings: commonSettings),
+            name: "ArchitectureTests", dependencies: ["TestSupport", subprocess, systemPackage],
+            swiftSettings: commonSettings),
 
         // Tests in network namespaces of their own: real programs, real kernel.
-        .target(
+        .testTarget(
             name: "Lab", dependencies: [subprocess, systemPackage], path: "Integration/Lab", exclude: ["Programs"],
             swiftSettings: commonSettings),
         .testTarget(

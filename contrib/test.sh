@@ -1,11 +1,12 @@
 #!/bin/bash
 # Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 #
-# contrib/test.sh [unit] [integration]
+# contrib/test.sh [unit] [integration] [ordinary]
 #
 # Installs what the tests need, builds tapas as it is delivered, and runs the unit tests and the integration tests;
-# with words, only those. The integration tests run in namespaces of their own (contrib/dev/lab) and need no root. A
-# test that is skipped without being listed in Integration/skips.txt is a failure. See docs/testing.md.
+# with words, only those. The integration tests run in namespaces of their own (contrib/dev/lab) and need no root.
+# ordinary: for root, all of it once more as a user with no privilege (contrib/dev/as-ordinary-user). A test that is
+# skipped without being listed in Integration/skips.txt is a failure. See docs/testing.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . contrib/dev/common.sh
@@ -14,9 +15,9 @@ stages=("$@")
 [ $# -gt 0 ] || stages=(unit integration)
 for stage in "${stages[@]}"; do
     case $stage in
-        unit | integration) ;;
-        -h | --help) sed -n '4,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
-        *) fail "unknown stage '$stage': unit or integration" ;;
+        unit | integration | ordinary) ;;
+        -h | --help) sed -n '4,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) fail "unknown stage '$stage': unit, integration or ordinary" ;;
     esac
 done
 
@@ -49,18 +50,13 @@ need_tun
 need_user_namespaces
 build_release
 
-takes_ports_back='^ForwardingTests\.(PortForwarderTests|ForwardingTableTests)/'
-
 say "building the tests"
 swift build --build-tests
 
 case " ${stages[*]} " in
     *" unit "*)
         say "unit tests"
-        # Suites that start programs hold every socket of the process between fork and exec; a port that was just
-        # closed is then in use still. Those that take ports back at once run by themselves.
-        run_tests swift test --skip-build --skip '^Scenarios\.' --skip "$takes_ports_back"
-        run_tests swift test --skip-build --filter "$takes_ports_back"
+        run_tests swift test --skip-build --skip '^Scenarios\.'
         ;;
 esac
 
@@ -73,3 +69,23 @@ case " ${stages[*]} " in
         run_tests contrib/dev/lab swift test --skip-build --filter '^Scenarios\.'
         ;;
 esac
+
+case " ${stages[*]} " in
+    *" ordinary "*)
+        [ "$(id -u)" -eq 0 ] || fail "stage 'ordinary' is for root: the other stages are the ordinary user's already"
+        contrib/dev/as-ordinary-user test -r Package.swift -a -x "$binary" ||
+            fail "other users cannot read $PWD: clone it to where they can, or leave stage 'ordinary' out"
+        # SwiftPM would write to the build folder, which is root's; the tests are a program that runs without it.
+        tests=$(find "$(swift build --show-bin-path)" -maxdepth 1 -name '*PackageTests.xctest')
+        run=("$tests" --testing-library swift-testing)
+        say "unit tests, as an ordinary user"
+        run_tests contrib/dev/as-ordinary-user env GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory \
+            "GIT_CONFIG_VALUE_0=$PWD" "${run[@]}" --skip '^Scenarios\.'
+        say "allocations on the data path, as an ordinary user"
+        contrib/dev/as-ordinary-user Integration/Platform/allocations.sh "$binary"
+        say "integration tests, as an ordinary user"
+        export TAPAS_BINARY=$binary
+        run_tests contrib/dev/as-ordinary-user contrib/dev/lab "${run[@]}" --filter '^Scenarios\.'
+        ;;
+esac
+say "done"

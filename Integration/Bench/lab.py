@@ -121,7 +121,9 @@ class Lab:
     def enter(self, place):
         """The words that run a command in "host", "far" or "guest"; without a guest, the host is it."""
         if place == "guest" and self.guest is not None:
-            return ["nsenter", f"--target={self.guest}", "--user", "--net", "--setuid=0", "--setgid=0"]
+            # With one user id that of the lab is the guest's, too, and setgroups(2), which --setuid implies, is forbidden.
+            identity = ["--setuid=0", "--setgid=0"] if many_users() else ["--preserve-credentials"]
+            return ["nsenter", f"--target={self.guest}", "--user", "--net"] + identity
         name = "host" if place == "guest" else place
         return ["nsenter", f"--net=/run/netns/{name}"]
 

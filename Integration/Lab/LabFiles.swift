@@ -16,8 +16,9 @@ enum LabFiles {
 
     /// Made once for the whole run.
     static let shared = Swift.Result<Places, LabError> { () throws(LabError) in
-        guard let source = environmentVariable("TAPAS_BINARY"), source.hasPrefix("/") else {
-            throw LabError("TAPAS_BINARY must be the absolute path of the program under test; see docs/testing.md")
+        let source = environmentVariable("TAPAS_BINARY") ?? builtBesideTheTests
+        guard source.hasPrefix("/") else {
+            throw LabError("TAPAS_BINARY must be an absolute path, and is \(source)")
         }
         let directory = environmentVariable("TAPAS_LAB_DIRECTORY") ?? "/tmp/tapas-lab-\(getpid())"
         try makeFolder(directory, mode: 0o755)
@@ -34,6 +35,14 @@ enum LabFiles {
             try copy(programs.appending(name + ".py").string, to: "\(directory)/programs/\(name).py", mode: 0o644)
         }
         return Places(directory: directory, binary: binary)
+    }
+
+    /// The program that `swift build` left where the running tests are.
+    private static var builtBesideTheTests: String {
+        var path = [CChar](repeating: 0, count: Int(PATH_MAX))
+        let length = max(0, readlink("/proc/self/exe", &path, path.count))
+        let tests = FilePath(String(decoding: path[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self))
+        return tests.removingLastComponent().appending("tapas").string
     }
 
     /// The path of a helper program's copy.

@@ -1,7 +1,10 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// The path of the program under test, from TAPAS_BINARY.
+/// The path of the program under test: TAPAS_BINARY, or else the one that was built with the tests.
 public var binary: String { (try? LabFiles.shared.get().binary) ?? "tapas" }
+
+/// Whether the tests run inside `contrib/dev/lab`: elsewhere they would have to make namespaces of the machine's own.
+public var isInsideLab: Bool { environmentVariable("TAPAS_LAB_DIRECTORY") != nil }
 
 extension Host {
     // MARK: - A command in a namespace that tapas makes

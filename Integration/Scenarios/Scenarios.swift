@@ -6,7 +6,10 @@ public import Testing
 /// Every scenario, one after the other: they share two cores and the kernel's time.
 ///
 /// Suites are extensions of this one, one a file. `contrib/test.sh` runs them in namespaces of their own.
-@Suite(.serialized) enum Scenarios {}
+@Suite(
+    .serialized,
+    .enabled(if: isInsideLab, "run them so: contrib/dev/lab swift test --skip-build --filter Scenarios"))
+enum Scenarios {}
 
 extension User: CustomTestStringConvertible {
     /// The user in words, in the names of tests.

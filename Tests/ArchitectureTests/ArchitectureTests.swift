@@ -2,7 +2,7 @@
 
 import Testing
 
-@Suite("architecture", .timeLimit(.minutes(2))) struct ArchitectureTests {
+@Suite("architecture", .timeLimit(.minutes(4))) struct ArchitectureTests {
     @Test("the package's targets depend on each other as the layering allows")
     func targetsDependAsTheLayeringAllows() async throws {
         let targets = try await Target.all()
@@ -80,6 +80,22 @@ import Testing
             let head = try Package.text(of: file).split(separator: "\n").prefix(2)
             #expect(head.contains { $0.hasSuffix(line) }, "\(file) does not begin with: \(line)")
         }
+    }
+
+    @Test("tests that start programs say so, and do not run beside those that take ports back")
+    func testsThatStartProgramsSaySo() async throws {
+        var seen = 0
+        for file in try await Package.files() where file.hasPrefix("Tests/") && file.hasSuffix(".swift") {
+            let text = try Package.text(of: file)
+            guard file.hasSuffix("Tests.swift"), !file.hasSuffix("/ArchitectureTests.swift") else { continue }
+            let starts = ["processExits" + "With:", "posix_spawn" + "p(", "Subprocess." + "run("]
+            guard starts.contains(where: { text.contains($0) }) else { continue }
+            seen += 1
+            #expect(
+                text.contains(".startsPrograms") || text.contains("startingPrograms {"),
+                "\(file) starts programs: see Tests/TestSupport/ForkExclusion.swift")
+        }
+        #expect(seen >= 5)
     }
 
     @Test("the top level holds what the design says")

@@ -3,6 +3,7 @@
 import Glibc
 import Subprocess
 import SystemPackage
+import TestSupport
 
 /// The package's own files, as the tests of its architecture see them.
 enum Package {
@@ -15,9 +16,11 @@ enum Package {
 
     /// Runs a program in the package's folder and returns its output.
     static func output(_ program: String, _ arguments: [String]) async throws -> String {
-        let result = try await Subprocess.run(
-            .name(program), arguments: Arguments(arguments), workingDirectory: root,
-            output: .string(limit: 16 << 20), error: .string(limit: 1 << 20))
+        let result = try await ForkExclusion.startingPrograms {
+            try await Subprocess.run(
+                .name(program), arguments: Arguments(arguments), workingDirectory: root,
+                output: .string(limit: 16 << 20), error: .string(limit: 1 << 20))
+        }
         guard result.terminationStatus.isSuccess else {
             throw Failure(description: "\(program): \(result.terminationStatus): \(result.standardError)")
         }

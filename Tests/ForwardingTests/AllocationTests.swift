@@ -93,7 +93,9 @@ struct AllocationTests {
         }
     }
 
-    @Test("10,000 segments each way allocate nothing that stays, and nothing at all where that is counted")
+    @Test(
+        "10,000 segments each way allocate nothing that stays, and nothing at all where that is counted",
+        .startsPrograms)
     func segmentsAllocateNothing() async {
         await #expect(processExitsWith: .success) {
             let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 17, alignment: 16)
@@ -119,7 +121,7 @@ struct AllocationTests {
         }
     }
 
-    @Test("a thousand flows that come and go leave nothing allocated behind")
+    @Test("a thousand flows that come and go leave nothing allocated behind", .startsPrograms)
     func flowsLeaveNothingAllocated() async {
         await #expect(processExitsWith: .success) {
             let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 17, alignment: 16)

@@ -193,7 +193,9 @@ struct LimitTests {
         try guest.receive(1)
     }
 
-    @Test("without descriptors left a SYN gets no answer, nothing traps, and it works again afterwards")
+    @Test(
+        "without descriptors left a SYN gets no answer, nothing traps, and it works again afterwards",
+        .startsPrograms)
     func withoutDescriptorsLeft() async {
         await #expect(processExitsWith: .success) {
             let world = try World()

@@ -3,6 +3,7 @@
 import Glibc
 import NetworkModel
 import NetworkTypes
+import TestSupport
 import Testing
 
 @testable import Forwarding
@@ -33,6 +34,18 @@ extension PortForwarderTests {
         return answers
     }
 
+    /// The number of this process's UDP socket that is connected to an endpoint.
+    ///
+    /// Other tests may have opened thousands of descriptors before it.
+    private static func datagramSocket(connectedTo endpoint: Endpoint) -> CInt? {
+        (3..<CInt(min(sysconf(CInt(_SC_OPEN_MAX)), 1 << 20))).first { number in
+            var type: CInt = 0
+            var length = socklen_t(MemoryLayout<CInt>.size)
+            return getsockopt(number, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == HostSocket.datagram
+                && DatagramSocket.peerEndpoint(number) == endpoint
+        }
+    }
+
     @Test("relay datagrams of several clients, empty ones too, both ways", arguments: addresses)
     func relayDatagrams(address: String) throws {
         let (bench, server, clients) = try Self.clients(5, address)
@@ -52,7 +65,7 @@ extension PortForwarderTests {
         #expect(try bench.run { server.echo() })
         // The moment between bind(2) and connect(2), again: the first client's socket is connected to nobody.
         let first = try Peer.endpoint(address, clients[0].port)
-        let number = try #require((3..<1000).first { DatagramSocket.peerEndpoint($0) == first })
+        let number = try #require(Self.datagramSocket(connectedTo: first))
         var nobody = sockaddr()
         nobody.sa_family = sa_family_t(AF_UNSPEC)
         try #require(connect(number, &nobody, socklen_t(MemoryLayout<sockaddr>.size)) == 0)
@@ -66,6 +79,27 @@ extension PortForwarderTests {
         #expect(bench.ports.relayedClientCount == 2)
     }
 
+    @Test("forget datagram clients that are silent")
+    func forgetSilentClients() throws {
+        let bench = try Bench {
+            $0.udpTimeout = 50
+            $0.udpStreamTimeout = 50
+        }
+        let server = try Peer.server(HostSocket.datagram)
+        let port = try freePort(HostSocket.datagram)
+        try bench.ports.setForwards([rule(port, to: server.port, .udp)])
+        let client = try Peer.client(HostSocket.datagram, to: port)
+        #expect(client.send([1]) == 1)
+        #expect(try bench.run { try server.receive() == [1] })
+        #expect(bench.ports.relayedClientCount == 1)
+        #expect(try bench.run { bench.ports.relayedClientCount == 0 })
+        #expect(client.send([2]) == 1, "and comes again")
+        #expect(try bench.run { try server.receive() == [2] })
+    }
+}
+
+@Suite("Forwarded ports of a process with few descriptors", .startsPrograms, .timeLimit(.minutes(2)))
+struct PortForwarderLimitTests {
     @Test("without descriptors left the datagram clients that have been silent longest give theirs to new ones")
     func datagramClientsWithoutDescriptors() async {
         await #expect(processExitsWith: .success) {
@@ -86,23 +120,5 @@ extension PortForwarderTests {
             }
             try #require((40..<100).contains(bench.ports.relayedClientCount), "\(bench.ports.relayedClientCount)")
         }
-    }
-
-    @Test("forget datagram clients that are silent")
-    func forgetSilentClients() throws {
-        let bench = try Bench {
-            $0.udpTimeout = 50
-            $0.udpStreamTimeout = 50
-        }
-        let server = try Peer.server(HostSocket.datagram)
-        let port = try freePort(HostSocket.datagram)
-        try bench.ports.setForwards([rule(port, to: server.port, .udp)])
-        let client = try Peer.client(HostSocket.datagram, to: port)
-        #expect(client.send([1]) == 1)
-        #expect(try bench.run { try server.receive() == [1] })
-        #expect(bench.ports.relayedClientCount == 1)
-        #expect(try bench.run { bench.ports.relayedClientCount == 0 })
-        #expect(client.send([2]) == 1, "and comes again")
-        #expect(try bench.run { try server.receive() == [2] })
     }
 }

@@ -10,7 +10,7 @@ import Testing
 
 @testable import Forwarding
 
-@Suite("Forwarded ports", .serialized, .timeLimit(.minutes(1))) struct PortForwarderTests {
+@Suite("Forwarded ports", .serialized, .takesPortsBack, .timeLimit(.minutes(2))) struct PortForwarderTests {
     static let addresses = ["127.0.0.1", "::1"]
 
     /// A forwarded connection: both its ends.
@@ -140,7 +140,8 @@ import Testing
     }
 }
 
-@Suite("The table of forwarded ports", .serialized, .timeLimit(.minutes(1))) struct ForwardingTableTests {
+@Suite("The table of forwarded ports", .serialized, .takesPortsBack, .timeLimit(.minutes(2)))
+struct ForwardingTableTests {
     /// Whether a port of an address can be connected to.
     private static func answers(_ port: UInt16, _ address: String = "127.0.0.1") throws -> Bool {
         let peer = try Peer.make(HostSocket.stream, address)

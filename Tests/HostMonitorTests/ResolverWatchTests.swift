@@ -4,6 +4,7 @@ import Glibc
 import LinuxSystem
 import NetworkModel
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import HostMonitor
@@ -144,7 +145,7 @@ struct ResolverWatchTests {
         #expect(text.count == ResolverFile.maximumByteCount)
     }
 
-    @Test("the forked process reports, and ends with its owner")
+    @Test("the forked process reports, and ends with its owner", .startsPrograms)
     func fork() async {
         await #expect(processExitsWith: .success) {
             var template = Array("/tmp/tapas-resolver-XXXXXX".utf8CString)

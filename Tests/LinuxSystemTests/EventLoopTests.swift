@@ -328,7 +328,7 @@ struct EventLoopTests {
         #expect(count == 1)
     }
 
-    @Test("another thread may not")
+    @Test("another thread may not", .startsPrograms)
     func anotherThreadMayNot() async {
         await #expect(processExitsWith: .failure) {
             let thread = try EventLoopThread.start()

@@ -4,6 +4,7 @@ import Glibc
 import LinuxSystem
 import NetworkModel
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import NamespaceControl
@@ -140,7 +141,7 @@ struct NamespaceFileTests {
         #expect(String(decoding: bytes.prefix(max(0, count)), as: UTF8.self) == "\(getpid())\n")
     }
 
-    @Test("signals are read with who sent them, and the mask from before is kept")
+    @Test("signals are read with who sent them, and the mask from before is kept", .startsPrograms)
     func readsSignals() async {
         await #expect(processExitsWith: .success) {
             // The test's own thread may have them blocked.

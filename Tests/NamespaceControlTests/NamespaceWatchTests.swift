@@ -2,6 +2,7 @@
 
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import NamespaceControl
@@ -85,13 +86,14 @@ struct NamespaceWatchTests {
         }
     }
 
-    @Test("a process that ends is noticed")
+    @Test("a process that ends is noticed", .startsPrograms)
     func noticesTheEndOfAProcess() throws {
         var process: pid_t = 0
         var arguments: [UnsafeMutablePointer<CChar>?] = [strdup("cat"), nil]
         defer { arguments.forEach { free($0) } }
         var ends: [CInt] = [0, 0]
         #expect(pipe(&ends) == 0)
+        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         posix_spawn_file_actions_adddup2(&actions, ends[0], 0)

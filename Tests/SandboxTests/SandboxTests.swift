@@ -4,6 +4,7 @@ import Glibc
 import LinuxSystem
 import Sandbox
 import SystemPackage
+import TestSupport
 import Testing
 
 /// Reads a line of /proc/thread-self/status.
@@ -15,7 +16,7 @@ private func statusField(_ name: String) -> String? {
     return lines.first { $0.hasPrefix("\(name):") }?.split(separator: "\t").last.map { String($0) }
 }
 
-@Suite("Sandbox")
+@Suite("Sandbox", .startsPrograms)
 struct SandboxTests {
     @Test("restricting a thread empties its sets, whether it had capabilities or not")
     func restrictingEmptiesTheSets() async {

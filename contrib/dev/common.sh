@@ -3,7 +3,8 @@
 #
 # What the scripts share: messages, packages, and what the machine must have. Sourced, not run.
 
-say() { printf '\n== %s\n' "$*"; }
+# A stage begins; with the seconds since the script began, so that a log shows what takes how long.
+say() { printf '\n== %s (at %d s)\n' "$*" "$SECONDS"; }
 
 fail() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2

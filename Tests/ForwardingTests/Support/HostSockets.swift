@@ -47,7 +47,10 @@ final class HostEnd {
     /// A connection that has been accepted; nil if none waits.
     func accept() -> HostEnd? {
         let accepted = Glibc.accept(number, nil, nil)
-        return accepted >= 0 ? HostEnd(accepted) : nil
+        guard accepted >= 0 else { return nil }
+        // Not for the programs that other tests start: the connection would stay open as long as they run.
+        _ = fcntl(accepted, F_SETFD, FD_CLOEXEC)
+        return HostEnd(accepted)
     }
 
     /// What there is to read; nil at the end of the stream or on error.

@@ -4,8 +4,8 @@ import Glibc
 import LinuxSystem
 import NetworkModel
 import NetworkTypes
-import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import Forwarding
@@ -93,6 +93,7 @@ final class Peer {
         let connection = accept(number, nil, nil)
         guard connection >= 0 else { return nil }
         _ = fcntl(connection, F_SETFL, O_NONBLOCK)
+        _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
         return try Peer(connection)
     }
 
@@ -134,17 +135,10 @@ func rule(
         last: Port(port), targetFirst: Port(target), policy: policy)
 }
 
-/// Where the next ports are looked for: suites run at the same time, and what one was given, no other is.
-private let nextPort = Mutex<UInt16>(UInt16.random(in: 15_000...25_000))
-
-/// The first of some ports that were free a moment ago, below those that the kernel gives to others.
+/// The first of some ports that were free a moment ago and that no other test is given.
 func freePort(_ type: CInt = HostSocket.stream, count: UInt16 = 1) throws -> UInt16 {
     for _ in 0..<1000 {
-        let first = nextPort.withLock { next in
-            if next > 30_000 { next = 15_000 }
-            defer { next += count }
-            return next
-        }
+        guard let first = ReservedPorts.next(count: count) else { break }
         let isFree = try (first..<first + count).allSatisfy { port in
             let peer = try Peer.make(type, "0.0.0.0")
             return try Peer.endpoint("0.0.0.0", port).bind(peer.number) == 0

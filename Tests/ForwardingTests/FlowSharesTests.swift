@@ -16,6 +16,7 @@ struct FlowSharesTests {
         guest: Int = 1, remote: Int = 1, port: Int, to remotePort: UInt16 = 80, _ transport: IPProtocol = .udp
     ) -> FlowKey {
         FlowKey(
+            family: .v6,
             guest: IPv6Address(high: 0x2001_0DB8_0000_0001, low: UInt64(guest)),
             remote: IPv6Address(high: 0x2001_0DB8_0000_0002, low: UInt64(remote)), guestPort: UInt16(port & 0xFFFF),
             remotePort: remotePort, transport: transport)

@@ -82,6 +82,22 @@ public struct Configuration: Hashable, Sendable {
     public var dnsServers: [IPAddress] = []
     /// `-D none`.
     public var suppressesDNS = false
+    /// The services that are on; without those that options switch off.
+    public var services: ServiceSettings.Services = .all
+    /// `--dhcp-dns`: resolvers are announced.
+    public var announcesResolvers = false
+    /// `--dhcp-search`: the search list is announced.
+    public var announcesSearchList = false
+    /// `-S`: nil for that of resolv.conf, empty for none.
+    public var searchDomains: [String]?
+    /// `-H`.
+    public var hostName: String?
+    /// `--fqdn`.
+    public var fullName: String?
+    /// `--lease-time` in seconds; ``ServiceSettings/infinite`` for 0.
+    public var leaseTime: UInt32 = 120
+    /// Not `--no-carrier-toggle`.
+    public var togglesCarrier = true
 
     /// Makes the configuration of a bare `tapas` command line.
     public init() {}

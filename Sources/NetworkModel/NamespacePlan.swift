@@ -125,6 +125,8 @@ public struct NamespacePlan: Hashable, Sendable {
     public var families: PerFamily<FamilyPlan>
     /// The rules for the data path.
     public var rules: TranslationRules
+    /// What the built-in services tell the namespace.
+    public var services: ServiceSettings
     /// Why each choice was made.
     public var reasons: [Reason]
     /// What the user should know, each once, on standard error at start.
@@ -133,13 +135,14 @@ public struct NamespacePlan: Hashable, Sendable {
     /// Makes a plan.
     public init(
         interfaceName: String, mtu: UInt32?, namespaceMAC: MACAddress?, families: PerFamily<FamilyPlan>,
-        rules: TranslationRules, reasons: [Reason] = [], warnings: [String] = []
+        rules: TranslationRules, services: ServiceSettings = .init(), reasons: [Reason] = [], warnings: [String] = []
     ) {
         self.interfaceName = interfaceName
         self.mtu = mtu
         self.namespaceMAC = namespaceMAC
         self.families = families
         self.rules = rules
+        self.services = services
         self.reasons = reasons
         self.warnings = warnings
     }

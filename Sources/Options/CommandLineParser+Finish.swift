@@ -87,6 +87,12 @@ extension CommandLineParser {
     }
 
     private mutating func settleServices() throws(UsageError) {
+        for (feature, service) in [
+            (Invocation.Feature.dhcp, ServiceSettings.Services.dhcpv4), (.dhcpv6, .dhcpv6),
+            (.routerAdvertisements, .routerAdvertisements), (.ndp, .neighborDiscovery),
+        ] where !invocation.isEnabled(feature) {
+            invocation.configuration.services.remove(service)
+        }
         if invocation.configuration.configuresNamespace { invocation.disabledFeatures.insert(.routerAdvertisements) }
         if !invocation.splicesInbound {
             if invocation.spliceOnly {
@@ -103,7 +109,7 @@ extension CommandLineParser {
             invocation.configuration.dnsServers = []
             invocation.configuration.dnsForward = .init(v4: nil, v6: nil)
             invocation.configuration.dnsHost = .init(v4: nil, v6: nil)
-            invocation.searchDomains = []
+            invocation.configuration.searchDomains = []
         }
     }
 

@@ -158,10 +158,16 @@ struct CommandLineParser {
             try value.refuse(address, [.unspecified, .broadcast])
             invocation.configuration.dnsHost[address.family] = address
         case .search: try applySearch(value)
-        case .hostname: invocation.hostname = try value.domainName("a host name")
-        case .fqdn: invocation.fqdn = try value.domainName("a fully qualified name")
-        case .dhcpDNS: invocation.advertisesResolvers = true
-        case .dhcpSearch: invocation.advertisesSearchList = true
+        case .hostname: invocation.configuration.hostName = try value.domainName("a host name")
+        case .fqdn: invocation.configuration.fullName = try value.domainName("a fully qualified name")
+        case .dhcpDNS: invocation.configuration.announcesResolvers = true
+        case .dhcpSearch: invocation.configuration.announcesSearchList = true
+        case .noDHCPDNS: invocation.configuration.announcesResolvers = false
+        case .noDHCPSearch: invocation.configuration.announcesSearchList = false
+        case .leaseTime:
+            let seconds = try value.decimal(0...UInt64(UInt32.max - 1), "a number of seconds, or 0 for no end")
+            invocation.configuration.leaseTime = seconds == 0 ? ServiceSettings.infinite : UInt32(clamping: seconds)
+        case .noCarrierToggle: invocation.configuration.togglesCarrier = false
         case .noDHCP: invocation.disabledFeatures.insert(.dhcp)
         case .noDHCPv6: invocation.disabledFeatures.insert(.dhcpv6)
         case .noRA: invocation.disabledFeatures.insert(.routerAdvertisements)
@@ -193,16 +199,16 @@ struct CommandLineParser {
 
     private mutating func applySearch(_ value: OptionValue) throws(UsageError) {
         if value.isNone {
-            invocation.searchDomains = []
+            invocation.configuration.searchDomains = []
             return
         }
         let words = value.text.split { $0 == " " || $0 == "\t" || $0 == "\n" }
         guard !words.isEmpty, words.allSatisfy(OptionValue.isDomainName) else {
             throw value.failure("give domains of 1 to 253 characters, separated by blanks, or 'none'")
         }
-        let domains = (invocation.searchDomains ?? []) + words.map(String.init)
+        let domains = (invocation.configuration.searchDomains ?? []) + words.map(String.init)
         guard domains.count <= 6 else { throw value.failure("more than 6 search domains; leave some out") }
-        invocation.searchDomains = domains
+        invocation.configuration.searchDomains = domains
     }
 
     // MARK: - Translation, forwarding

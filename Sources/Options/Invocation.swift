@@ -134,16 +134,6 @@ public struct Invocation: Hashable, Sendable {
 
     /// What was switched off, directly or by what another option implies.
     public var disabledFeatures: Set<Feature> = []
-    /// `-H`.
-    public var hostname: String?
-    /// `--fqdn`.
-    public var fqdn: String?
-    /// `--dhcp-dns`.
-    public var advertisesResolvers = false
-    /// `--dhcp-search`.
-    public var advertisesSearchList = false
-    /// `-S`: nil for that of resolv.conf, empty for none.
-    public var searchDomains: [String]?
     /// What planning needs.
     public var configuration = Configuration()
 
@@ -172,6 +162,13 @@ public struct Invocation: Hashable, Sendable {
 }
 
 extension Invocation {
+    /// `-H`.
+    public var hostname: String? { configuration.hostName }
+    /// `--fqdn`.
+    public var fqdn: String? { configuration.fullName }
+    /// `-S`: nil for that of resolv.conf, empty for none.
+    public var searchDomains: [String]? { configuration.searchDomains }
+
     /// Whether the command is made in namespaces of its own.
     public var isSpawn: Bool {
         if case .spawn = mode { true } else { false }
@@ -218,10 +215,6 @@ extension Invocation {
         if controlPath != nil { names.append(.confPath) }
         if statsInterval != nil { names.append(.stats) }
         if tapDescriptor != nil { names.append(.fd) }
-        if advertisesResolvers { names.append(.dhcpDNS) }
-        if advertisesSearchList { names.append(.dhcpSearch) }
-        if let searchDomains, !searchDomains.isEmpty { names.append(.search) }
-        if fqdn != nil { names.append(.fqdn) }
         return names.map { OptionDescription.of($0).longName }
     }
 }

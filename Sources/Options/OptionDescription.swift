@@ -76,12 +76,12 @@ public enum OptionName: Int, CaseIterable, Sendable {
     // Following the host.
     case noMonitor, holdDown
     // DNS, DHCP and NDP.
-    case dns, dnsForward, dnsHost, search, hostname, fqdn, dhcpDNS, dhcpSearch, noDHCP, noDHCPv6, noRA, noNDP
+    case dns, dnsForward, dnsHost, search, hostname, fqdn, dhcpDNS, dhcpSearch, noDHCPDNS, noDHCPSearch, leaseTime
+    case noCarrierToggle, noDHCP, noDHCPv6, noRA, noNDP
     // Translation.
     case mapHostLoopback, mapGuestAddr, noMapGw, noTCP, noUDP, noICMP
     // Port forwarding.
     case tcpPorts, udpPorts, tcpNs, udpNs, freebind, hostLoToNsLo, noSplice, spliceOnly
     // Virtual machines.
-    case socket, oneOff, vhostUser, printCapabilities, noDHCPDNS, noDHCPSearch, repairPath, migrateExit
-    case migrateNoLinger
+    case socket, oneOff, vhostUser, printCapabilities, repairPath, migrateExit, migrateNoLinger
 }

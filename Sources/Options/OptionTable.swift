@@ -85,6 +85,14 @@ extension OptionDescription {
         .init(.fqdn, ["fqdn"], argument: "NAME", .services, "Fully qualified name for DHCP and DHCPv6"),
         .init(.dhcpDNS, ["dhcp-dns"], .services, "Advertise resolvers by DHCP, DHCPv6 and NDP"),
         .init(.dhcpSearch, ["dhcp-search"], .services, "Advertise the search list by DHCP, DHCPv6 and NDP"),
+        .init(.noDHCPDNS, ["no-dhcp-dns"], .services, "Do not advertise resolvers (default)"),
+        .init(.noDHCPSearch, ["no-dhcp-search"], .services, "Do not advertise the search list (default)"),
+        .init(
+            .leaseTime, ["lease-time"], argument: "SECONDS", .services,
+            "How long leases and prefixes last (default 120; 0 for ever)"),
+        .init(
+            .noCarrierToggle, ["no-carrier-toggle"], .services,
+            "Do not toggle the carrier to make clients ask again"),
         .init(.noDHCP, ["no-dhcp"], .services, "No DHCP server"),
         .init(.noDHCPv6, ["no-dhcpv6"], .services, "No DHCPv6 server"),
         .init(.noRA, ["no-ra"], .services, "No Router Advertisements"),
@@ -127,8 +135,6 @@ extension OptionDescription {
         .init(
             .printCapabilities, ["print-capabilities"], .process,
             "Print what is supported as JSON and exit"),
-        .init(.noDHCPDNS, ["no-dhcp-dns"], .virtualMachine, "Do not advertise resolvers"),
-        .init(.noDHCPSearch, ["no-dhcp-search"], .virtualMachine, "Do not advertise the search list"),
         .init(
             .repairPath, ["repair-path"], argument: "PATH|none", .virtualMachine,
             "Migration helper's socket; 'none' is accepted"),

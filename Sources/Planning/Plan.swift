@@ -9,7 +9,7 @@ public import NetworkTypes
 // So what the program does after a change on the host equals what it would do if it started now.
 //
 //     snapshot, configuration ─▶ TemplateChooser ─▶ FamilyPlanner ──▶ TranslationPlanner ─▶ NamespacePlan
-//                                 (per family)       AddressPlanner    ResolverPlanner
+//                                 (per family)       AddressPlanner    ServicePlanner
 //                                                    RouteCopier
 //
 // The mode of a family is a result. `manual` means that the user gave its address or its gateway; what was not given
@@ -56,9 +56,12 @@ public func plan(
     let rules = TranslationPlanner(
         snapshot: snapshot, configuration: configuration, plans: plans, templates: templates
     ).rules(&report)
+    let services = ServicePlanner(
+        snapshot: snapshot, configuration: configuration, plans: plans, templates: templates, rules: rules
+    ).settings(&report)
     return NamespacePlan(
         interfaceName: name, mtu: configuration.mtu, namespaceMAC: configuration.namespaceMAC, families: plans,
-        rules: rules, reasons: report.reasons, warnings: report.warnings)
+        rules: rules, services: services, reasons: report.reasons, warnings: report.warnings)
 }
 
 /// The interface's name: the user's, the one chosen before, the IPv4 template's, the IPv6 template's, `tap0`.

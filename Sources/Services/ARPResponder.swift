@@ -1,52 +1,71 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
 public import NetworkModel
-import NetworkTypes
+public import NetworkTypes
 public import Wire
 
-/// Answers ARP: everything on the link is at our hardware address, except what the namespace has itself.
+/// Answers ARP for everything on the link except what the namespace has itself.
 public enum ARPResponder {
     /// Answers a request.
     ///
-    /// Not answered are announcements, requests for the guest address, and probes for addresses that are not ours:
-    /// who probes wants the address for itself (RFC 5227 §2.1.1).
+    /// Announcements, requests for the namespace's own addresses, and probes are not answered; a probe is answered if
+    /// its target is one of our addresses or a real neighbour's, because then another machine would have a conflict
+    /// (RFC 5227 §2.1.1).
     ///
     /// - Parameters:
     ///   - frame: the frame from the namespace.
     ///   - summary: its summary, of kind ``FrameSummary/Kind/arp``.
-    ///   - rules: the translation rules.
+    ///   - settings: which addresses are the namespace's and which are ours.
+    ///   - neighbours: the host's neighbours.
     ///   - reply: where to write the reply's frame.
     /// - Returns: the length of the reply's frame in bytes, or 0 if there is none.
     public static func reply(
-        to frame: Span<UInt8>, summary: FrameSummary, rules: TranslationRules, into reply: inout MutableSpan<UInt8>
+        to frame: Span<UInt8>, summary: FrameSummary, settings: ServiceSettings,
+        neighbours: NeighbourTable = .init(), into reply: inout MutableSpan<UInt8>
     ) -> Int {
-        let family = rules.families.v4
-        guard family.isEnabled, reply.count >= ARPMessage.frameLength, let request = try? ARPMessage(frame: frame),
-            request.operation == .request, !request.isAnnouncement, !summary.sourceMAC.isMulticast
+        guard settings.v4.isEnabled, reply.count >= ARPMessage.frameLength,
+            let request = try? ARPMessage(frame: frame), request.operation == .request, !request.isAnnouncement,
+            !summary.sourceMAC.isMulticast
         else { return 0 }
-        let target = IPAddress.v4(request.targetAddress)
-        guard !target.isUnspecified, !target.isMulticast, !target.isBroadcast, target != family.guestAddress else {
+        let target = request.targetAddress
+        guard !target.isUnspecified, !target.isMulticast, !target.isBroadcast,
+            !settings.v4.guestAddresses.contains(target)
+        else { return 0 }
+        if request.isProbe, !settings.v4.ownAddresses.contains(target), neighbours.addresses[.v4(target)] == nil {
             return 0
         }
-        if request.isProbe, !family.owns(target) { return 0 }
         return ARPMessage(
-            .reply, senderMAC: rules.gatewayMAC, senderAddress: request.targetAddress, targetMAC: request.senderMAC,
-            targetAddress: request.senderAddress
+            .reply, senderMAC: neighbours.hardwareAddress(of: .v4(target), settings), senderAddress: target,
+            targetMAC: request.senderMAC, targetAddress: request.senderAddress
         ).write(into: &reply, to: summary.sourceMAC)
     }
 
     /// Asks for the guest address, so that the namespace learns ours and we its hardware address.
     ///
     /// - Parameters:
-    ///   - rules: the translation rules.
+    ///   - settings: the addresses.
     ///   - frame: where to write the frame.
     /// - Returns: the length of the frame in bytes, or 0 if an address is missing.
-    public static func solicitation(rules: TranslationRules, into frame: inout MutableSpan<UInt8>) -> Int {
-        let family = rules.families.v4
-        guard family.isEnabled, frame.count >= ARPMessage.frameLength, let own = family.ownAddress?.v4,
-            let guest = family.guestAddress?.v4
+    public static func solicitation(settings: ServiceSettings, into frame: inout MutableSpan<UInt8>) -> Int {
+        guard settings.v4.isEnabled, frame.count >= ARPMessage.frameLength, let own = settings.v4.serverAddress,
+            let guest = settings.v4.guestAddress?.address.v4, own != guest
         else { return 0 }
-        return ARPMessage(.request, senderMAC: rules.gatewayMAC, senderAddress: own, targetAddress: guest)
+        return ARPMessage(.request, senderMAC: settings.gatewayMAC, senderAddress: own, targetAddress: guest)
+            .write(into: &frame, to: .broadcast)
+    }
+
+    /// Announces an address of somebody on the link (RFC 5227 §3).
+    ///
+    /// - Parameters:
+    ///   - address: the address.
+    ///   - mac: the hardware address that it has.
+    ///   - frame: where to write the frame.
+    /// - Returns: the length of the frame in bytes, or 0 if it does not fit.
+    public static func announcement(
+        of address: IPv4Address, at mac: MACAddress, into frame: inout MutableSpan<UInt8>
+    ) -> Int {
+        guard frame.count >= ARPMessage.frameLength else { return 0 }
+        return ARPMessage(.request, senderMAC: mac, senderAddress: address, targetAddress: address)
             .write(into: &frame, to: .broadcast)
     }
 }

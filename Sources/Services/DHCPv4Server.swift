@@ -4,174 +4,285 @@ public import NetworkModel
 public import NetworkTypes
 public import Wire
 
-/// What the DHCP server tells the namespace.
-public struct DHCPv4Settings: Hashable, Sendable {
-    /// The lease that never ends.
-    public static let infinite = UInt32.max
+/// Gives the namespace its one IPv4 address (RFC 2131).
+///
+/// Theory of operation. There is one guest, so there is one lease, and the server remembers who has it. A client is the
+/// one that has it if either its identifier or its hardware address is the same; others are not answered as long as the
+/// lease holds, because two machines behind the link (a bridge in the namespace) cannot have one address.
+///
+/// The server is the authority of its link: a client that asks it for another address is refused at once (NAK), so that
+/// it asks anew. A change of the host makes the lease wrong; ``update(_:now:)`` says how much of it, and makes the
+/// message for clients that take FORCERENEW with a nonce (RFC 6704).
+///
+/// Time is in milliseconds of any clock that only goes forward.
+public struct DHCPv4Server: Sendable {
+    private typealias Code = DHCPv4Message.OptionCode
 
-    /// The namespace's address with its prefix length; an IPv6 one gives no answers.
-    public var guestAddress: Prefix
-    /// The server's address: ours on the link.
-    public var ownAddress: IPv4Address
-    /// The router; nil to tell none.
-    public var gateway: IPv4Address?
-    /// How long the address may be used, in seconds.
-    public var leaseTime: UInt32
-    /// The MTU in bytes; nil to tell none.
-    public var mtu: UInt32?
-    /// The DNS servers; none to tell none.
-    public var dnsServers: [IPv4Address]
-    /// The domains to search; names that are none, or do not fit, are left out.
-    public var searchDomains: [String]
-    /// The namespace's host name (`-H`).
-    public var hostName: String?
-    /// The namespace's full name (`--fqdn`).
-    public var fullName: String?
+    /// How much of a lease is no longer right.
+    public enum Change: Comparable, Sendable {
+        /// Nothing, or nobody has a lease.
+        case nothing
+        /// Resolvers, names or times.
+        case details
+        /// The address, the prefix, the router, the routes or the MTU.
+        case lease
+    }
 
-    /// Makes settings.
-    public init(
-        guestAddress: Prefix, ownAddress: IPv4Address, gateway: IPv4Address?,
-        leaseTime: UInt32 = DHCPv4Settings.infinite, mtu: UInt32? = nil, dnsServers: [IPv4Address] = [],
-        searchDomains: [String] = [], hostName: String? = nil, fullName: String? = nil
-    ) {
-        self.guestAddress = guestAddress
-        self.ownAddress = ownAddress
-        self.gateway = gateway
-        self.leaseTime = leaseTime
-        self.mtu = mtu
-        self.dnsServers = dnsServers
-        self.searchDomains = searchDomains
-        self.hostName = hostName
-        self.fullName = fullName
+    /// Who has the lease, and what it was told.
+    private struct Lease {
+        var client: Client
+        var address: IPv4Address
+        var told: [UInt8: [UInt8]]
+        /// When the lease ends; nil for never.
+        var end: Int64?
+        var takesForceRenew: Bool
+    }
+
+    /// A client, by its identifier (RFC 2132 §9.14) and its hardware address.
+    private struct Client {
+        var identifier: [UInt8]?
+        var mac: MACAddress
+
+        init(_ message: DHCPv4Message) {
+            identifier = message[Code.clientIdentifier]
+            mac = message.clientMAC
+        }
+
+        func isSame(as other: Client) -> Bool {
+            mac == other.mac || identifier != nil && identifier == other.identifier
+        }
+    }
+
+    /// The algorithm of the nonce: HMAC-MD5.
+    private static let nonceAlgorithm: UInt8 = 1
+    /// The options whose change needs a new lease, not only a new answer.
+    private static let essentials = [Code.subnetMask, Code.router, Code.classlessRoutes, Code.interfaceMTU]
+    /// The most former server addresses that are remembered.
+    private static let mostFormerServers = 8
+
+    private var settings: ServiceSettings
+    private var lease: Lease?
+    private var key: ReconfigurationKey
+    /// The addresses that this server had before: a client that answers an offer of then is refused.
+    private var formerServers: [IPv4Address] = []
+    private var hasWarned = false
+    /// What a person should know, each once.
+    private(set) var remarks: [String] = []
+
+    /// Makes a server.
+    ///
+    /// - Parameters:
+    ///   - settings: what to tell.
+    ///   - key: the secret for FORCERENEW.
+    public init(settings: ServiceSettings, key: ReconfigurationKey) {
+        self.settings = settings
+        self.key = key
+    }
+
+    /// The hardware address of the client that has the lease; nil if there is none.
+    public var clientMAC: MACAddress? { lease?.client.mac }
+
+    private var isOn: Bool { settings.v4.isEnabled && settings.services.contains(.dhcpv4) }
+
+    // MARK: Answers
+
+    /// Answers a message.
+    ///
+    /// A DISCOVER is offered the address, or granted it at once if it allows that (RFC 4039). A REQUEST is granted if it
+    /// names the address or none, and refused if it names another; one meant for another server is not answered. INFORM
+    /// is told the settings without a lease (RFC 2131 §4.3.5). RELEASE and DECLINE end the lease. BOOTP clients are
+    /// granted the address.
+    ///
+    /// - Parameters:
+    ///   - request: the client's message.
+    ///   - now: the time.
+    /// - Returns: the answer; nil if none is due.
+    public mutating func answer(to request: DHCPv4Message, now: Int64) -> DHCPv4Message? {
+        guard isOn, !request.isReply, let address = settings.v4.guestAddress?.address.v4,
+            let server = settings.v4.serverAddress
+        else { return nil }
+        if request.kind == .inform { return information(for: request) }
+        let client = Client(request)
+        guard mayServe(client, now: now) else { return nil }
+        let named = request.address(Code.serverIdentifier)
+        switch request.kind {
+        case .discover:
+            let isRapid = request[Code.rapidCommit] != nil
+            return grant(isRapid ? .acknowledgment : .offer, isRapid: isRapid, address, to: client, request, now)
+        case .request:
+            if let named, named != server {
+                return formerServers.contains(named) ? refusal(of: request, by: server) : nil
+            }
+            let wanted = request.address(Code.requestedAddress) ?? request.clientAddress
+            guard wanted.isUnspecified || wanted == address else { return refusal(of: request, by: server) }
+            return grant(.acknowledgment, isRapid: false, address, to: client, request, now)
+        case .decline where named == server:
+            let declined = request.address(Code.requestedAddress)?.description ?? "its address"
+            remark("the DHCP client \(client.mac) says that \(declined) is in use in the namespace")
+            lease = nil
+            return nil
+        case .release where named == server || named == nil:
+            lease = nil
+            return nil
+        case nil where request[Code.messageType] == nil:
+            return grant(.acknowledgment, isRapid: false, address, to: client, request, now)
+        default: return nil
+        }
+    }
+
+    /// Whether a client may have the lease: it has it already, or nobody has.
+    private mutating func mayServe(_ client: Client, now: Int64) -> Bool {
+        if let end = lease?.end, end <= now { lease = nil }
+        guard let holder = lease?.client, !holder.isSame(as: client) else { return true }
+        if !hasWarned {
+            hasWarned = true
+            remark(
+                "the DHCP client \(client.mac) is not answered: the namespace has one address, and \(holder.mac) has it"
+            )
+        }
+        return false
+    }
+
+    private mutating func grant(
+        _ kind: DHCPv4Message.Kind, isRapid: Bool, _ address: IPv4Address, to client: Client,
+        _ request: DHCPv4Message, _ now: Int64
+    ) -> DHCPv4Message {
+        let options = DHCPv4Options(settings: settings)
+        let configuration = options.configuration
+        var data = configuration.merging(options.lease) { $1 }
+        data[Code.messageType] = [kind.rawValue]
+        if isRapid { data[Code.rapidCommit] = [] }
+        let takesForceRenew = request[Code.forceRenewNonceCapable]?.contains(Self.nonceAlgorithm) ?? false
+        if takesForceRenew {
+            data[Code.forceRenewNonceCapable] = [Self.nonceAlgorithm]
+            if kind == .acknowledgment { data[Code.authentication] = key.offer() }
+        }
+        if kind == .acknowledgment {
+            let time = settings.leaseTime
+            lease = Lease(
+                client: client, address: address, told: configuration,
+                end: time == ServiceSettings.infinite ? nil : now + Int64(time) * 1000,
+                takesForceRenew: takesForceRenew)
+        }
+        var reply = DHCPv4Message(replyTo: request)
+        reply.yourAddress = address
+        reply.options = DHCPv4Options.ordered(data, wanted: request[Code.parameterRequestList] ?? [])
+        return reply
+    }
+
+    private func information(for request: DHCPv4Message) -> DHCPv4Message? {
+        guard !request.clientAddress.isUnspecified else { return nil }
+        var data = DHCPv4Options(settings: settings).configuration
+        data[Code.messageType] = [DHCPv4Message.Kind.acknowledgment.rawValue]
+        var reply = DHCPv4Message(replyTo: request)
+        reply.options = DHCPv4Options.ordered(data, wanted: request[Code.parameterRequestList] ?? [])
+        return reply
+    }
+
+    /// A refusal goes to everyone and says nothing but who refuses (RFC 2131 §4.3.2 and table 3).
+    private func refusal(of request: DHCPv4Message, by server: IPv4Address) -> DHCPv4Message {
+        var reply = DHCPv4Message(replyTo: request)
+        reply.wantsBroadcast = true
+        reply.clientAddress = .unspecified
+        reply.options = [
+            .init(Code.messageType, [DHCPv4Message.Kind.negativeAcknowledgment.rawValue]),
+            .init(Code.serverIdentifier, DHCPv4Options.bytes(server)),
+        ]
+        return reply
+    }
+
+    // MARK: Changes
+
+    /// Takes new settings.
+    ///
+    /// - Parameters:
+    ///   - new: what to tell from now on.
+    ///   - now: the time.
+    /// - Returns: how much of the lease is no longer right, and the FORCERENEW for a client that takes it.
+    public mutating func update(_ new: ServiceSettings, now: Int64) -> (change: Change, message: DHCPv4Message?) {
+        if let old = settings.v4.serverAddress, old != new.v4.serverAddress {
+            formerServers = ([old] + formerServers.filter { $0 != old }).dropLast(
+                max(0, formerServers.count + 1 - Self.mostFormerServers))
+        }
+        settings = new
+        if let server = new.v4.serverAddress { formerServers.removeAll { $0 == server } }
+        if let end = lease?.end, end <= now { lease = nil }
+        guard isOn, let lease else { return (.nothing, nil) }
+        let configuration = DHCPv4Options(settings: new).configuration
+        let isRight =
+            lease.address == new.v4.guestAddress?.address.v4
+            && Self.essentials.allSatisfy { lease.told[$0] == configuration[$0] }
+        if isRight, lease.told == configuration { return (.nothing, nil) }
+        return (isRight ? .details : .lease, lease.takesForceRenew ? forceRenew(lease) : nil)
+    }
+
+    /// The message that makes the client renew at once (RFC 3203), signed with the nonce that it was given.
+    private mutating func forceRenew(_ lease: Lease) -> DHCPv4Message? {
+        guard let server = settings.v4.serverAddress else { return nil }
+        var message = DHCPv4Message(
+            request: .forceRenew, transactionID: UInt32(truncatingIfNeeded: lease.address.rawValue &* 0x9E37_79B9),
+            clientMAC: lease.client.mac)
+        message.isReply = true
+        message.clientAddress = lease.address
+        let unsigned = key.unsigned()
+        message.options.append(.init(Code.serverIdentifier, DHCPv4Options.bytes(server)))
+        message.options.append(.init(Code.authentication, unsigned))
+        let signed = key.signed(unsigned, of: message.bytes)
+        message.options[message.options.count - 1].data = signed
+        return message
+    }
+
+    // MARK: Remarks
+
+    private mutating func remark(_ text: String) {
+        if !remarks.contains(text), remarks.count < 8 { remarks.append(text) }
+    }
+
+    /// What a person should know and was not told yet.
+    mutating func takeRemarks() -> [String] {
+        defer { remarks = [] }
+        return remarks
     }
 }
 
-/// Gives the namespace its one IPv4 address (RFC 2131).
-public enum DHCPv4Server {
-    private typealias Code = DHCPv4Message.OptionCode
-
+extension DHCPv4Server {
     /// Answers a client's message in a frame.
     ///
     /// - Parameters:
     ///   - frame: the frame from the namespace.
     ///   - summary: its summary, of kind ``FrameSummary/Kind/udp`` over IPv4 to port 67.
-    ///   - settings: what to tell.
-    ///   - rules: the translation rules, for the hardware address.
+    ///   - now: the time.
     ///   - reply: where to write the reply's frame.
     /// - Returns: the length of the reply's frame in bytes, or 0 if there is none.
-    public static func reply(
-        to frame: Span<UInt8>, summary: FrameSummary, settings: DHCPv4Settings, rules: TranslationRules,
-        into reply: inout MutableSpan<UInt8>
+    public mutating func reply(
+        to frame: Span<UInt8>, summary: FrameSummary, now: Int64, into reply: inout MutableSpan<UInt8>
     ) -> Int {
         guard summary.kind == .udp, summary.isIPv4, summary.destinationPort == DHCPv4Message.serverPort,
             summary.payloadLength <= frame.count - summary.payloadOffset
         else { return 0 }
         let end = summary.payloadOffset + summary.payloadLength
         guard let request = try? DHCPv4Message(frame.extracting(summary.payloadOffset..<end)),
-            let answer = Self.answer(to: request, settings: settings)
+            let answer = answer(to: request, now: now)
         else { return 0 }
-        let toAll = answer.wantsBroadcast || answer.yourAddress.isUnspecified
+        return write(
+            answer, optionsLimit: request.answersOptionsLimit, to: summary.sourceMAC, into: &reply)
+    }
+
+    /// Writes a message to the client in a frame.
+    func write(
+        _ message: DHCPv4Message, optionsLimit: Int = DHCPv4Message.maximumOptionsLength, to mac: MACAddress,
+        into frame: inout MutableSpan<UInt8>
+    ) -> Int {
+        guard let server = settings.v4.serverAddress else { return 0 }
+        // INFORM and FORCERENEW go to the address that the client has.
+        let target = message.yourAddress.isUnspecified ? message.clientAddress : message.yourAddress
+        let toAll = message.wantsBroadcast || target.isUnspecified
         return UDPHeader.writeFrame(
-            answer.bytes.span, from: DHCPv4Message.serverPort, to: DHCPv4Message.clientPort,
+            message.bytes(optionsUpTo: optionsLimit).span, from: DHCPv4Message.serverPort, to: DHCPv4Message.clientPort,
             ip: IPHeader(
-                .v4, source: IPv6Address(mapping: settings.ownAddress),
-                destination: IPv6Address(mapping: toAll ? .broadcast : answer.yourAddress), ipProtocol: .udp),
-            to: summary.sourceMAC, from: rules.gatewayMAC, into: &reply)
-    }
-
-    /// Answers a message.
-    ///
-    /// A DISCOVER is offered the address, or granted it at once if it allows that (RFC 4039); a REQUEST is granted
-    /// if it names the address or none, whoever it was meant for, and refused if it names another, so that a client
-    /// whose address is gone asks anew. BOOTP clients are granted it.
-    ///
-    /// - Parameters:
-    ///   - request: the client's message.
-    ///   - settings: what to tell.
-    /// - Returns: the answer; nil if none is due.
-    public static func answer(to request: DHCPv4Message, settings: DHCPv4Settings) -> DHCPv4Message? {
-        guard !request.isReply, let address = settings.guestAddress.address.v4 else { return nil }
-        let kind: DHCPv4Message.Kind
-        var isRapid = false
-        switch request.kind {
-        case .discover:
-            isRapid = request[Code.rapidCommit] != nil
-            kind = isRapid ? .acknowledgment : .offer
-        case .request:
-            let wanted = request.address(Code.requestedAddress) ?? request.clientAddress
-            kind = wanted.isUnspecified || wanted == address ? .acknowledgment : .negativeAcknowledgment
-        case nil where request[Code.messageType] == nil: kind = .acknowledgment
-        default: return nil
-        }
-        var reply = DHCPv4Message(replyTo: request)
-        if kind == .negativeAcknowledgment {
-            // RFC 2131 §4.3.2 and table 3: to everyone, and nothing but who says so.
-            reply.wantsBroadcast = true
-            reply.clientAddress = .unspecified
-            reply.options = [
-                .init(Code.messageType, [kind.rawValue]),
-                .init(Code.serverIdentifier, bytes(settings.ownAddress)),
-            ]
-            return reply
-        }
-        reply.yourAddress = address
-        var data = values(settings)
-        data[Code.messageType] = [kind.rawValue]
-        if isRapid { data[Code.rapidCommit] = [] }
-        reply.options = ordered(data, wanted: request[Code.parameterRequestList] ?? [])
-        return reply
-    }
-
-    /// All options in the order to send them: the kind first unless the client ordered it, then the client's list,
-    /// then the rest ascending.
-    private static func ordered(_ data: [UInt8: [UInt8]], wanted: [UInt8]) -> [DHCPv4Message.Option] {
-        var order = wanted.contains(Code.messageType) ? [] : [Code.messageType]
-        order += wanted + data.keys.sorted()
-        var seen: Set<UInt8> = []
-        return order.compactMap { code in
-            guard let value = data[code], seen.insert(code).inserted else { return nil }
-            return DHCPv4Message.Option(code, value)
-        }
-    }
-
-    private static func values(_ settings: DHCPv4Settings) -> [UInt8: [UInt8]] {
-        let prefix = settings.guestAddress
-        let mask = prefix.length == 0 ? 0 : UInt32.max << UInt32(32 - prefix.length)
-        var data: [UInt8: [UInt8]] = [
-            Code.subnetMask: bytes(IPv4Address(rawValue: mask)),
-            Code.serverIdentifier: bytes(settings.ownAddress),
-            Code.leaseTime: bytes(IPv4Address(rawValue: settings.leaseTime)),
-        ]
-        if let gateway = settings.gateway {
-            data[Code.router] = bytes(gateway)
-            if !prefix.contains(.v4(gateway)) {
-                // GATEWAY/32 on the link, and everything else by way of it (RFC 3442).
-                data[Code.classlessRoutes] = [32] + bytes(gateway) + [0, 0, 0, 0] + [0] + bytes(gateway)
-            }
-        }
-        if let mtu = settings.mtu.map({ UInt16(clamping: $0) }) {
-            data[Code.interfaceMTU] = [UInt8(mtu >> 8), UInt8(mtu & 0xFF)]
-        }
-        if !settings.dnsServers.isEmpty {
-            data[Code.domainNameServer] = settings.dnsServers.prefix(63).flatMap(bytes)
-        }
-        if let name = settings.hostName, !name.isEmpty, name.utf8.count <= 255 {
-            data[Code.hostName] = Array(name.utf8)
-        }
-        if let name = settings.fullName.flatMap({ DNSName($0) }), name.wireBytes.count <= 252 {
-            // The name is encoded, and the server does no updates (RFC 4702 §2.1, §2.2).
-            data[Code.clientFQDN] = [0x04, 0xFF, 0xFF] + name.wireBytes
-        }
-        var search: [UInt8] = []
-        for name in settings.searchDomains.compactMap({ DNSName($0) }) where search.count + name.wireBytes.count <= 255
-        {
-            search += name.wireBytes
-        }
-        if !search.isEmpty { data[Code.domainSearch] = search }
-        return data
-    }
-
-    private static func bytes(_ address: IPv4Address) -> [UInt8] {
-        [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: address.rawValue >> $0) }
+                .v4, source: IPv6Address(mapping: server),
+                destination: IPv6Address(mapping: toAll ? .broadcast : target),
+                ipProtocol: .udp),
+            to: mac, from: settings.gatewayMAC, into: &frame)
     }
 }

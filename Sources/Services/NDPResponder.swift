@@ -11,21 +11,23 @@ public enum NDPResponder {
 
     /// Answers a solicitation.
     ///
-    /// A Neighbour Solicitation with a specified source is answered for any target but the guest address; one from
-    /// `::` is duplicate detection and is not. A Router Solicitation is answered if there is an advertisement.
+    /// A Neighbour Solicitation with a specified source is answered for any target but the namespace's own addresses;
+    /// one from `::` is duplicate detection and is not. A Router Solicitation is answered if there is an advertisement.
     ///
     /// - Parameters:
     ///   - frame: the frame from the namespace.
     ///   - summary: its summary, of kind ``FrameSummary/Kind/icmpv6``; its checksum has been seen to.
-    ///   - rules: the translation rules.
-    ///   - routerAdvertisement: the advertisement; nil if none are sent.
+    ///   - settings: which addresses are the namespace's and which are ours.
+    ///   - neighbours: the host's neighbours.
+    ///   - advertisement: the Router Advertisement; nil if none are sent.
     ///   - reply: where to write the reply's frame.
     /// - Returns: the length of the reply's frame in bytes, or 0 if there is none.
     public static func reply(
-        to frame: Span<UInt8>, summary: FrameSummary, rules: TranslationRules,
-        routerAdvertisement: RouterAdvertisement?, into reply: inout MutableSpan<UInt8>
+        to frame: Span<UInt8>, summary: FrameSummary, settings: ServiceSettings,
+        neighbours: NeighbourTable = .init(), advertisement: RouterAdvertiser.Advertisement?,
+        into reply: inout MutableSpan<UInt8>
     ) -> Int {
-        guard rules.families.v6.isEnabled, summary.kind == .icmpv6, summary.hopLimit == hopLimit,
+        guard settings.v6.isEnabled, summary.kind == .icmpv6, summary.hopLimit == hopLimit,
             !summary.source.isMulticast, !summary.sourceMAC.isMulticast,
             summary.transportLength <= frame.count - summary.transportOffset
         else { return 0 }
@@ -33,68 +35,89 @@ public enum NDPResponder {
         let message = frame.extracting(summary.transportOffset..<end)
         switch summary.icmpType {
         case ICMPv6Type.neighborSolicitation:
-            guard let solicitation = try? NeighborSolicitation(message) else { return 0 }
-            return advertise(solicitation.target, to: summary, rules: rules, into: &reply)
+            guard settings.services.contains(.neighborDiscovery),
+                let target = try? NeighborSolicitation(message).target, !summary.source.isUnspecified,
+                !target.isUnspecified, !settings.v6.guestAddresses.contains(target)
+            else { return 0 }
+            let mac = neighbours.hardwareAddress(of: .v6(target), settings)
+            let parts = NeighborAdvertisement(target: target, targetLinkAddress: mac).parts
+            return parts.header.writeFrame(
+                into: &reply, body: parts.body.span,
+                ip: IPHeader(
+                    .v6, source: settings.v6.ownAddress ?? target, destination: summary.source, ipProtocol: .icmpv6,
+                    hopLimit: hopLimit),
+                to: summary.sourceMAC, from: settings.gatewayMAC)
         case ICMPv6Type.routerSolicitation:
-            guard let routerAdvertisement, (try? RouterSolicitation(message)) != nil else { return 0 }
+            guard let advertisement, (try? RouterSolicitation(message)) != nil else { return 0 }
             let toAll = summary.source.isUnspecified
-            return advertise(
-                routerAdvertisement, to: toAll ? .allNodes : summary.source,
-                at: toAll ? .multicast(for: .allNodes) : summary.sourceMAC, rules: rules, into: &reply)
+            return write(
+                advertisement, to: toAll ? .allNodes : summary.source,
+                at: toAll ? .multicast(for: .allNodes) : summary.sourceMAC, from: settings.gatewayMAC, into: &reply)
         default: return 0
         }
     }
 
-    private static func advertise(
-        _ target: IPv6Address, to summary: FrameSummary, rules: TranslationRules, into reply: inout MutableSpan<UInt8>
-    ) -> Int {
-        guard !summary.source.isUnspecified, !target.isUnspecified, .v6(target) != rules.families.v6.guestAddress else {
-            return 0
-        }
-        let parts = NeighborAdvertisement(target: target, targetLinkAddress: rules.gatewayMAC).parts
-        let own = rules.families.v6.ownAddress?.v6 ?? target
-        return parts.header.writeFrame(
-            into: &reply, body: parts.body.span,
-            ip: IPHeader(.v6, source: own, destination: summary.source, ipProtocol: .icmpv6, hopLimit: hopLimit),
-            to: summary.sourceMAC, from: rules.gatewayMAC)
-    }
-
-    /// Writes a Router Advertisement from our link-local address.
+    /// Writes a Router Advertisement.
     ///
     /// - Parameters:
-    ///   - advertisement: what to say.
+    ///   - advertisement: what to say, and from which address.
     ///   - destination: to whom; all nodes when nobody asked.
     ///   - destinationMAC: the hardware address of that.
-    ///   - rules: the translation rules.
+    ///   - mac: our hardware address.
     ///   - frame: where to write the frame.
-    /// - Returns: the length of the frame in bytes, or 0 if it does not fit or we have no link-local address.
-    public static func advertise(
-        _ advertisement: RouterAdvertisement, to destination: IPv6Address = .allNodes,
-        at destinationMAC: MACAddress = .multicast(for: .allNodes), rules: TranslationRules,
+    /// - Returns: the length of the frame in bytes, or 0 if it does not fit.
+    public static func write(
+        _ advertisement: RouterAdvertiser.Advertisement, to destination: IPv6Address = .allNodes,
+        at destinationMAC: MACAddress = .multicast(for: .allNodes), from mac: MACAddress,
         into frame: inout MutableSpan<UInt8>
     ) -> Int {
-        guard rules.families.v6.isEnabled, let own = rules.families.v6.ownAddress?.v6, own.isLinkLocal else { return 0 }
-        let parts = advertisement.parts
+        let parts = advertisement.content.parts
         return parts.header.writeFrame(
             into: &frame, body: parts.body.span,
-            ip: IPHeader(.v6, source: own, destination: destination, ipProtocol: .icmpv6, hopLimit: hopLimit),
-            to: destinationMAC, from: rules.gatewayMAC)
+            ip: IPHeader(
+                .v6, source: advertisement.source, destination: destination, ipProtocol: .icmpv6, hopLimit: hopLimit),
+            to: destinationMAC, from: mac)
     }
 
     /// Asks for the guest address, so that the namespace learns ours and we its hardware address.
     ///
     /// - Parameters:
-    ///   - rules: the translation rules.
+    ///   - settings: the addresses.
     ///   - frame: where to write the frame.
     /// - Returns: the length of the frame in bytes, or 0 if an address is missing.
-    public static func solicitation(rules: TranslationRules, into frame: inout MutableSpan<UInt8>) -> Int {
-        let family = rules.families.v6
-        guard family.isEnabled, let own = family.ownAddress?.v6, let guest = family.guestAddress?.v6 else { return 0 }
+    public static func solicitation(settings: ServiceSettings, into frame: inout MutableSpan<UInt8>) -> Int {
+        guard settings.v6.isEnabled, settings.services.contains(.neighborDiscovery),
+            let own = settings.v6.ownAddress, let guest = settings.v6.guestAddress?.address.v6
+        else { return 0 }
         let group = guest.solicitedNode
-        let parts = NeighborSolicitation(target: guest, sourceLinkAddress: rules.gatewayMAC).parts
+        let parts = NeighborSolicitation(target: guest, sourceLinkAddress: settings.gatewayMAC).parts
         return parts.header.writeFrame(
             into: &frame, body: parts.body.span,
             ip: IPHeader(.v6, source: own, destination: group, ipProtocol: .icmpv6, hopLimit: hopLimit),
-            to: .multicast(for: group), from: rules.gatewayMAC)
+            to: .multicast(for: group), from: settings.gatewayMAC)
+    }
+
+    /// Announces the hardware address of an address without having been asked (RFC 4861 §7.2.6).
+    ///
+    /// - Parameters:
+    ///   - address: the address.
+    ///   - mac: the hardware address that it has.
+    ///   - isRouter: whether it is a router's.
+    ///   - settings: our addresses.
+    ///   - frame: where to write the frame.
+    /// - Returns: the length of the frame in bytes, or 0 if it does not fit.
+    public static func announcement(
+        of address: IPv6Address, at mac: MACAddress, isRouter: Bool, settings: ServiceSettings,
+        into frame: inout MutableSpan<UInt8>
+    ) -> Int {
+        let parts = NeighborAdvertisement(
+            target: address, targetLinkAddress: mac, isRouter: isRouter, isSolicited: false
+        ).parts
+        return parts.header.writeFrame(
+            into: &frame, body: parts.body.span,
+            ip: IPHeader(
+                .v6, source: settings.v6.ownAddress ?? address, destination: .allNodes, ipProtocol: .icmpv6,
+                hopLimit: hopLimit),
+            to: .multicast(for: .allNodes), from: settings.gatewayMAC)
     }
 }

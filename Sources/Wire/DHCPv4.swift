@@ -27,6 +27,8 @@ public struct DHCPv4Message: Hashable, Sendable {
         case release = 7
         /// Settings only, please.
         case inform = 8
+        /// Renew now (RFC 3203).
+        case forceRenew = 9
     }
 
     /// The numbers of options (RFC 2132 and later).
@@ -51,6 +53,18 @@ public struct DHCPv4Message: Hashable, Sendable {
         public static let serverIdentifier: UInt8 = 54
         /// The options that the client wants.
         public static let parameterRequestList: UInt8 = 55
+        /// The longest message that the client takes, in bytes (RFC 2132 §9.10).
+        public static let maximumMessageSize: UInt8 = 57
+        /// When to renew, in seconds.
+        public static let renewalTime: UInt8 = 58
+        /// When to ask any server, in seconds.
+        public static let rebindingTime: UInt8 = 59
+        /// The client's identifier (RFC 2132 §9.14).
+        public static let clientIdentifier: UInt8 = 61
+        /// Authentication (RFC 3118).
+        public static let authentication: UInt8 = 90
+        /// The algorithms by which the client authenticates a FORCERENEW (RFC 6704 §3.1.1).
+        public static let forceRenewNonceCapable: UInt8 = 145
         /// An acknowledgment may come at once (RFC 4039).
         public static let rapidCommit: UInt8 = 80
         /// The client's full name (RFC 4702).
@@ -207,10 +221,25 @@ public struct DHCPv4Message: Hashable, Sendable {
         return Kind(rawValue: data[0])
     }
 
+    /// How long the options of an answer may be in bytes: what the client says it takes (RFC 2132 §9.10), at least
+    /// ``maximumOptionsLength`` and at most what fits an Ethernet frame.
+    public var answersOptionsLimit: Int {
+        guard let data = self[OptionCode.maximumMessageSize], data.count == 2 else { return Self.maximumOptionsLength }
+        let size = Int(data[0]) << 8 | Int(data[1])
+        // The IP and UDP headers are part of the size; the end takes a byte.
+        return min(max(size - 28 - Offset.options - 1, Self.maximumOptionsLength), 1200)
+    }
+
     /// The message's bytes: the payload of a UDP datagram.
     ///
     /// Options that do not fit, or whose data is longer than 255 bytes, are left out.
-    public var bytes: [UInt8] {
+    public var bytes: [UInt8] { bytes(optionsUpTo: Self.maximumOptionsLength) }
+
+    /// The message's bytes with options of at most so many bytes.
+    ///
+    /// - Parameter optionsLimit: what all options take at most, in bytes.
+    /// - Returns: the payload of a UDP datagram; options that do not fit are left out.
+    public func bytes(optionsUpTo optionsLimit: Int) -> [UInt8] {
         var writer = MessageWriter()
         writer.append([isReply ? 2 : 1, Self.ethernet, Self.hardwareLength, 0])
         writer.append(transactionID)
@@ -223,7 +252,7 @@ public struct DHCPv4Message: Hashable, Sendable {
         writer.append(clientMAC)
         writer.appendZeros(Offset.cookie - writer.count)
         writer.append(Self.cookie)
-        let limit = Offset.options + Self.maximumOptionsLength
+        let limit = Offset.options + optionsLimit
         for option in options where option.data.count <= 255 && option.data.count + 2 <= limit - writer.count {
             writer.append([option.code, UInt8(option.data.count)])
             writer.append(option.data)

@@ -47,12 +47,22 @@ public struct DHCPv6Message: Hashable, Sendable {
         public static let address: UInt16 = 5
         /// The options that the client wants.
         public static let optionRequest: UInt16 = 6
+        /// Authentication.
+        public static let authentication: UInt16 = 11
         /// A status.
         public static let status: UInt16 = 13
+        /// A REPLY may come at once.
+        public static let rapidCommit: UInt16 = 14
+        /// What the client is to do after a RECONFIGURE.
+        public static let reconfigureMessage: UInt16 = 19
+        /// RECONFIGURE is accepted, or may be sent.
+        public static let reconfigureAccept: UInt16 = 20
         /// DNS servers.
         public static let dnsServers: UInt16 = 23
         /// Domains to search.
         public static let searchList: UInt16 = 24
+        /// When to ask for settings again, in seconds.
+        public static let informationRefreshTime: UInt16 = 32
         /// The client's full name.
         public static let clientFQDN: UInt16 = 39
     }
@@ -63,6 +73,8 @@ public struct DHCPv6Message: Hashable, Sendable {
         case success = 0
         /// There is no address to give.
         case noAddressesAvailable = 2
+        /// The server knows of no such lease.
+        case noBinding = 3
         /// An address is not right for the link.
         case notOnLink = 4
     }

@@ -10,6 +10,7 @@ struct NDPOptions {
         static let targetLink: UInt8 = 2
         static let prefixInformation: UInt8 = 3
         static let mtu: UInt8 = 5
+        static let routeInformation: UInt8 = 24
         static let recursiveDNS: UInt8 = 25
         static let searchList: UInt8 = 31
     }
@@ -18,8 +19,9 @@ struct NDPOptions {
     var targetLinkAddress: MACAddress?
     var mtu: UInt32?
     var prefixes: [RouterAdvertisement.PrefixInformation] = []
-    var recursiveDNS: RouterAdvertisement.RecursiveDNS?
-    var searchList: RouterAdvertisement.SearchList?
+    var routes: [RouterAdvertisement.RouteInformation] = []
+    var recursiveDNS: [RouterAdvertisement.RecursiveDNS] = []
+    var searchLists: [RouterAdvertisement.SearchList] = []
 
     /// Reads the options that fill the rest of a message; unknown ones are skipped (RFC 4861 §9).
     ///
@@ -41,8 +43,9 @@ struct NDPOptions {
         case Kind.targetLink: targetLinkAddress = option.macAddress(at: 2)
         case Kind.mtu: mtu = option.bigEndian32(at: 4)
         case Kind.prefixInformation: prefixes.append(try .init(option))
-        case Kind.recursiveDNS: recursiveDNS = try .init(option)
-        case Kind.searchList: searchList = try .init(option)
+        case Kind.routeInformation: routes.append(try .init(option))
+        case Kind.recursiveDNS: recursiveDNS.append(try .init(option))
+        case Kind.searchList: searchLists.append(try .init(option))
         default: break
         }
     }
@@ -116,6 +119,53 @@ public struct RouterAdvertisement: Hashable, Sendable {
             writer.append(preferredLifetime)
             writer.append(UInt32(0))
             writer.append(prefix)
+        }
+    }
+
+    /// A route by way of the sender (RFC 4191 §2.3).
+    public struct RouteInformation: Hashable, Sendable {
+        /// The destination; its host bits are not sent.
+        public var prefix: IPv6Address
+        /// Its length, 0 to 128.
+        public var prefixLength: UInt8
+        /// The preference among routers: 0 medium, 1 high, 3 low.
+        public var preference: UInt8
+        /// How long the route holds, in seconds; 0 takes it away.
+        public var lifetime: UInt32
+
+        /// Makes an option.
+        public init(prefix: IPv6Address, prefixLength: UInt8, preference: UInt8 = 0, lifetime: UInt32) {
+            self.prefix = prefix
+            self.prefixLength = prefixLength
+            self.preference = preference
+            self.lifetime = lifetime
+        }
+
+        init(_ option: Span<UInt8>) throws(ParseError) {
+            prefixLength = option[2]
+            guard prefixLength <= 128 else { throw .badValue }
+            let length = prefixLength == 0 ? 8 : prefixLength <= 64 ? 16 : 24
+            guard (length...24).contains(option.count) else { throw .badLength }
+            preference = option[3] >> 3 & 3
+            lifetime = option.bigEndian32(at: 4)
+            prefix = IPv6Address(
+                high: option.count >= 16
+                    ? UInt64(option.bigEndian32(at: 8)) << 32 | UInt64(option.bigEndian32(at: 12))
+                    : 0,
+                low: option.count >= 24
+                    ? UInt64(option.bigEndian32(at: 16)) << 32 | UInt64(option.bigEndian32(at: 20))
+                    : 0)
+        }
+
+        func write(to writer: inout MessageWriter) {
+            let words = prefixLength == 0 ? 0 : prefixLength <= 64 ? 1 : 2
+            writer.append(NDPOptions.Kind.routeInformation)
+            writer.append(UInt8(1 + words))
+            writer.append(prefixLength)
+            writer.append((preference & 3) << 3)
+            writer.append(lifetime)
+            if words > 0 { writer.append(prefix.high) }
+            if words > 1 { writer.append(prefix.low) }
         }
     }
 
@@ -207,16 +257,18 @@ public struct RouterAdvertisement: Hashable, Sendable {
     public var mtu: UInt32?
     /// The prefixes.
     public var prefixes: [PrefixInformation]
-    /// The DNS servers.
-    public var recursiveDNS: RecursiveDNS?
-    /// The domains to search.
-    public var searchList: SearchList?
+    /// The routes besides the default one.
+    public var routes: [RouteInformation]
+    /// The DNS servers, those of one lifetime together.
+    public var recursiveDNS: [RecursiveDNS]
+    /// The domains to search, those of one lifetime together.
+    public var searchLists: [SearchList]
 
     /// Makes an advertisement.
     public init(
         routerLifetime: UInt16, hopLimit: UInt8 = 255, isManaged: Bool = false, hasOtherConfiguration: Bool = false,
         sourceLinkAddress: MACAddress? = nil, mtu: UInt32? = nil, prefixes: [PrefixInformation] = [],
-        recursiveDNS: RecursiveDNS? = nil, searchList: SearchList? = nil
+        routes: [RouteInformation] = [], recursiveDNS: [RecursiveDNS] = [], searchLists: [SearchList] = []
     ) {
         self.hopLimit = hopLimit
         self.isManaged = isManaged
@@ -225,8 +277,9 @@ public struct RouterAdvertisement: Hashable, Sendable {
         self.sourceLinkAddress = sourceLinkAddress
         self.mtu = mtu
         self.prefixes = prefixes
+        self.routes = routes
         self.recursiveDNS = recursiveDNS
-        self.searchList = searchList
+        self.searchLists = searchLists
     }
 
     /// Reads the message of an ICMPv6 packet; the IP header's part in the checks is the caller's.
@@ -243,8 +296,9 @@ public struct RouterAdvertisement: Hashable, Sendable {
         sourceLinkAddress = options.sourceLinkAddress
         mtu = options.mtu
         prefixes = options.prefixes
+        routes = options.routes
         recursiveDNS = options.recursiveDNS
-        searchList = options.searchList
+        searchLists = options.searchLists
     }
 
     /// The message's header and what follows its eight bytes; reachable and retransmission times are left to hosts.
@@ -261,8 +315,9 @@ public struct RouterAdvertisement: Hashable, Sendable {
             body.append(mtu)
         }
         for prefix in prefixes { prefix.write(to: &body) }
-        if let recursiveDNS, !recursiveDNS.servers.isEmpty { recursiveDNS.write(to: &body) }
-        if let searchList, !searchList.domains.isEmpty { searchList.write(to: &body) }
+        for route in routes { route.write(to: &body) }
+        for list in recursiveDNS where !list.servers.isEmpty { list.write(to: &body) }
+        for list in searchLists where !list.domains.isEmpty { list.write(to: &body) }
         return (ICMPHeader(type: ICMPv6Type.routerAdvertisement, code: 0, rest: rest), body.bytes)
     }
 }

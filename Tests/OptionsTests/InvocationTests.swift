@@ -187,10 +187,28 @@ struct InvocationTests {
         let found = try invocation(
             "-H box --fqdn box.example --dhcp-dns --dhcp-search -S x --no-dhcp --no-dhcpv6 --no-ra")
         #expect(found.hostname == "box" && found.fqdn == "box.example")
-        #expect(found.unsupported == ["--dhcp-dns", "--dhcp-search", "--search", "--fqdn"])
+        #expect(found.unsupported == [])
+        #expect(found.configuration.announcesResolvers && found.configuration.announcesSearchList)
+        #expect(found.configuration.services == [.neighborDiscovery])
         #expect(found.disabledFeatures == [.dhcp, .dhcpv6, .routerAdvertisements])
         #expect(try invocation("--no-icmp").disabledFeatures == [.icmp, .ndp])
         #expect(try invocation("--no-ndp").disabledFeatures == [.ndp])
+    }
+
+    @Test("what is told, and for how long")
+    func leases() throws {
+        #expect(try invocation("true").configuration.leaseTime == 120)
+        #expect(try invocation("--lease-time 7 true").configuration.leaseTime == 7)
+        #expect(try invocation("--lease-time 0 true").configuration.leaseTime == .max)
+        #expect(usageError("--lease-time 4294967295 true") != nil && usageError("--lease-time x true") != nil)
+        #expect(try invocation("true").configuration.togglesCarrier)
+        #expect(try !invocation("--no-carrier-toggle true").configuration.togglesCarrier)
+        #expect(try invocation("true").configuration.services == .all)
+        #expect(try !invocation("--no-icmp true").configuration.services.contains(.neighborDiscovery))
+        // The last one wins; the default is not to announce.
+        #expect(try !invocation("--dhcp-dns --no-dhcp-dns true").configuration.announcesResolvers)
+        #expect(try invocation("--no-dhcp-search --dhcp-search true").configuration.announcesSearchList)
+        #expect(try !invocation("true").configuration.announcesResolvers)
     }
 
     @Test("mappings: an address for each family, or none")

@@ -85,8 +85,8 @@ struct RefusalTests {
     @Test(
         "options for virtual machines",
         arguments: [
-            "-s /s", "--socket /s", "--socket-path /s", "-1", "--one-off", "--vhost-user", "--no-dhcp-dns",
-            "--no-dhcp-search", "--repair-path /r", "--migrate-exit", "--migrate-no-linger",
+            "-s /s", "--socket /s", "--socket-path /s", "-1", "--one-off", "--vhost-user", "--repair-path /r",
+            "--migrate-exit", "--migrate-no-linger",
         ])
     func virtualMachine(line: String) throws {
         let error = try #require(usageError(line + " true"))

@@ -45,7 +45,8 @@ struct ARPResponderTests {
     /// The answer to an ARP message.
     private func reply(
         _ operation: ARPMessage.Operation = .request, from sender: String, for target: String,
-        rules: TranslationRules = makeRules()
+        settings: ServiceSettings = makeSettings(),
+        neighbours: NeighbourTable = .init()
     ) throws -> [UInt8] {
         let message = ARPMessage(
             operation, senderMAC: namespaceMAC, senderAddress: try #require(IPv4Address(sender)),
@@ -53,7 +54,9 @@ struct ARPResponderTests {
         var frame = [UInt8](repeating: 0, count: ARPMessage.frameLength)
         var span = frame.mutableSpan
         message.write(into: &span, to: .broadcast)
-        return try answer(frame) { ARPResponder.reply(to: $0, summary: $1, rules: rules, into: &$2) }
+        return try answer(frame) {
+            ARPResponder.reply(to: $0, summary: $1, settings: settings, neighbours: neighbours, into: &$2)
+        }
     }
 
     @Test(
@@ -87,25 +90,23 @@ struct ARPResponderTests {
     @Test("does not answer replies, nor anything when IPv4 is off")
     func doesNotAnswerReplies() throws {
         #expect(try reply(.reply, from: "192.0.2.15", for: "192.0.2.2") == [])
-        var rules = makeRules()
-        rules.families.v4.isEnabled = false
-        #expect(try reply(from: "192.0.2.15", for: "192.0.2.2", rules: rules) == [])
+        let settings = makeSettings { $0.v4.isEnabled = false }
+        #expect(try reply(from: "192.0.2.15", for: "192.0.2.2", settings: settings) == [])
     }
 
     @Test("has the gateway's address as given with -M")
     func hasTheGatewaysAddress() throws {
-        var rules = makeRules()
-        rules.gatewayMAC = MACAddress(0x52, 0x56, 0, 0, 0, 2)
+        let settings = makeSettings { $0.gatewayMAC = MACAddress(0x52, 0x56, 0, 0, 0, 2) }
         expectPacket(
-            try reply(from: "192.0.2.15", for: "192.0.2.2", rules: rules),
-            .ethernet(from: rules.gatewayMAC), .arp(operation: 2, senderMAC: rules.gatewayMAC))
+            try reply(from: "192.0.2.15", for: "192.0.2.2", settings: settings),
+            .ethernet(from: settings.gatewayMAC), .arp(operation: 2, senderMAC: settings.gatewayMAC))
     }
 
     @Test("writes nothing where it does not fit")
     func writesNothing() throws {
         let frame = Capture.arpRequest.frame
         let reply = try answer(frame, room: 41) {
-            ARPResponder.reply(to: $0, summary: $1, rules: makeRules(), into: &$2)
+            ARPResponder.reply(to: $0, summary: $1, settings: makeSettings(), into: &$2)
         }
         #expect(reply == [])
     }
@@ -114,22 +115,53 @@ struct ARPResponderTests {
     func asksForTheGuestAddress() {
         var frame = [UInt8](repeating: 0, count: 60)
         var span = frame.mutableSpan
-        let length = ARPResponder.solicitation(rules: makeRules(), into: &span)
+        let length = ARPResponder.solicitation(settings: makeSettings(), into: &span)
         expectPacket(
             frame.prefix(length), .ethernet(from: .defaultGateway, to: .broadcast),
             .arp(
                 operation: 1, senderMAC: .defaultGateway, sender: IPv4Address("192.0.2.2"), targetMAC: .zero,
                 target: IPv4Address("192.0.2.15")))
     }
+
+    @Test(
+        "tells real neighbours' hardware addresses, but ours for what stands for the host (reference: addressing, 7.1)")
+    func tellsNeighbours() throws {
+        let router = MACAddress(2, 0, 0, 0, 0, 0xF1)
+        let printer = MACAddress(2, 0, 0, 0, 0, 0xF2)
+        let neighbours = NeighbourTable([
+            .v4(IPv4Address(192, 0, 2, 2)): router, .v4(IPv4Address(192, 0, 2, 77)): printer,
+        ])
+        func mac(_ target: String, _ settings: ServiceSettings) throws -> MACAddress {
+            let frame = try reply(from: "192.0.2.15", for: target, settings: settings, neighbours: neighbours)
+            return try ARPMessage(frame: frame.span).senderMAC
+        }
+        // The gateway stands for the host's loopback.
+        let mapped = makeSettings()
+        #expect(try mac("192.0.2.2", mapped) == .defaultGateway)
+        #expect(try mac("192.0.2.77", mapped) == printer)
+        #expect(try mac("192.0.2.78", mapped) == .defaultGateway)
+        // It does not (--no-map-gw): it has its own address, and so has what is behind it.
+        let unmapped = makeSettings { $0.v4.mappedAddresses = [IPv4Address(192, 0, 2, 4)] }
+        #expect(try mac("192.0.2.2", unmapped) == router)
+        #expect(try mac("192.0.2.78", unmapped) == router)
+        #expect(try mac("192.0.2.4", unmapped) == .defaultGateway)
+        // A neighbour that has an address is a conflict for who probes for it; the namespace's own address is not.
+        #expect(try reply(from: "0.0.0.0", for: "192.0.2.77", neighbours: neighbours) != [])
+        let own = NeighbourTable([.v4(IPv4Address(192, 0, 2, 15)): printer])
+        #expect(try reply(from: "0.0.0.0", for: "192.0.2.15", neighbours: own) == [])
+    }
 }
 
 @Suite("NDP responder")
 struct NDPResponderTests {
     private func reply(
-        _ frame: [UInt8], rules: TranslationRules = makeRules(), advertisement: RouterAdvertisement? = nil
+        _ frame: [UInt8], settings: ServiceSettings = makeSettings(), neighbours: NeighbourTable = .init(),
+        advertisement: RouterAdvertiser.Advertisement? = nil
     ) throws -> [UInt8] {
         try answer(frame) {
-            NDPResponder.reply(to: $0, summary: $1, rules: rules, routerAdvertisement: advertisement, into: &$2)
+            NDPResponder.reply(
+                to: $0, summary: $1, settings: settings, neighbours: neighbours, advertisement: advertisement,
+                into: &$2)
         }
     }
 
@@ -182,24 +214,32 @@ struct NDPResponderTests {
     @Test("answers router solicitations only with an advertisement")
     func answersRouterSolicitations() throws {
         #expect(try reply(Capture.routerSolicitation.frame) == [])
-        let rules = makeRules()
-        let advertisement = RouterAdvertisement(
-            rules: rules, guestAddress: Prefix("2001:db8::15/64"), isManaged: true,
-            dnsServers: [try #require(IPv6Address("2001:db8::3"))], searchDomains: ["example.com", "bad..name"])
+        let advertiser = RouterAdvertiser(settings: makeSettings(), random: 1, now: 0)
+        let advertisement = try #require(advertiser.solicited(now: 0))
         let frame = try reply(Capture.routerSolicitation.frame, advertisement: advertisement)
         let asker = DecodedPacket(Capture.routerSolicitation.frame)
         expectPacket(
             frame, .ethernet(from: .defaultGateway, to: asker.sourceMAC),
             .ip(from: IPAddress("fe80::1"), to: asker.source, hopLimit: 255),
-            .icmp(type: 134, rest: 0xFF80_FFFF), .transportChecksum)
+            .icmp(type: 134, rest: 0xFFC0_0078), .transportChecksum)
         let message = Array(frame[54...])
-        let read = try RouterAdvertisement(message.span)
-        #expect(read == advertisement)
-        #expect(read.prefixes.map(\.prefix) == [IPv6Address("2001:db8::")])
-        #expect(read.prefixes.first?.preferredLifetime == RouterAdvertisement.infinite)
-        #expect(read.mtu == 65520)
-        #expect(read.sourceLinkAddress == .defaultGateway)
-        #expect(read.searchList?.domains.map(\.description) == ["example.com"])
+        #expect(try RouterAdvertisement(message.span) == advertisement.content)
+    }
+
+    @Test("answers no neighbour solicitation when it is switched off")
+    func answersNothingWhenOff() throws {
+        let settings = makeSettings { $0.services.remove(.neighborDiscovery) }
+        #expect(try reply(solicitation(from: "2001:db8::15", for: "fe80::1"), settings: settings) == [])
+    }
+
+    @Test("tells real neighbours' hardware addresses")
+    func tellsNeighbours() throws {
+        let printer = MACAddress(2, 0, 0, 0, 0, 0xF2)
+        let address = try #require(IPAddress("2001:db8::77"))
+        let frame = try reply(
+            solicitation(from: "2001:db8::15", for: "2001:db8::77"), neighbours: NeighbourTable([address: printer]))
+        let message = Array(frame[54...])
+        #expect(try NeighborAdvertisement(message.span).targetLinkAddress == printer)
     }
 
     @Test("answers a router solicitation without source to all nodes")
@@ -212,27 +252,15 @@ struct NDPResponderTests {
             into: &span, body: parts.body.span, ip: ip, to: .multicast(for: .allRouters), from: namespaceMAC)
         #expect(length == 62)
         expectPacket(
-            try reply(frame, advertisement: RouterAdvertisement(routerLifetime: 9)),
+            try reply(frame, advertisement: .init(source: .loopback, content: RouterAdvertisement(routerLifetime: 9))),
             .ethernet(to: MACAddress("33:33:00:00:00:01")), .ip(to: IPAddress("ff02::1")), .icmp(type: 134))
-    }
-
-    @Test("withdraws an old prefix and tells none of a link-local address")
-    func withdrawsAnOldPrefix() {
-        let old = [Prefix("2001:db8:1::5/64"), Prefix("2001:db8::9/64")].compactMap(\.self)
-        let moved = RouterAdvertisement(
-            rules: makeRules(), guestAddress: Prefix("2001:db8::15/64"), isManaged: false, withdrawn: old)
-        #expect(moved.prefixes.map(\.prefix) == [IPv6Address("2001:db8::"), IPv6Address("2001:db8:1::")])
-        #expect(moved.prefixes.map(\.preferredLifetime) == [.max, 0])
-        #expect(moved.prefixes.map(\.validLifetime) == [.max, 7200])
-        let local = RouterAdvertisement(rules: makeRules(), guestAddress: Prefix("fe80::15/64"), isManaged: false)
-        #expect(local.prefixes.isEmpty)
     }
 
     @Test("asks for the guest address")
     func asksForTheGuestAddress() {
         var frame = [UInt8](repeating: 0, count: 100)
         var span = frame.mutableSpan
-        let length = NDPResponder.solicitation(rules: makeRules(), into: &span)
+        let length = NDPResponder.solicitation(settings: makeSettings(), into: &span)
         expectPacket(
             frame.prefix(length), .ethernet(from: .defaultGateway, to: MACAddress("33:33:ff:00:00:15")),
             .ip(from: IPAddress("fe80::1"), to: IPAddress("ff02::1:ff00:15"), hopLimit: 255), .icmp(type: 135),
@@ -316,10 +344,9 @@ struct HostileFrameTests {
     func neverTrap(seed: UInt64) {
         var random = SplitMix64(seed: seed)
         let rules = makeRules()
-        let advertisement = RouterAdvertisement(rules: rules, guestAddress: Prefix("2001:db8::15/64"), isManaged: true)
-        let dhcp = DHCPv4Settings(
-            guestAddress: Prefix(host: .v4(.loopback)), ownAddress: .loopback, gateway: nil)
-        let dhcpv6 = DHCPv6Settings(guestAddress: .loopback, serverIdentifier: [1, 2])
+        var services = makeServices()
+        let neighbours = NeighbourTable([.v4(IPv4Address(192, 0, 2, 77)): namespaceMAC])
+        services.update(neighbours: neighbours)
         var answered = 0
         for _ in 0..<10_000 {
             var frame = Capture.all[Int.random(in: 0..<Capture.all.count, using: &random)].frame
@@ -331,13 +358,10 @@ struct HostileFrameTests {
             var reply = [UInt8](repeating: 0, count: room)
             var span = reply.mutableSpan
             let lengths = [
-                ARPResponder.reply(to: frame.span, summary: summary, rules: rules, into: &span),
-                NDPResponder.reply(
-                    to: frame.span, summary: summary, rules: rules, routerAdvertisement: advertisement, into: &span),
+                services.reply(to: frame.span, summary: summary, now: 0, into: &span),
+                services.nextFrame(now: 0, into: &span),
                 EchoResponder.reply(to: frame.span, summary: summary, rules: rules, into: &span),
                 DNSFailureResponder.reply(to: frame.span, summary: summary, rules: rules, into: &span),
-                DHCPv4Server.reply(to: frame.span, summary: summary, settings: dhcp, rules: rules, into: &span),
-                DHCPv6Server.reply(to: frame.span, summary: summary, settings: dhcpv6, rules: rules, into: &span),
             ]
             #expect(lengths.allSatisfy { $0 <= room }, "seed \(seed)")
             if lengths.contains(where: { $0 > 0 }) { answered += 1 }

@@ -57,7 +57,7 @@ struct NDPTests {
         #expect(prefix.prefix == IPv6Address("2001:db8::"))
         #expect(prefix.prefixLength == 64)
         #expect(prefix.isOnLink)
-        #expect(advertisement.recursiveDNS?.servers == [try #require(IPv6Address("2001:db8::53"))])
+        #expect(advertisement.recursiveDNS.map(\.servers) == [[try #require(IPv6Address("2001:db8::53"))]])
     }
 
     @Test("reads what it writes of a full router advertisement")
@@ -67,8 +67,15 @@ struct NDPTests {
             prefixes: [
                 .init(prefix: IPv6Address(high: 0x2001_0DB8 << 32, low: 0), validLifetime: 7200, preferredLifetime: 0)
             ],
-            recursiveDNS: .init(servers: [.loopback, .allNodes], lifetime: 3600),
-            searchList: .init(domains: ["example.com", "a.b"].compactMap { DNSName($0) }, lifetime: 1))
+            routes: [
+                .init(prefix: .unspecified, prefixLength: 0, preference: 1, lifetime: 9),
+                .init(prefix: IPv6Address(high: 0x2001_0DB8 << 32, low: 0), prefixLength: 48, lifetime: 0),
+                .init(prefix: .loopback, prefixLength: 128, preference: 3, lifetime: 60),
+            ],
+            recursiveDNS: [
+                .init(servers: [.loopback, .allNodes], lifetime: 3600), .init(servers: [.loopback], lifetime: 0),
+            ],
+            searchLists: [.init(domains: ["example.com", "a.b"].compactMap { DNSName($0) }, lifetime: 1)])
         let message = bytes(advertisement.parts)
         #expect(message.count % 8 == 0)
         #expect(try RouterAdvertisement(message.span) == advertisement)
@@ -106,10 +113,10 @@ struct NDPTests {
     @Test("leaves out search domains that do not fit an option")
     func leavesOutSearchDomains() throws {
         let names = (0..<60).compactMap { DNSName(String(repeating: "x", count: 60) + ".n\($0)") }
-        let advertisement = RouterAdvertisement(routerLifetime: 1, searchList: .init(domains: names))
+        let advertisement = RouterAdvertisement(routerLifetime: 1, searchLists: [.init(domains: names)])
         let message = bytes(advertisement.parts)
         let read = try RouterAdvertisement(message.span)
         #expect(read == advertisement)
-        #expect((20..<60).contains(read.searchList?.domains.count ?? 0))
+        #expect((20..<60).contains(read.searchLists.first?.domains.count ?? 0))
     }
 }

@@ -1,0 +1,206 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import NetworkModel
+import NetworkTypes
+
+/// Makes what the built-in services tell the namespace from the families' plans (reference: addressing, 7 to 9).
+///
+/// A namespace that is told gets one IPv4 address, by DHCP, and every IPv6 prefix of the plan, by Router
+/// Advertisements; DHCPv6 gives one address of these.
+struct ServicePlanner {
+    /// The bytes that the DHCP option for static routes can have.
+    private static let mostRouteBytes = 255
+    /// The most prefixes and routes of a Router Advertisement, so that it fits the smallest MTU of IPv6.
+    private static let mostPrefixes = 12
+    private static let mostRoutes = 16
+    /// The most resolvers of a family.
+    private static let mostResolvers = 3
+    /// The most search domains.
+    private static let mostDomains = 6
+
+    let snapshot: HostSnapshot
+    let configuration: Configuration
+    let plans: PerFamily<FamilyPlan>
+    let templates: PerFamily<Template?>
+    let rules: TranslationRules
+
+    /// The settings; what cannot be told is noted.
+    func settings(_ report: inout Report) -> ServiceSettings {
+        var settings = ServiceSettings()
+        settings.services = configuration.services
+        // What is programmed need not be told; DHCP clients are all the same.
+        if configuration.configuresNamespace { settings.services.remove(.routerAdvertisements) }
+        settings.configuresNamespace = configuration.configuresNamespace
+        settings.togglesCarrier = configuration.togglesCarrier
+        settings.gatewayMAC = configuration.gatewayMAC
+        settings.mtu = configuration.mtu
+        settings.leaseTime = configuration.leaseTime
+        settings.hostName = configuration.hostName
+        settings.fullName = configuration.fullName
+        if configuration.announcesSearchList { settings.searchDomains = searchDomains }
+        if plans.v4.mode != .off { settings.v4 = ipv4(&report) }
+        if plans.v6.mode != .off { settings.v6 = ipv6(&report) }
+        for family in AddressFamily.allCases { settings.neighbourLinks[family] = templates[family]?.link.index }
+        if configuration.announcesResolvers, settings.v4.dnsServers.isEmpty, settings.v6.dnsServers.isEmpty {
+            report.warn(
+                nil,
+                configuration.suppressesDNS
+                    ? "--dhcp-dns announces no resolver: -D none is given"
+                    : "--dhcp-dns announces no resolver: the host has none that the namespace can reach")
+        }
+        return settings
+    }
+
+    private var searchDomains: [String] {
+        Array((configuration.searchDomains ?? snapshot.resolvers.search).prefix(Self.mostDomains))
+    }
+
+    /// The addresses that are the namespace's: those it is programmed with, or the one that it is told.
+    private func guestAddresses(_ family: AddressFamily) -> [IPAddress] {
+        let plan = plans[family]
+        let planned = configuration.configuresNamespace ? plan.addresses.map(\.address) : []
+        return planned + [plan.guestAddress?.address].compactMap(\.self)
+    }
+
+    private func mappedAddresses(_ family: AddressFamily) -> [IPAddress] {
+        let rules = rules.families[family]
+        return [rules.hostLoopback, rules.mappedGuestAddress, rules.dnsForward].compactMap(\.self)
+    }
+
+    // MARK: IPv4
+
+    private func ipv4(_ report: inout Report) -> ServiceSettings.IPv4 {
+        let plan = plans.v4
+        var settings = ServiceSettings.IPv4()
+        settings.isEnabled = true
+        settings.guestAddress = plan.guestAddress
+        // A gateway that is the namespace's own address is no router.
+        settings.router = plan.gateway == plan.guestAddress?.address ? nil : plan.gateway?.v4
+        settings.serverAddress = settings.router ?? Local.gateway(.v4).v4
+        settings.dnsServers = resolvers(.v4).compactMap(\.v4)
+        settings.guestAddresses = Set(guestAddresses(.v4).compactMap(\.v4))
+        settings.mappedAddresses = Set(mappedAddresses(.v4).compactMap(\.v4))
+        settings.ownAddresses = settings.mappedAddresses
+            .union([settings.serverAddress, plan.ownAddress?.v4, plan.gateway?.v4].compactMap(\.self))
+            .subtracting(settings.guestAddresses)
+        if let guest = plan.guestAddress { settings.routes = staticRoutes(guest, router: settings.router, &report) }
+        return settings
+    }
+
+    /// The routes that the address and the router do not say already, and then the default route, too, because a
+    /// client that takes these ignores the router (RFC 3442).
+    private func staticRoutes(
+        _ guest: Prefix, router: IPv4Address?, _ report: inout Report
+    ) -> [ServiceSettings.StaticRoute] {
+        let onLink = IPv4Address.unspecified
+        var others: [ServiceSettings.StaticRoute] = []
+        var defaultRoute: ServiceSettings.StaticRoute?
+        var seen: Set<Prefix> = [guest.network]
+        // Of equal destinations the kernel uses the one of the least metric.
+        for route in plans.v4.routes.stablySorted(by: { UInt64($0.metric) })
+        where route.type == .unicast && route.typeOfService == 0 {
+            guard seen.insert(route.destination.network).inserted else { continue }
+            let gateway = route.nextHops.first?.gateway?.v4
+            // What the namespace cannot reach on its own network is on the link: ARP is answered for everything.
+            let isReachable = gateway.map { guest.contains(.v4($0)) || seen.contains(Prefix(host: .v4($0))) } ?? false
+            let entry = ServiceSettings.StaticRoute(
+                destination: route.destination.network, router: isReachable ? gateway ?? onLink : onLink)
+            if route.destination.isDefault { defaultRoute = entry } else { others.append(entry) }
+        }
+        let needsHostRoute = router.map { !guest.contains(.v4($0)) } ?? false
+        if others.isEmpty, !needsHostRoute, defaultRoute.map({ $0.router == router }) ?? true { return [] }
+        var room = Self.mostRouteBytes - (defaultRoute?.optionLength ?? 0)
+        let count = others.count
+        others = others.filter { route in
+            guard route.optionLength <= room else { return false }
+            room -= route.optionLength
+            return true
+        }
+        if others.count < count {
+            report.note(
+                .v4, "\(count - others.count) of \(count) routes do not fit the DHCP option and are not told", .detail)
+        }
+        return others + [defaultRoute].compactMap(\.self)
+    }
+
+    // MARK: IPv6
+
+    private func ipv6(_ report: inout Report) -> ServiceSettings.IPv6 {
+        let plan = plans.v6
+        var settings = ServiceSettings.IPv6()
+        settings.isEnabled = true
+        settings.ownAddress = plan.ownAddress?.v6
+        settings.gateway = plan.gateway?.v6
+        if let guest = plan.guestAddress, !guest.address.isLinkLocal {
+            // The plan has the prefix length that the host has.
+            settings.guestAddress = plan.addresses.first { $0.address == guest.address }?.prefix ?? guest
+        }
+        settings.dnsServers = resolvers(.v6).compactMap(\.v6)
+        settings.guestAddresses = Set(guestAddresses(.v6).compactMap(\.v6))
+        settings.mappedAddresses = Set(mappedAddresses(.v6).compactMap(\.v6))
+        // Without a host network the namespace has nothing but its link: a default router would only delay failures.
+        if plan.mode != .local {
+            settings.isDefaultRouter = plan.routes.contains { $0.destination.isDefault && $0.type == .unicast }
+        }
+        var prefixes: [ServiceSettings.AdvertisedPrefix] = []
+        for address in plan.addresses where !address.address.isLinkLocal {
+            let network = address.prefix.network
+            let half = Prefix(address.address, length: 64)?.network
+            if network.length < 128, network.length > 0, network != half {
+                add(.init(network, isOnLink: true, isAutonomous: false), to: &prefixes)
+            }
+            if let half { add(.init(half, isOnLink: network == half, isAutonomous: true), to: &prefixes) }
+        }
+        for route in plan.routes where route.type == .unicast && !route.destination.isDefault && route.source == nil {
+            let network = route.destination.network
+            if route.isOnLink, network.length < 128 {
+                add(.init(network, isOnLink: true, isAutonomous: false), to: &prefixes)
+            } else if !route.isOnLink, !settings.routes.contains(where: { $0.destination == network }) {
+                settings.routes.append(.init(destination: network, preference: route.preference ?? 0))
+            }
+        }
+        let extra = max(0, prefixes.count - Self.mostPrefixes) + max(0, settings.routes.count - Self.mostRoutes)
+        if extra > 0 {
+            report.note(.v6, "\(extra) prefixes and routes do not fit a Router Advertisement and are not told", .detail)
+        }
+        settings.prefixes = Array(prefixes.prefix(Self.mostPrefixes))
+        settings.routes = Array(settings.routes.prefix(Self.mostRoutes))
+        return settings
+    }
+
+    private func add(
+        _ prefix: ServiceSettings.AdvertisedPrefix, to prefixes: inout [ServiceSettings.AdvertisedPrefix]
+    ) {
+        if let index = prefixes.firstIndex(where: { $0.prefix == prefix.prefix }) {
+            prefixes[index].isOnLink = prefixes[index].isOnLink || prefix.isOnLink
+            prefixes[index].isAutonomous = prefixes[index].isAutonomous || prefix.isAutonomous
+        } else {
+            prefixes.append(prefix)
+        }
+    }
+
+    // MARK: Resolvers
+
+    /// The resolvers to announce: those of `-D`; else the address of `--dns-forward`, which stays whatever the host's
+    /// resolvers are; else the host's, where one that the namespace cannot reach is replaced by the address that is
+    /// forwarded to it.
+    private func resolvers(_ family: AddressFamily) -> [IPAddress] {
+        guard configuration.announcesResolvers else { return [] }
+        let given = configuration.dnsServers.filter { $0.family == family }
+        if !given.isEmpty { return given }
+        if let forward = configuration.dnsForward[family] { return [forward] }
+        guard !configuration.suppressesDNS else { return [] }
+        let rules = rules.families[family]
+        var result: [IPAddress] = []
+        for server in snapshot.resolvers.servers where server.address.family == family {
+            let isHidden =
+                server.address.isLoopback || server.address.isUnspecified || server.address == rules.hostLoopback
+            if !isHidden, let zone = server.zone, zone != templates[family]?.link.name { continue }
+            guard let address = isHidden ? rules.dnsForward : server.address, !result.contains(address) else {
+                continue
+            }
+            result.append(address)
+        }
+        return Array(result.prefix(Self.mostResolvers))
+    }
+}

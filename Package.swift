@@ -57,7 +57,7 @@ let package = Package(
         room("Services", ["Wire", "NetworkModel", "NetworkTypes"]),
 
         // Rooms that touch the system.
-        room("LinuxSystem", ["CLinux", systemPackage]),
+        room("LinuxSystem", ["CLinux", "NetworkTypes", systemPackage]),
         room("Diagnostics", ["LinuxSystem", "CLinux", systemPackage, logging]),
         room("Netlink", ["CMnl", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes", systemPackage]),
         room(
@@ -89,7 +89,7 @@ let package = Package(
         tests(of: "Options", ["NetworkModel", "NetworkTypes"]),
         tests(of: "Planning", ["NetworkModel", "NetworkTypes"]),
         tests(of: "Services", ["Wire", "NetworkModel", "NetworkTypes"]),
-        tests(of: "LinuxSystem", [systemPackage]),
+        tests(of: "LinuxSystem", ["NetworkTypes", systemPackage]),
         tests(of: "Diagnostics", [logging, "LinuxSystem", systemPackage]),
         tests(of: "Netlink", ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
         tests(

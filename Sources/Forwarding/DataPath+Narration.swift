@@ -3,6 +3,7 @@
 // What the data path tells for -d (flows) and --trace (batches). Whether it tells anything is known from the start, so
 // that the hot path pays one test of a stored Bool.
 
+internal import LinuxSystem
 internal import Logging
 internal import NetworkTypes
 internal import Wire

@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+internal import LinuxSystem
 internal import NetworkModel
 internal import NetworkTypes
 internal import Wire

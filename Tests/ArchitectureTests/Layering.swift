@@ -27,7 +27,7 @@ enum Layering {
         "Options": ["NetworkModel", "NetworkTypes", "CLinux"],
         "Planning": ["NetworkModel", "NetworkTypes"],
         "Services": ["Wire", "NetworkModel", "NetworkTypes"],
-        "LinuxSystem": ["CLinux"],
+        "LinuxSystem": ["CLinux", "NetworkTypes"],
         "Diagnostics": ["LinuxSystem", "CLinux"],
         "Netlink": ["CMnl", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes"],
         "HostMonitor": ["Netlink", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes"],

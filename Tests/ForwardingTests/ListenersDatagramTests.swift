@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import LinuxSystem
 import NetworkModel
 import NetworkTypes
 import TestSupport
@@ -42,7 +43,7 @@ extension PortForwarderTests {
             var type: CInt = 0
             var length = socklen_t(MemoryLayout<CInt>.size)
             return getsockopt(number, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == HostSocket.datagram
-                && DatagramSocket.peerEndpoint(number) == endpoint
+                && HostSocket.peerEndpoint(number) == endpoint
         }
     }
 

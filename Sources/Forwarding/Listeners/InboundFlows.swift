@@ -186,20 +186,10 @@ enum DatagramSocket {
 
     /// Whether a socket is bound and connected to these two.
     static func joins(_ number: CInt, _ local: Endpoint, _ peer: Endpoint) -> Bool {
-        guard let own = HostSocket.localEndpoint(number), let other = peerEndpoint(number) else { return false }
+        guard let own = HostSocket.localEndpoint(number), let other = HostSocket.peerEndpoint(number) else {
+            return false
+        }
         return own.address == local.address && own.port == local.port && other.address == peer.address
             && other.port == peer.port
-    }
-
-    /// What a socket is connected to.
-    static func peerEndpoint(_ number: CInt) -> Endpoint? {
-        var storage = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let result = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe getpeername(number, $0, &length)
-            }
-        }
-        return result == 0 ? unsafe Endpoint(&storage) : nil
     }
 }

@@ -77,7 +77,7 @@ extension DataPath {
     @inline(never)
     mutating func forwardSorted(_ index: Int, count: Int) {
         let number = table[index].socket
-        let peer = DatagramSocket.peerEndpoint(number)
+        let peer = HostSocket.peerEndpoint(number)
         // The first of a run of the client's own, whose address may be another than the one that the namespace is shown.
         var first = 0
         for position in 0..<count {

@@ -4,19 +4,22 @@
 
 internal import CLinux
 internal import Glibc
-internal import NetworkTypes
+public import NetworkTypes
 
 /// An address and port on the host, for either family's sockets: IPv4 in mapped form.
-struct Endpoint: Hashable, Sendable, CustomStringConvertible {
-    var address: IPv6Address
-    var port: UInt16
+public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
+    /// The address; IPv4 in mapped form.
+    public var address: IPv6Address
+    /// The port.
+    public var port: UInt16
     /// The interface that a link-local address belongs to (`sin6_scope_id`), or 0.
-    var scope: UInt32 = 0
+    public var scope: UInt32 = 0
 
-    var family: AddressFamily { address.isIPv4Mapped ? .v4 : .v6 }
+    /// Whose sockets the address is for.
+    public var family: AddressFamily { address.isIPv4Mapped ? .v4 : .v6 }
 
     /// `192.0.2.1:80`, `[2001:db8::1]:80`.
-    var description: String {
+    public var description: String {
         switch IPAddress(unmapping: address) {
         case .v4(let v4): "\(v4):\(port)"
         case .v6(let v6): "[\(v6)\(scope == 0 ? "" : "%\(scope)")]:\(port)"
@@ -24,12 +27,12 @@ struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// connect(2): 0, or -1 and errno.
-    func connect(_ number: CInt) -> CInt {
+    public func connect(_ number: CInt) -> CInt {
         unsafe withSockaddr { unsafe Glibc.connect(number, $0, $1) }
     }
 
     /// bind(2): 0, or -1 and errno.
-    func bind(_ number: CInt) -> CInt {
+    public func bind(_ number: CInt) -> CInt {
         unsafe withSockaddr { unsafe Glibc.bind(number, $0, $1) }
     }
 
@@ -61,14 +64,15 @@ struct Endpoint: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    init(address: IPv6Address, port: UInt16, scope: UInt32 = 0) {
+    /// Makes an endpoint; `scope` is the interface's index of a link-local address, or 0.
+    public init(address: IPv6Address, port: UInt16, scope: UInt32 = 0) {
         self.address = address
         self.port = port
         self.scope = scope
     }
 
     /// Reads what the kernel wrote; nil for other families.
-    init?(_ storage: UnsafePointer<sockaddr_storage>) {
+    public init?(_ storage: UnsafePointer<sockaddr_storage>) {
         switch unsafe CInt(storage.pointee.ss_family) {
         case AF_INET:
             let v4 = unsafe UnsafeRawPointer(storage).loadUnaligned(as: sockaddr_in.self)

@@ -1,27 +1,23 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: socket setsockopt getsockopt bind connect getsockname sendto recvfrom shutdown close
+// syscalls: socket setsockopt getsockopt bind connect getsockname getpeername sendto recvfrom shutdown close
 
 internal import CLinux
 internal import Glibc
-internal import LinuxSystem
-internal import NetworkModel
-internal import NetworkTypes
-internal import SystemPackage
-internal import Wire
+public import NetworkTypes
+public import SystemPackage
 
-/// Host sockets by number: what the data path does to them apart from moving data.
+/// Sockets by number: what is done to them apart from moving bulk data.
 ///
-/// The flow that holds the number owns
-/// the socket.
-enum HostSocket {
+/// Whoever holds the number owns the socket and closes it.
+public enum HostSocket {
     /// `SOCK_STREAM`.
-    static let stream = CInt(SOCK_STREAM.rawValue)
+    public static let stream = CInt(SOCK_STREAM.rawValue)
     /// `SOCK_DGRAM`.
-    static let datagram = CInt(SOCK_DGRAM.rawValue)
+    public static let datagram = CInt(SOCK_DGRAM.rawValue)
 
     /// What a connection attempt came to at once.
-    enum Start {
+    public enum Start {
         /// Connected or on its way.
         case socket(CInt)
         /// Refused at once, by the kernel's own tables or by the limits of the process.
@@ -29,7 +25,7 @@ enum HostSocket {
     }
 
     /// Makes a socket of the destination's family, binds it as asked and connects it without waiting.
-    static func connect(
+    public static func connect(
         to destination: Endpoint, type: CInt, ipProtocol: CInt = 0, source: IPAddress?, sourcePort: UInt16 = 0,
         device: String?
     ) -> Start {
@@ -115,41 +111,41 @@ enum HostSocket {
 
     /// Sets an integer option; failure leaves the default, which every caller can live with.
     @discardableResult
-    static func set(_ number: CInt, _ level: CInt, _ option: CInt, _ value: CInt) -> Bool {
+    public static func set(_ number: CInt, _ level: CInt, _ option: CInt, _ value: CInt) -> Bool {
         var value = value
         return unsafe setsockopt(number, level, option, &value, socklen_t(MemoryLayout<CInt>.size)) == 0
     }
 
     /// Binds a socket to a link (`SO_BINDTODEVICE`): once, without privilege, at any time of its life.
     @discardableResult
-    static func bind(_ number: CInt, toDevice device: String) -> Bool {
+    public static func bind(_ number: CInt, toDevice device: String) -> Bool {
         unsafe device.withCString {
             unsafe setsockopt(number, SOL_SOCKET, SO_BINDTODEVICE, $0, socklen_t(device.utf8.count))
         } == 0
     }
 
     /// Reads an integer option.
-    static func get(_ number: CInt, _ level: CInt, _ option: CInt) -> CInt? {
+    public static func get(_ number: CInt, _ level: CInt, _ option: CInt) -> CInt? {
         var value: CInt = 0
         var length = socklen_t(MemoryLayout<CInt>.size)
         return unsafe getsockopt(number, level, option, &value, &length) == 0 ? value : nil
     }
 
     /// The smoothed round-trip time of a connection in microseconds (`tcpi_rtt`).
-    static func roundTripTime(_ number: CInt) -> UInt32? {
+    public static func roundTripTime(_ number: CInt) -> UInt32? {
         var info = tcp_info()
         var length = socklen_t(MemoryLayout<tcp_info>.size)
         return unsafe getsockopt(number, CInt(IPPROTO_TCP), TCP_INFO, &info, &length) == 0 ? info.tcpi_rtt : nil
     }
 
     /// Takes the pending error (`SO_ERROR`); nil if there is none.
-    static func takeError(_ number: CInt) -> Errno? {
+    public static func takeError(_ number: CInt) -> Errno? {
         guard let value = get(number, SOL_SOCKET, SO_ERROR), value != 0 else { return nil }
         return Errno(rawValue: value)
     }
 
     /// The socket's own address.
-    static func localEndpoint(_ number: CInt) -> Endpoint? {
+    public static func localEndpoint(_ number: CInt) -> Endpoint? {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let result = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
@@ -160,8 +156,20 @@ enum HostSocket {
         return result == 0 ? unsafe Endpoint(&storage) : nil
     }
 
+    /// What a socket is connected to.
+    public static func peerEndpoint(_ number: CInt) -> Endpoint? {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let result = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe getpeername(number, $0, &length)
+            }
+        }
+        return result == 0 ? unsafe Endpoint(&storage) : nil
+    }
+
     /// Closes a connection with a reset in place of FIN (`SO_LINGER` of zero seconds).
-    static func abort(_ number: CInt) {
+    public static func abort(_ number: CInt) {
         var linger = linger(l_onoff: 1, l_linger: 0)
         unsafe setsockopt(number, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout.size(ofValue: linger)))
         Glibc.close(number)
@@ -169,28 +177,28 @@ enum HostSocket {
 
     /// Forgets what strangers have sent to a datagram socket between bind(2) and connect(2); its peer does not know of it
     /// yet.
-    static func empty(_ number: CInt) {
+    public static func empty(_ number: CInt) {
         var attempts = 0
         while attempts < 256, recv(number, nil, 0, CInt(MSG_DONTWAIT | MSG_TRUNC)) >= 0 { attempts += 1 }
     }
 
     /// Sends a datagram on a connected socket, without waiting.
-    static func send(_ number: CInt, _ payload: UnsafeMutableRawPointer, _ count: Int) -> IOResult {
+    public static func send(_ number: CInt, _ payload: UnsafeRawPointer, _ count: Int) -> IOResult {
         transferring { unsafe Glibc.send(number, payload, count, CInt(MSG_DONTWAIT | MSG_NOSIGNAL)) }
     }
 
     /// Closes a socket.
-    static func close(_ number: CInt) {
+    public static func close(_ number: CInt) {
         Glibc.close(number)
     }
 }
 
 extension Errno {
     /// The process or the system has no descriptors left (`EMFILE`, `ENFILE`).
-    var meansNoDescriptors: Bool { self == .tooManyOpenFiles || self == .tooManyOpenFilesInSystem }
+    public var meansNoDescriptors: Bool { self == .tooManyOpenFiles || self == .tooManyOpenFilesInSystem }
 }
 
 extension IPAddress {
     /// The form that bind(2) of the family's socket takes: "any" IPv4 must stay IPv4.
-    var asBindable: IPv6Address { asIPv6 }
+    public var asBindable: IPv6Address { asIPv6 }
 }

@@ -68,13 +68,16 @@ let package = Package(
         room(
             "Forwarding",
             ["Wire", "Services", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
+        room(
+            "PortForwarding", ["LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
         room("Sandbox", ["CCap", "CLinux", "LinuxSystem", systemPackage]),
 
         .executableTarget(
             name: "tapas",
             dependencies: [
-                "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "Sandbox",
-                "Diagnostics", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging,
+                "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding",
+                "PortForwarding", "Sandbox", "Diagnostics", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
+                systemPackage, logging,
             ],
             swiftSettings: productSettings),
 
@@ -99,6 +102,7 @@ let package = Package(
             of: "NamespaceControl",
             ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", systemPackage]),
         tests(of: "Forwarding", ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
+        tests(of: "PortForwarding", ["NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
         tests(of: "Sandbox", ["LinuxSystem", systemPackage]),
         .target(
             name: "NetlinkTestSupport", dependencies: ["Netlink", "LinuxSystem", systemPackage],

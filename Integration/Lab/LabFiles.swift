@@ -31,7 +31,10 @@ enum LabFiles {
             try copy(source, to: binary, mode: 0o755)
         }
         let programs = FilePath(#filePath).removingLastComponent().appending("Programs")
-        for name in ["agent", "client", "dns", "left_behind", "netstate", "pattern", "raw", "serve", "terminal"] {
+        let names = [
+            "agent", "client", "dns", "freeze_thread", "left_behind", "netstate", "pattern", "raw", "serve", "terminal",
+        ]
+        for name in names {
             try copy(programs.appending(name + ".py").string, to: "\(directory)/programs/\(name).py", mode: 0o644)
         }
         return Places(directory: directory, binary: binary)

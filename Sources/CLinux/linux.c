@@ -106,3 +106,8 @@ size_t tapas_cmsg_space(size_t length) { return CMSG_SPACE(length); }
 size_t tapas_cmsg_length(size_t length) { return CMSG_LEN(length); }
 
 pid_t tapas_gettid(void) { return (pid_t)syscall(SYS_gettid); }
+
+static _Thread_local int serves_loop;
+
+int tapas_serves_loop(void) { return serves_loop; }
+void tapas_set_serves_loop(int serves) { serves_loop = serves; }

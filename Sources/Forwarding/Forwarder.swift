@@ -14,8 +14,14 @@ public final class Forwarder: EventSink {
     private var path: DataPath
     /// Called when the tap is gone: its interface was deleted or its namespace has ended.
     public var tapDidEnd: (() -> Void)?
-    /// Forwarded ports, if there are any; set with ``attach(_:)``.
-    private var ports: PortForwarder?
+    /// Called with datagrams of forwarded ports that cannot be delivered.
+    public var didStray: (([StrayDatagram]) -> Void)?
+    /// Called when the namespace's addresses change that spliced connections lead to: IPv4 (mapped), and IPv6 that is
+    /// not link-local.
+    public var guestAddressesDidChange: ((_ v4: IPv6Address?, _ v6: IPv6Address?) -> Void)? {
+        didSet { tellGuestAddresses() }
+    }
+    private var toldGuestAddresses: (v4: IPv6Address?, v6: IPv6Address?) = (nil, nil)
 
     /// Starts to forward.
     ///
@@ -47,7 +53,7 @@ public final class Forwarder: EventSink {
         path.gatewayMAC = rules.gatewayMAC
         path.seen.adopt(rules)
         path.seen.leave(leaving, rules: rules)
-        ports?.retryPendingForwards()
+        tellGuestAddresses()
         guard hasOtherResolvers else { return }
         path.now = .now
         path.restartQueries()
@@ -105,9 +111,7 @@ public final class Forwarder: EventSink {
     /// A descriptor of the data path is ready.
     public func ready(_ token: EventToken, _ readiness: Readiness, now: MonotonicTime) {
         path.now = now
-        if token.kind >= TokenKind.listener {
-            ports?.ready(token, readiness, now: now)
-        } else if token.kind == TokenKind.tap {
+        if token.kind == TokenKind.tap {
             if !path.readTap() {
                 path.loop.remove(path.tap.descriptor)
                 tapDidEnd?()
@@ -121,8 +125,8 @@ public final class Forwarder: EventSink {
     public func batchEnded(now: MonotonicTime) {
         path.now = now
         path.serveQueue()
-        if !path.strays.isEmpty { ports?.takeBack(path.strays.take(), now: now) }
-        ports?.batchEnded(now: now)
+        if !path.strays.isEmpty { giveBack() }
+        if path.seen.v4 != toldGuestAddresses.v4 || path.seen.v6 != toldGuestAddresses.v6 { tellGuestAddresses() }
         path.rest = path.pace.endTurn(now.nanoseconds)
         path.tellEvictions()
     }
@@ -133,8 +137,7 @@ public final class Forwarder: EventSink {
     /// The earliest deadline of a flow; at once while flows have work left.
     public var deadline: MonotonicTime? {
         if path.queueHead >= 0 { return MonotonicTime(nanoseconds: 0) }
-        var earliest = path.wheel.nextDeadline
-        if let later = ports?.deadline { earliest = earliest.map { min($0, later) } ?? later }
+        let earliest = path.wheel.nextDeadline
         guard path.evictions.deadline != .max else { return earliest }
         let line = MonotonicTime(nanoseconds: path.evictions.deadline)
         return earliest.map { min($0, line) } ?? line
@@ -145,18 +148,21 @@ public final class Forwarder: EventSink {
         path.now = now
         path.expireFlows()
         path.tellEvictions()
-        ports?.deadlineReached(now: now)
     }
 
     // MARK: Forwarded ports
 
-    /// Takes forwarded ports over: their events come with the sink's, and their flows use the tap.
-    public func attach(_ ports: PortForwarder) {
-        ports.forwarder = self
-        self.ports = ports
+    private func giveBack() {
+        let strays = path.strays.take()
+        didStray?(strays)
     }
 
-    /// Lets forwarded ports at the data path.
+    private func tellGuestAddresses() {
+        toldGuestAddresses = (path.seen.v4, path.seen.v6)
+        guestAddressesDidChange?(path.seen.v4, path.seen.v6)
+    }
+
+    /// Does something with the data path.
     func withPath<Result>(_ body: (inout DataPath) -> Result) -> Result { body(&path) }
 }
 

@@ -2,7 +2,7 @@
 //
 // syscalls: connect bind
 
-internal import CLinux
+package import CLinux
 internal import Glibc
 public import NetworkTypes
 
@@ -72,7 +72,7 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// Reads what the kernel wrote; nil for other families.
-    public init?(_ storage: UnsafePointer<sockaddr_storage>) {
+    package init?(_ storage: UnsafePointer<sockaddr_storage>) {
         switch unsafe CInt(storage.pointee.ss_family) {
         case AF_INET:
             let v4 = unsafe UnsafeRawPointer(storage).loadUnaligned(as: sockaddr_in.self)

@@ -12,8 +12,10 @@
 // the batch has ended (so that it can flush what it gathered); expire timers. With nothing scheduled the wait has no
 // time-out, so an idle process has no wake-ups at all.
 //
-// Threads: `enqueue` may be called from anywhere, everything else only on the loop's thread, before `run` or inside
-// it. That is what makes the unchecked state below safe; `checkIsolated` lets actors rely on it.
+// Threads: `enqueue` and `perform` may be called from anywhere, everything else only on the loop's thread: the one that
+// made it, until another has called `run` (`EventLoopThread`). That is what makes the unchecked state below safe;
+// `checkIsolated` lets actors rely on it. Whoever serves a loop waits for nothing else: `isServedHere` lets calls that
+// wait for another thread refuse.
 // syscalls: epoll_create1 epoll_ctl epoll_wait eventfd2 read write clock_gettime clock_nanosleep prctl close
 
 internal import CLinux
@@ -123,7 +125,7 @@ public final class EventLoop: SerialExecutor {
     private let epoll: OwnedFileDescriptor
     private let wakeUp: OwnedFileDescriptor
     private let jobs = Mutex<[Work]>([])
-    private let thread: pthread_t
+    private let thread: Atomic<UInt>
     /// Only the loop's thread touches what this refers to (see the theory of operation).
     nonisolated(unsafe) private let unsafeState = State()
 
@@ -147,7 +149,7 @@ public final class EventLoop: SerialExecutor {
             taking: try retrying("eventfd") {
                 eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK))
             })
-        thread = pthread_self()
+        thread = Atomic(UInt(pthread_self()))
         try add(wakeUp.descriptor, for: .readable, token: EventToken(kind: 0, index: .max))
     }
 
@@ -241,6 +243,9 @@ public final class EventLoop: SerialExecutor {
         let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: capacity)
         defer { unsafe events.deallocate() }
         state.isStopping = false
+        thread.store(UInt(pthread_self()), ordering: .sequentiallyConsistent)
+        tapas_set_serves_loop(1)
+        defer { tapas_set_serves_loop(0) }
         // A rest of 50 us must not become 100 us. Fails never; if it did, rests would be longer.
         tapas_set_timer_slack(1_000)
         while !state.isStopping {
@@ -344,9 +349,12 @@ public final class EventLoop: SerialExecutor {
 
     /// Traps unless called on the loop's thread (SerialExecutor).
     public func checkIsolated() {
-        precondition(pthread_equal(thread, pthread_self()) != 0, "called off the event loop's thread")
+        precondition(isCurrent, "called off the event loop's thread")
     }
 
     /// Whether the caller is on the loop's thread.
-    public var isCurrent: Bool { pthread_equal(thread, pthread_self()) != 0 }
+    public var isCurrent: Bool { thread.load(ordering: .sequentiallyConsistent) == UInt(pthread_self()) }
+
+    /// Whether the calling thread serves an event loop at present: it must not wait for another thread.
+    public static var isServedHere: Bool { tapas_serves_loop() != 0 }
 }

@@ -6,7 +6,7 @@ internal import Glibc
 internal import Synchronization
 internal import SystemPackage
 
-/// A thread that runs an event loop of its own, for actors whose work would hold up the data path.
+/// A thread that runs an event loop of its own, for work that would hold up the data path.
 ///
 /// It lives as long as the process. All signals are blocked on it.
 public final class EventLoopThread: Sendable {
@@ -76,6 +76,49 @@ public final class EventLoopThread: Sendable {
         }
     }
 
+    /// Has a new thread serve a loop that the caller has made, and that belongs to that thread from now on.
+    ///
+    /// - Parameters:
+    ///   - loop: the loop.
+    ///   - name: the thread's name, 15 bytes at most.
+    ///   - sink: what the loop's events are handed to.
+    /// - Returns: The thread.
+    /// - Throws: The error of pthread_create(3).
+    public static func start<Sink: EventSink & SendableMetatype>(
+        _ loop: EventLoop, name: String, serving sink: LoopBound<Sink>
+    ) throws(SystemCallError) -> EventLoopThread {
+        let body = Body {
+            _ = unsafe tapas_set_thread_name(name)
+            sink.serve()
+        }
+        var all = sigset_t()
+        var mask = sigset_t()
+        unsafe sigfillset(&all)
+        unsafe pthread_sigmask(SIG_BLOCK, &all, &mask)
+        defer { unsafe pthread_sigmask(SIG_SETMASK, &mask, nil) }
+        var thread = pthread_t()
+        let context = unsafe Unmanaged.passRetained(body).toOpaque()
+        let error = unsafe pthread_create(
+            &thread, nil,
+            { context in
+                guard let context = unsafe context else { return nil }
+                unsafe Unmanaged<Body>.fromOpaque(context).takeRetainedValue().run()
+                return nil
+            }, context)
+        if error != 0 {
+            unsafe Unmanaged<Body>.fromOpaque(context).release()
+            throw SystemCallError("pthread_create", "", Errno(rawValue: error))
+        }
+        pthread_detach(thread)
+        return EventLoopThread(loop: loop)
+    }
+
+    private final class Body: Sendable {
+        let run: @Sendable () -> Void
+
+        init(run: @escaping @Sendable () -> Void) { self.run = run }
+    }
+
     private static func main(_ channel: Channel) {
         let loop: EventLoop
         do throws(SystemCallError) {
@@ -88,14 +131,21 @@ public final class EventLoopThread: Sendable {
         channel.start.withLock { $0 = .running(loop) }
         channel.signal()
         // Fails only if epoll_wait(2) does, which is a bug.
-        do throws(SystemCallError) { try loop.run(sink: Nothing()) } catch { assertionFailure("\(error)") }
+        do throws(SystemCallError) { try loop.run(sink: NoEvents()) } catch { assertionFailure("\(error)") }
     }
+}
 
-    /// A loop without a data path.
-    private final class Nothing: EventSink {
-        func ready(_ token: EventToken, _ readiness: Readiness, now: MonotonicTime) {}
-        func batchEnded(now: MonotonicTime) {}
-        var deadline: MonotonicTime? { nil }
-        func deadlineReached(now: MonotonicTime) {}
-    }
+/// A sink for loops that have no descriptors but those of the control plane.
+public final class NoEvents: EventSink {
+    /// Makes a sink.
+    public init() {}
+
+    /// Does nothing.
+    public func ready(_ token: EventToken, _ readiness: Readiness, now: MonotonicTime) {}
+    /// Does nothing.
+    public func batchEnded(now: MonotonicTime) {}
+    /// Never.
+    public var deadline: MonotonicTime? { nil }
+    /// Does nothing.
+    public func deadlineReached(now: MonotonicTime) {}
 }

@@ -101,7 +101,7 @@ public enum HostSocket {
     }
 
     /// Whether the kernel lets us have a ping socket of a family (net.ipv4.ping_group_range).
-    static func canPing(_ family: AddressFamily) -> Bool {
+    public static func canPing(_ family: AddressFamily) -> Bool {
         let number = socket(
             family.isIPv4 ? AF_INET : AF_INET6, datagram | CInt(SOCK_CLOEXEC.rawValue),
             family.isIPv4 ? CInt(IPPROTO_ICMP) : CInt(IPPROTO_ICMPV6))

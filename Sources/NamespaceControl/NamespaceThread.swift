@@ -9,8 +9,9 @@
 // so that whoever changes the namespace's configuration runs here: as an executor, it is where `NamespaceConfigurator`
 // lives.
 //
-// Work is a queue under a mutex with a semaphore that counts it. A synchronous call lends a closure and blocks until it
-// has run, so what the closure borrows stays alive. All signals are blocked here: they belong to the main thread.
+// Work is a queue under a mutex with a semaphore that counts it. A synchronous call (`run`) lends a closure and blocks
+// until it has run, so what the closure borrows stays alive. That is for the time of start-up: the thread may be busy for
+// seconds when the host changes, so whoever serves an event loop uses `perform`, and `run` refuses such callers. All signals are blocked here: they belong to the main thread.
 // syscalls: clone3 clone futex rt_sigprocmask setns
 
 internal import CLinux
@@ -27,6 +28,8 @@ public final class NamespaceThread: SerialExecutor {
         case job(UnownedJob)
         /// A lent closure and whom to wake; `@unchecked`, since its owner waits until it has run.
         case call(UnsafeMutablePointer<() -> Void>, Semaphore)
+        /// A closure that nobody waits for.
+        case closure(@Sendable () -> Void)
     }
 
     private let queue = Mutex<[Work]>([])
@@ -74,7 +77,7 @@ public final class NamespaceThread: SerialExecutor {
 
     /// Runs a closure on the thread and waits for it: for what must be made inside the namespace.
     ///
-    /// Not to be called on the thread itself.
+    /// Not to be called on the thread itself, nor on a thread that serves an event loop.
     ///
     /// - Parameter body: what to run; it may borrow from the caller, who waits.
     /// - Returns: What the closure returned.
@@ -83,6 +86,7 @@ public final class NamespaceThread: SerialExecutor {
         _ body: () throws(Failure) -> Success
     ) throws(Failure) -> Success {
         precondition(!isCurrent, "a call of the namespace's thread to itself would wait for ever")
+        precondition(!EventLoop.isServedHere, "an event loop would wait for the namespace's thread")
         let done = Semaphore()
         let outcome = UnsafeMutablePointer<Result<Success, Failure>>.allocate(capacity: 1)
         defer { unsafe outcome.deallocate() }
@@ -102,6 +106,11 @@ public final class NamespaceThread: SerialExecutor {
         return try unsafe outcome.move().get()
     }
 
+    /// Runs a closure on the thread some time later; returns at once.
+    public func perform(_ body: @escaping @Sendable () -> Void) {
+        enqueue(.closure(body))
+    }
+
     private func enqueue(_ work: Work) {
         queue.withLock { $0.append(work) }
         available.signal()
@@ -118,6 +127,7 @@ public final class NamespaceThread: SerialExecutor {
             case .call(let call, let done):
                 unsafe Self.invoke(call)
                 done.signal()
+            case .closure(let body): body()
             case nil: break
             }
         }

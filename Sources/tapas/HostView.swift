@@ -9,6 +9,7 @@ import Netlink
 import NetworkModel
 import NetworkTypes
 import Options
+import PortForwarding
 import Synchronization
 
 /// What is seen of the host: subscribed first and read after, so that nothing falls between start-up and following.
@@ -35,20 +36,21 @@ struct HostView: ~Copyable {
         resolverWatcher = watcher
     }
 
-    /// Starts to follow, on a thread of its own.
+    /// Starts to follow, on the control loop.
     ///
     /// - Parameters:
     ///   - invocation: the command line.
     ///   - network: the namespace's network, whose programmer is taken over.
+    ///   - control: the control loop.
     ///   - loop: the data path's loop.
     ///   - forwarder: the data path.
+    ///   - ports: the forwarded ports, which retry what waits for the host to change.
     ///   - logger: where to tell.
     /// - Returns: what has to live as long as the host is followed.
-    /// - Throws: If the thread cannot be started.
     mutating func follow(
-        _ invocation: Invocation, network: inout Network, loop: EventLoop, forwarder: Forwarder, logger: Logger
-    ) throws -> NetlinkMonitor? {
-        let thread = try EventLoopThread.start()
+        _ invocation: Invocation, network: inout Network, control: EventLoop, loop: EventLoop,
+        forwarder: Forwarder, ports: LoopBound<ForwardedPorts>?, logger: Logger
+    ) -> NetlinkMonitor? {
         var configurator: NamespaceConfigurator?
         if let programmer = network.programmer.take() {
             configurator = NamespaceConfigurator(on: network.thread, programmer: programmer)
@@ -58,20 +60,21 @@ struct HostView: ~Copyable {
         nonisolated(unsafe) let handedForwarder = forwarder
         let dataPath = unsafe DataPathActor(loop: loop, forwarder: handedForwarder)
         let follower = Follower(
-            loop: thread.loop, configuration: invocation.configuration, families: network.families,
+            loop: control, configuration: invocation.configuration, families: network.families,
             snapshot: snapshot, plan: network.plan, dataPath: dataPath,
             configurator: configurator, logger: logger)
         let settings = MonitorCore.Settings(
             invocation.configuration, holdDownMilliseconds: invocation.holdDown.wholeMilliseconds)
         let monitor = NetlinkMonitor(
-            loop: thread.loop, kernel: handedKernel, resolverWatcher: resolverWatcher.take(),
+            loop: control, kernel: handedKernel, resolverWatcher: resolverWatcher.take(),
             resolvers: snapshot.resolvers,
             settings: settings
         ) { change in
             follower.assumeIsolated { $0.hostChanged(change) }
+            ports?.perform { $0.retryPendingForwards() }
         }
         let first = reading
-        thread.loop.perform {
+        control.perform {
             monitor.assumeIsolated { monitor in
                 do {
                     _ = try monitor.start(with: first)

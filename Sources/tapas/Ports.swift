@@ -1,47 +1,62 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-import Forwarding
 import LinuxSystem
 import Logging
 import NamespaceControl
 import NetworkModel
 import Options
+import PortForwarding
 import Sandbox
 
-/// The forwarded ports of the command line.
-enum Ports {
+/// The forwarded ports of the command line, and the loop of their own that serves them.
+struct Ports {
+    private let ports: LoopBound<ForwardedPorts>
+
     /// Listens on them; failures end the program.
     ///
     /// - Parameters:
     ///   - invocation: the command line.
     ///   - thread: makes the sockets that belong to the namespace.
-    ///   - loop: the data path's loop.
-    ///   - forwarder: the data path; nil with `--splice-only`.
+    ///   - tap: the data path; nil with `--splice-only`.
     ///   - holders: who had ports of the host at start.
     ///   - logger: where to tell what could not be had and need not.
-    /// - Returns: the forwarded ports, attached to the data path, or the loop's sink where there is none.
+    /// - Returns: The forwarded ports, which nobody serves yet; nil if there are to be none.
     /// - Throws: The first port that cannot be had.
     static func open(
-        _ invocation: Invocation, _ thread: NamespaceThread, _ loop: EventLoop, _ forwarder: Forwarder?,
-        _ holders: PortHolders, _ logger: Logger
-    ) throws -> PortForwarder {
+        _ invocation: Invocation, _ thread: NamespaceThread, _ tap: TapLink?, _ holders: PortHolders, _ logger: Logger
+    ) throws -> Ports? {
+        ProcessLimits.raiseOpenFiles()
+        let rules = invocation.forwards + invocation.defaultForwards(ephemeralRange: Program.ephemeralRange())
+        guard !rules.isEmpty else { return nil }
         var options = PortForwardingOptions()
         options.splicesInbound = invocation.splicesInbound
         options.hostLoopbackToNamespaceLoopback = invocation.hostLoopbackToNamespaceLoopback
         options.holders = holders
         options.logger = logger
-        let ports = PortForwarder(options: options, loop: loop) { requests in
-            thread.run { requests.map { $0.open() } }
-        }
-        forwarder?.attach(ports)
-        ProcessLimits.raiseOpenFiles()
-        let defaults = invocation.defaultForwards(ephemeralRange: Program.ephemeralRange())
-        try ports.setForwards(invocation.forwards + defaults)
+        let sockets = NamespaceSockets(
+            open: { requests in thread.run { requests.map { $0.open() } } },
+            openLater: { requests, completion in
+                thread.perform { completion(requests.map { $0.open() }) }
+            })
+        let loop = try EventLoop()
+        let ports = ForwardedPorts(options: options, loop: loop, namespace: sockets, tapFlows: tap)
+        try ports.setForwards(rules)
         for rule in ports.forwards {
             let text = "\(rule.direction == .inbound ? "to" : "from") the namespace: \(rule)"
             // Those of the options were asked for; the defaults are the same each time.
             if invocation.forwards.contains(rule) { logger.info("\(text)") } else { logger.debug("\(text)") }
         }
+        return Ports(ports: LoopBound(ports, on: loop))
+    }
+
+    /// Serves them, on a thread of their own.
+    ///
+    /// - Parameter tap: the data path, which gives strayed datagrams back; nil with `--splice-only`.
+    /// - Returns: The forwarded ports as other threads reach them.
+    /// - Throws: If the thread cannot be started.
+    func serve(_ tap: TapLink?) throws -> LoopBound<ForwardedPorts> {
+        _ = try EventLoopThread.start(ports.loop, name: "tapas-ports", serving: ports)
+        tap?.giveBack(to: ports)
         return ports
     }
 }

@@ -1,11 +1,13 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
 import Forwarding
+import HostMonitor
 import LinuxSystem
 import Logging
 import NamespaceControl
 import NetworkModel
 import Options
+import PortForwarding
 import Sandbox
 import SystemPackage
 
@@ -66,7 +68,8 @@ struct Session: ~Copyable {
             loop: loop, command: command, signals: signals, watch: watch, logger: log.logger)
         let forwarder = try Self.makeForwarder(
             invocation, network.tap.take(), network.plan.rules, capture.take(), server, log)
-        let ports = try Ports.open(invocation, network.thread, loop, forwarder, portHolders, log.logger)
+        let tap = forwarder.map { TapLink($0, on: loop) }
+        let ports = try Ports.open(invocation, network.thread, tap, portHolders, log.logger)
         do {
             try MountIsolation.enterEmptyRoot(fallback: invocation.usesChrootFallback)
         } catch {
@@ -77,10 +80,15 @@ struct Session: ~Copyable {
         if let background = background.take() { try background.becomeReady() }
         log.setUpIsComplete()
         try command?.release()
-        guard let forwarder else { return try server.run(ports) }
-        guard invocation.monitorsHost else { return try server.run(forwarder) }
-        let monitor = try host.follow(
-            invocation, network: &network, loop: loop, forwarder: forwarder, logger: log.logger)
+        let control = try EventLoopThread.start()
+        let served = try ports?.serve(tap)
+        guard let forwarder else { return try server.run(NoEvents()) }
+        var monitor: NetlinkMonitor?
+        if invocation.monitorsHost {
+            monitor = host.follow(
+                invocation, network: &network, control: control.loop, loop: loop, forwarder: forwarder, ports: served,
+                logger: log.logger)
+        }
         defer { withExtendedLifetime(monitor) {} }
         return try server.run(forwarder)
     }

@@ -33,6 +33,7 @@ enum Layering {
         "HostMonitor": ["Netlink", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes"],
         "NamespaceControl": ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
         "Forwarding": ["Wire", "Services", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
+        "PortForwarding": ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
         "Sandbox": ["CCap", "CSeccomp", "CLinux", "LinuxSystem"],
         "Control": ["NetworkModel", "NetworkTypes", "LinuxSystem", "CLinux"],
     ]
@@ -42,11 +43,11 @@ enum Layering {
 
     /// Products of other packages, and who may use them.
     static let libraries: [String: Set<String>] = [
-        "Logging": ["Diagnostics", "HostMonitor", "NamespaceControl", "Forwarding", "Control"],
+        "Logging": ["Diagnostics", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding", "Control"],
         // LinuxSystem speaks in its Errno and FileDescriptor, so whoever uses that room names them.
         "SystemPackage": [
-            "LinuxSystem", "Diagnostics", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "Sandbox",
-            "Control",
+            "LinuxSystem", "Diagnostics", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
+            "Sandbox", "Control",
         ],
         "ArgumentParser": [],
     ]

@@ -109,4 +109,8 @@ enum {
 /// gettid(2).
 pid_t tapas_gettid(void);
 
+/// Whether the calling thread serves an event loop; a thread-local mark.
+int tapas_serves_loop(void);
+void tapas_set_serves_loop(int serves);
+
 #endif

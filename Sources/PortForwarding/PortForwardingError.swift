@@ -6,7 +6,7 @@ public import NetworkModel
 public import SystemPackage
 
 /// Why ports cannot be forwarded: nothing has changed then.
-public enum ForwardingError: Error {
+public enum PortForwardingError: Error {
     /// A port that was asked for by number cannot be listened on.
     case cannotListen(Port, SystemCallError, remark: String?)
     /// None of the ports of a rule that takes what it gets can be listened on.
@@ -29,7 +29,7 @@ public enum ForwardingError: Error {
     }
 }
 
-extension ForwardingError: CustomStringConvertible {
+extension PortForwardingError: CustomStringConvertible {
     /// One line: what cannot be done, why, and a remedy.
     public var description: String {
         switch self {

@@ -73,9 +73,9 @@ struct PortHolder: Sendable {
     }
 
     private static func process(holding link: String) -> (id: Int, name: String)? {
-        for name in entries(of: "/proc") {
+        for name in rules(of: "/proc") {
             guard let id = Int(name) else { continue }
-            for file in entries(of: "/proc/\(name)/fd") where self.link("/proc/\(name)/fd/\(file)") == link {
+            for file in rules(of: "/proc/\(name)/fd") where self.link("/proc/\(name)/fd/\(file)") == link {
                 return (id, self.name(of: name) ?? "?")
             }
         }
@@ -99,7 +99,7 @@ struct PortHolder: Sendable {
         return count > 0 ? String(decoding: bytes[..<count], as: UTF8.self) : nil
     }
 
-    private static func entries(of path: String) -> [String] {
+    private static func rules(of path: String) -> [String] {
         guard let folder = unsafe opendir(path) else { return [] }
         defer { unsafe closedir(folder) }
         var names: [String] = []

@@ -2,53 +2,67 @@
 //
 // Ports that somebody else has, of rules that go without: nobody announces that they are free, so they are tried again
 // when the host changes and every `retryInterval`. With none of them there is no timer. As each try costs a handful of
-// calls on the data path's thread, only so many are made at a time, in turn; when one succeeds, somebody has probably
-// ended, and the others follow at once.
+// calls, only so many are made at a time, in turn; when one succeeds, somebody has probably ended, and the others follow
+// at once.
 
 internal import LinuxSystem
 internal import Logging
 internal import NetworkModel
 
-extension PortForwarder {
+extension ForwardedPorts {
     /// Ports tried at a time at most.
     private static let batchSize = 256
     /// The time between two batches while they succeed, in milliseconds.
     private static let batchInterval: Int64 = 20
 
     /// Tries pending ports again after a while, as long as there are any.
-    func schedulePending(after milliseconds: Int64? = nil) {
-        if let timer = pendingTimer { loop.cancel(timer) }
-        pendingTimer = nil
-        guard entries.contains(where: { !$0.pending.isEmpty }) else { return }
+    func scheduleRetry(after milliseconds: Int64? = nil) {
+        if let timer = retryTimer { loop.cancel(timer) }
+        retryTimer = nil
+        guard rules.contains(where: { !$0.pending.isEmpty }) else { return }
         let wait = milliseconds ?? options.retryInterval
-        pendingTimer = loop.schedule(at: .now.advanced(milliseconds: wait)) { [weak self] _ in self?.tryPending() }
+        retryTimer = loop.schedule(at: .now.advanced(milliseconds: wait)) { [weak self] _ in self?.tryPending() }
     }
 
-    /// Listens on pending ports that have become free.
+    /// Tries a batch of pending ports, in turn.
     func tryPending() {
-        let indices = entries.indices.filter { !entries[$0].pending.isEmpty }
-        guard !indices.isEmpty else { return schedulePending() }
-        let share = max(Self.batchSize / indices.count, 1)
+        retryBudget = Self.batchSize
+        retryPorts()
+    }
+
+    /// Listens on pending ports that have become free, as long as the batch lasts; stands back while there are no
+    /// sockets of the namespace for them.
+    func retryPorts() {
+        let indices = rules.indices.filter { !rules[$0].pending.isEmpty }
+        guard !indices.isEmpty else { return scheduleRetry() }
+        let share = max(retryBudget / indices.count, 1)
         var hasOpened = false
         for index in indices {
-            let ports = Array(entries[index].pending.prefix(share))
-            entries[index].pending.removeFirst(ports.count)
+            let ports = Array(rules[index].pending.prefix(share))
             for port in ports {
-                switch open(index, port) {
+                let outcome = open(index, port)
+                if case .failure(let error) = outcome, error.meansLater {
+                    retryWaits = true
+                    break
+                }
+                retryBudget -= 1
+                rules[index].pending.removeFirst()
+                switch outcome {
                 case .success:
                     hasOpened = true
-                    regained.add(entries[index].rule, port)
+                    regained.add(rules[index].rule, port)
                 case .failure:
-                    entries[index].pending.append(port)
+                    rules[index].pending.append(port)
                 }
             }
         }
-        let isDone = entries.allSatisfy(\.pending.isEmpty)
+        retryWaits = retryWaits && retryBudget > 0
+        let isDone = rules.allSatisfy(\.pending.isEmpty)
         if !hasOpened || isDone, !regained.isEmpty {
             options.logger.notice("\(regained.summary)")
             regained = RegainedPorts()
         }
-        schedulePending(after: hasOpened ? Self.batchInterval : nil)
+        scheduleRetry(after: hasOpened ? Self.batchInterval : nil)
     }
 }
 

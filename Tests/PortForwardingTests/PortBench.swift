@@ -4,32 +4,45 @@ import Glibc
 import LinuxSystem
 import NetworkModel
 import NetworkTypes
+import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
 
-@testable import Forwarding
+@testable import PortForwarding
 
-/// A port forwarder whose "namespace" is the test's own, on a loop that runs until a condition holds.
+/// Forwarded ports whose "namespace" is the test's own, on a loop that runs until a condition holds.
 ///
 /// Rules listen on 127.0.0.1 or ::1 and lead to the same address (`--host-lo-to-ns-lo`).
 final class Bench {
     let loop: EventLoop
-    let ports: PortForwarder
-    var requests = 0
+    let ports: ForwardedPorts
+    /// How often the namespace was asked for sockets.
+    var requests: Int { asked.value }
+    private let asked = Asked()
 
-    init(_ change: (inout PortForwardingOptions) -> Void = { _ in }) throws {
+    init(
+        namespace: NamespaceSockets? = nil, tapFlows: (any TapFlows)? = nil,
+        _ change: (inout PortForwardingOptions) -> Void = { _ in }
+    ) throws {
         loop = try EventLoop()
         var options = PortForwardingOptions()
         options.hostLoopbackToNamespaceLoopback = true
         options.patience = 0
         change(&options)
-        var count: () -> Void = {}
-        ports = PortForwarder(options: options, loop: loop) { requests in
-            count()
-            return requests.map { $0.open() }
-        }
-        count = { [unowned self] in requests += 1 }
+        let asked = asked
+        let namespace =
+            namespace
+            ?? NamespaceSockets(
+                open: { requests in
+                    asked.count()
+                    return requests.map { $0.open() }
+                },
+                openLater: { requests, completion in
+                    asked.count()
+                    completion(requests.map { $0.open() })
+                })
+        ports = ForwardedPorts(options: options, loop: loop, namespace: namespace, tapFlows: tapFlows)
     }
 
     /// Runs the loop until a condition holds, looked at every millisecond and after each turn.
@@ -48,6 +61,14 @@ final class Bench {
         try loop.run(sink: ports)
         return try outcome.get()
     }
+}
+
+/// Counts requests from any thread.
+final class Asked: Sendable {
+    private let number = Mutex(0)
+
+    func count() { number.withLock { $0 += 1 } }
+    var value: Int { number.withLock { $0 } }
 }
 
 /// A socket of the test; everything is non-blocking.

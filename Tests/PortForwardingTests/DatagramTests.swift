@@ -7,9 +7,9 @@ import NetworkTypes
 import TestSupport
 import Testing
 
-@testable import Forwarding
+@testable import PortForwarding
 
-extension PortForwarderTests {
+extension ForwardedPortsTests {
     /// Clients of a forwarded port, and the server that it leads to.
     private static func clients(_ count: Int, _ address: String) throws -> (Bench, Peer, [Peer]) {
         let bench = try Bench()
@@ -100,7 +100,7 @@ extension PortForwarderTests {
 }
 
 @Suite("Forwarded ports of a process with few descriptors", .startsPrograms, .timeLimit(.minutes(2)))
-struct PortForwarderLimitTests {
+struct ForwardedPortsLimitTests {
     @Test("without descriptors left the datagram clients that have been silent longest give theirs to new ones")
     func datagramClientsWithoutDescriptors() async {
         await #expect(processExitsWith: .success) {

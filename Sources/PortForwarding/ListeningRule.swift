@@ -5,7 +5,7 @@ internal import NetworkTypes
 internal import SystemPackage
 
 /// A rule with the sockets that listen for it.
-struct ForwardingEntry {
+struct ListeningRule {
     let rule: PortForward
     /// Where each port is listened on: one place, or two where one socket cannot do.
     let places: [ListeningPlace]
@@ -73,14 +73,14 @@ struct ForwardingEntry {
         Set(open.keys.map { UInt16(truncatingIfNeeded: $0) }).sorted()
     }
 
-    /// Whether a socket of the other entry serves for this one's.
-    func shares(with other: ForwardingEntry) -> Bool {
+    /// Whether a socket of the other rule serves for this one's.
+    func shares(with other: ListeningRule) -> Bool {
         rule.direction == other.rule.direction && rule.transport == other.rule.transport
             && rule.first <= other.rule.last && other.rule.first <= rule.last
     }
 
     /// How messages name a port of the rule.
-    func name(_ place: Int, _ port: UInt16) -> ForwardingError.Port {
+    func name(_ place: Int, _ port: UInt16) -> PortForwardingError.Port {
         .init(
             direction: rule.direction, transport: rule.transport,
             place: rule.direction == .inbound ? places[place].text(port: port) : "\(port)")

@@ -47,25 +47,21 @@ struct Relays: ~Copyable {
     private var slots: [Relay] = []
     private var firstFree = -1
     private var indices: [Key: Int] = [:]
-    private var wheel: TimerWheel
-    private var expired: [Int32] = []
+    /// When to look for clients that have been silent for their time; nil without clients.
+    private(set) var nextDeadline: MonotonicTime?
     private var hand = 0
     /// Datagrams of other clients that came to the sockets of these.
-    var strays = StrayDatagrams()
+    var strays = HeldDatagrams()
 
     init(loop: EventLoop, options: PortForwardingOptions) {
         self.loop = loop
         timeout = options.udpTimeout
         streamTimeout = options.udpStreamTimeout
         maximum = options.maximumRelays
-        wheel = TimerWheel(capacity: options.maximumRelays, now: .now)
     }
 
     /// How many there are.
     var count: Int { indices.count }
-
-    /// The moment to call ``expire(now:)``.
-    var nextDeadline: MonotonicTime? { wheel.nextDeadline }
 
     /// Adds a client, whose sockets belong to the relay then.
     mutating func add(_ key: Key, client: CInt, server: CInt, now: MonotonicTime) {
@@ -82,8 +78,9 @@ struct Relays: ~Copyable {
             slots.append(Relay(key: key, client: client, server: server, generation: generation))
         }
         indices[key] = index
-        wheel.adopt(index)
         touch(index, now)
+        let deadline = self.deadline(of: index)
+        nextDeadline = nextDeadline.map { min($0, deadline) } ?? deadline
         do {
             try watch(client, TokenKind.relayClient, index)
             try watch(server, TokenKind.relayServer, index)
@@ -100,7 +97,7 @@ struct Relays: ~Copyable {
 
     /// Sends a datagram that has come on a listening socket on to the target of its client; false if there is no such
     /// client.
-    mutating func send(_ key: Key, _ datagram: ForwardedDatagram, now: MonotonicTime) -> Bool {
+    mutating func send(_ key: Key, _ datagram: ArrivedDatagram, now: MonotonicTime) -> Bool {
         guard let index = indices[key] else { return false }
         touch(index, now)
         unsafe passOn(datagram.payload, datagram.count, to: slots[index].server)
@@ -108,7 +105,7 @@ struct Relays: ~Copyable {
     }
 
     /// Sends one datagram to a target.
-    private func passOn(_ payload: UnsafeMutableRawPointer, _ count: Int, to server: CInt) {
+    private func passOn(_ payload: UnsafeRawPointer, _ count: Int, to server: CInt) {
         // The error of an earlier datagram is told once, and is no reason to lose this one.
         if case .failed = unsafe HostSocket.send(server, payload, count) {
             _ = unsafe HostSocket.send(server, payload, count)
@@ -157,29 +154,42 @@ struct Relays: ~Copyable {
         let key = slots[index].key
         for position in 0..<count {
             guard let source = batch.source(position) else { continue }
-            let payload = unsafe batch.payload(position)
+            let payload = unsafe UnsafeRawPointer(batch.payload(position))
             let length = batch.length(position)
             if source == key.peer {
                 unsafe passOn(payload, length, to: slots[index].server)
             } else {
-                _ = strays.add(
-                    unsafe StrayDatagram(
-                        direction: key.direction, peer: source, local: key.local, payload: payload, count: length))
+                strays.add(
+                    unsafe ReceivedDatagram(peer: source, local: key.local, payload: payload, count: length),
+                    key.direction)
             }
         }
     }
 
     private mutating func touch(_ index: Int, _ now: MonotonicTime) {
         slots[index].activity = now.nanoseconds
-        let milliseconds = slots[index].isStream ? streamTimeout : timeout
-        wheel.set(index, deadline: now.nanoseconds &+ milliseconds &* 1_000_000)
     }
 
-    /// Forgets the clients whose time is over.
+    /// When a client has been silent for its time.
+    private func deadline(of index: Int) -> MonotonicTime {
+        MonotonicTime(nanoseconds: slots[index].activity)
+            .advanced(milliseconds: slots[index].isStream ? streamTimeout : timeout)
+    }
+
+    /// Forgets the clients whose time is over, and finds out when to look again: deadlines move with each datagram, so
+    /// they are looked at together, and not more often than four times within a time-out.
     mutating func expire(now: MonotonicTime) {
-        expired.removeAll(keepingCapacity: true)
-        wheel.expire(now: now, into: &expired)
-        for index in expired where slots[Int(index)].isUsed { remove(Int(index)) }
+        var next: MonotonicTime?
+        for index in slots.indices where slots[index].isUsed {
+            let deadline = self.deadline(of: index)
+            if deadline <= now {
+                remove(index)
+            } else {
+                next = next.map { min($0, deadline) } ?? deadline
+            }
+        }
+        let soonest = now.advanced(milliseconds: max(min(timeout, streamTimeout) / 4, 1))
+        nextDeadline = next.map { max($0, soonest) }
     }
 
     /// Forgets the client that has been silent longest among the next few.
@@ -201,7 +211,7 @@ struct Relays: ~Copyable {
         HostSocket.close(slots[index].client)
         HostSocket.close(slots[index].server)
         indices[slots[index].key] = nil
-        wheel.remove(index)
+        if indices.isEmpty { nextDeadline = nil }
         slots[index].isUsed = false
         slots[index].link = firstFree
         firstFree = index

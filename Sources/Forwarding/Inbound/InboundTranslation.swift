@@ -87,11 +87,4 @@ struct InboundTranslator {
         if family.isIPv4 { return seen.v4 }
         return source.isLinkLocal ? seen.v6LinkLocal ?? seen.v6 : seen.v6 ?? seen.v6LinkLocal
     }
-
-    /// The namespace's address for a spliced flow: of the client's family if the namespace has one, else of the other.
-    ///
-    /// A link-local address would need the interface's index there.
-    func spliceTarget(isIPv4: Bool) -> IPv6Address? {
-        isIPv4 ? seen.v4 ?? seen.v6 : seen.v6 ?? seen.v4
-    }
 }

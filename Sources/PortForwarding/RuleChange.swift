@@ -1,8 +1,8 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// One replacement of the table, from the rules to the commit or the way back.
+// One replacement of all rules, from the rules to the commit or the way back.
 //
-// A socket of the old table can stand in the way of a new one that it is not the same as (a wildcard after one address
+// A socket of the old rules can stand in the way of a new one that it is not the same as (a wildcard after one address
 // of the same port): only then the old one is closed first, last of all, and opened again if the change fails.
 //
 // syscalls: getrlimit nanosleep
@@ -15,43 +15,43 @@ internal import NetworkModel
 internal import NetworkTypes
 internal import SystemPackage
 
-/// A change of a forwarder's table that has not been decided yet.
-struct TableChange {
-    /// A port of an entry at one of its places.
-    private struct Spot {
-        var entry: Int
+/// A change of the rules that has not been decided yet.
+struct RuleChange {
+    /// A port of a rule at one of its places.
+    private struct PortPlace {
+        var rule: Int
         var place: Int
         var port: UInt16
     }
 
-    private let forwarder: PortForwarder
-    private var fresh: [ForwardingEntry] = []
-    /// Listeners of the old table that the new one takes over, with their spot there.
-    private var kept: [Int: Spot] = [:]
+    private let owner: ForwardedPorts
+    private var fresh: [ListeningRule] = []
+    /// Listeners of the old rules that the new ones take over, with their place there.
+    private var kept: [Int: PortPlace] = [:]
     /// Listeners that this change has opened.
     private var opened: [Int] = []
-    /// Spots that have to wait until an old socket is out of the way.
-    private var postponed: [Spot] = []
-    /// Spots of the old table whose sockets were closed for those.
-    private var cleared: [Spot] = []
+    /// Port places that have to wait until an old socket is out of the way.
+    private var postponed: [PortPlace] = []
+    /// Port places of the old rules whose sockets were closed for those.
+    private var cleared: [PortPlace] = []
     /// How long ports are waited for that somebody else has, all together.
     private var patience: MonotonicTime
-    /// Entries whose address the host does not have.
+    /// Rules whose address the host does not have.
     private var absent: Set<Int> = []
     /// Ports that could not be had and need not.
     private(set) var skipped = SkippedPorts()
 
-    init(forwarder: PortForwarder, patience: Int64) {
-        self.forwarder = forwarder
+    init(owner: ForwardedPorts, patience: Int64) {
+        self.owner = owner
         self.patience = MonotonicTime.now.advanced(milliseconds: patience)
     }
 
     // MARK: Preparing
 
     /// Opens everything that is new.
-    mutating func prepare(_ rules: [PortForward]) throws(ForwardingError) {
-        let places = try Places(forwarder, rules)
-        fresh = rules.map { ForwardingEntry(rule: $0, places: places.places(of: $0)) }
+    mutating func prepare(_ rules: [PortForward]) throws(PortForwardingError) {
+        let places = try Places(owner, rules)
+        fresh = rules.map { ListeningRule(rule: $0, places: places.places(of: $0)) }
         for index in fresh.indices { findDevice(index) }
         for index in fresh.indices { takeOver(index) }
         try checkDescriptors()
@@ -61,17 +61,17 @@ struct TableChange {
         try openPostponed()
     }
 
-    /// Finds the sockets of the old table that serve.
+    /// Finds the sockets of the old rules that serve.
     private mutating func takeOver(_ index: Int) {
         let mine = fresh[index]
-        for old in forwarder.entries where mine.shares(with: old) && mine.deviceIndex == old.deviceIndex {
+        for old in owner.rules where mine.shares(with: old) && mine.deviceIndex == old.deviceIndex {
             let range = mine.ports.clamped(to: old.ports)
             for (place, wanted) in mine.places.enumerated() {
                 guard let oldPlace = old.places.firstIndex(of: wanted) else { continue }
                 for port in old.openPorts where range.contains(port) {
                     guard let listener = old.listener(oldPlace, port) else { continue }
                     fresh[index].add(listener, place, port)
-                    kept[listener] = Spot(entry: index, place: place, port: port)
+                    kept[listener] = PortPlace(rule: index, place: place, port: port)
                 }
                 fresh[index].absenceIsReported = old.absenceIsReported
             }
@@ -85,47 +85,47 @@ struct TableChange {
     }
 
     /// Refuses what the process may not have descriptors for, before anything is bound.
-    private func checkDescriptors() throws(ForwardingError) {
+    private func checkDescriptors() throws(PortForwardingError) {
         var needed = 0
-        for entry in fresh where entry.rule.policy != .scanned {
-            needed += entry.ports.count * entry.places.count - entry.open.count
+        for rule in fresh where rule.rule.policy != .scanned {
+            needed += rule.ports.count * rule.places.count - rule.open.count
         }
         var limit = rlimit()
         guard needed > 0, unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
         // What is open now, and a little for the flows.
-        let reserve = 64 + forwarder.listeners.count
+        let reserve = 64 + owner.listeners.count
         let allowed = Int(clamping: limit.rlim_cur)
         let available = max(allowed - reserve, 0)
         if needed > available { throw .tooFewDescriptors(needed: needed, available: available, limit: allowed) }
     }
 
     /// Opens the ports of a rule that are not open yet.
-    private mutating func open(_ index: Int) throws(ForwardingError) {
-        let entry = fresh[index]
+    private mutating func open(_ index: Int) throws(PortForwardingError) {
+        let rule = fresh[index]
         var failures = 0
         var lastError: Errno?
         var taken = PortSet()
-        for place in entry.places.indices {
-            let ports = entry.ports.filter { entry.listener(place, $0) == nil }
-            forwarder.listeners.reserve(ports.count)
-            var sockets = try self.sockets(for: entry, place, count: ports.count).makeIterator()
+        for place in rule.places.indices {
+            let ports = rule.ports.filter { rule.listener(place, $0) == nil }
+            owner.listeners.reserve(ports.count)
+            var sockets = try self.sockets(for: rule, place, count: ports.count).makeIterator()
             for (position, port) in ports.enumerated() {
                 guard let number = sockets.next() else { break }
-                let spot = Spot(entry: index, place: place, port: port)
-                guard let error = listen(spot, number) else { continue }
-                if entry.rule.policy == .bestEffort {
+                let portPlace = PortPlace(rule: index, place: place, port: port)
+                guard let error = listen(portPlace, number) else { continue }
+                if rule.rule.policy == .bestEffort {
                     failures += 1
                     lastError = error.errno
-                    skipped.add(entry.rule, port, error.errno)
+                    skipped.add(rule.rule, port, error.errno)
                     if error.errno == .addressInUse { taken.insert(port) }
                     continue
                 }
-                if error.errno == .addressInUse, oldSocketBlocks(spot) {
-                    postponed.append(spot)
+                if error.errno == .addressInUse, oldSocketBlocks(portPlace) {
+                    postponed.append(portPlace)
                     continue
                 }
                 do {
-                    try retry(spot, after: error)
+                    try retry(portPlace, after: error)
                 } catch {
                     // The sockets that were made with this one.
                     for _ in (position + 1)..<ports.count { if let rest = sockets.next() { HostSocket.close(rest) } }
@@ -134,22 +134,22 @@ struct TableChange {
             }
         }
         fresh[index].pending = taken.ports
-        if let lastError, failures == entry.ports.count * entry.places.count {
-            throw .nothingToListenOn(entry.rule, lastError)
+        if let lastError, failures == rule.ports.count * rule.places.count {
+            throw .nothingToListenOn(rule.rule, lastError)
         }
     }
 
     /// Makes all sockets for a rule's place: in the namespace with one round trip.
-    private func sockets(for entry: ForwardingEntry, _ place: Int, count: Int) throws(ForwardingError) -> [CInt] {
+    private func sockets(for rule: ListeningRule, _ place: Int, count: Int) throws(PortForwardingError) -> [CInt] {
         guard count > 0 else { return [] }
-        let request = entry.places[place].request(entry.rule.transport)
+        let request = rule.places[place].request(rule.rule.transport)
         var made: [Result<FileDescriptor, Errno>]
-        if entry.rule.direction == .inbound {
+        if rule.rule.direction == .inbound {
             made = []
             made.reserveCapacity(count)
             for _ in 0..<count { made.append(request.open()) }
         } else {
-            made = forwarder.factory(.init(repeating: request, count: count))
+            made = owner.namespace.open(.init(repeating: request, count: count))
         }
         var numbers: [CInt] = []
         numbers.reserveCapacity(count)
@@ -162,68 +162,68 @@ struct TableChange {
         }
         guard let failure else { return numbers }
         for number in numbers { HostSocket.close(number) }
-        guard entry.rule.direction == .inbound else { throw .noNamespaceSockets(failure) }
+        guard rule.rule.direction == .inbound else { throw .noNamespaceSockets(failure) }
         throw .cannotListen(
-            entry.name(place, entry.ports.lowerBound), SystemCallError("socket", "", failure), remark: nil)
+            rule.name(place, rule.ports.lowerBound), SystemCallError("socket", "", failure), remark: nil)
     }
 
-    /// Makes a socket listen for a spot; the error if it cannot.
-    private mutating func listen(_ spot: Spot, _ number: CInt) -> SystemCallError? {
-        let outcome = fresh[spot.entry].places[spot.place].listen(
-            number, port: spot.port, transport: fresh[spot.entry].rule.transport)
+    /// Makes a socket listen for a portPlace; the error if it cannot.
+    private mutating func listen(_ portPlace: PortPlace, _ number: CInt) -> SystemCallError? {
+        let outcome = fresh[portPlace.rule].places[portPlace.place].listen(
+            number, port: portPlace.port, transport: fresh[portPlace.rule].rule.transport)
         if case .failed(let error) = outcome {
             HostSocket.close(number)
             return error
         }
-        let listener = forwarder.listeners.add(number, entry: spot.entry, place: spot.place, port: spot.port)
+        let listener = owner.listeners.add(number, rule: portPlace.rule, place: portPlace.place, port: portPlace.port)
         do {
-            try forwarder.loop.add(
-                FileDescriptor(rawValue: number), for: .readable, token: forwarder.listeners.token(listener))
+            try owner.loop.add(
+                FileDescriptor(rawValue: number), for: .readable, token: owner.listeners.token(listener))
         } catch {
-            forwarder.listeners.close(listener)
+            owner.listeners.close(listener)
             return error
         }
-        fresh[spot.entry].add(listener, spot.place, spot.port)
+        fresh[portPlace.rule].add(listener, portPlace.place, portPlace.port)
         opened.append(listener)
-        if outcome == .listeningWhileAbsent { absent.insert(spot.entry) }
+        if outcome == .listeningWhileAbsent { absent.insert(portPlace.rule) }
         return nil
     }
 
     /// As ``listen(_:_:)`` with a new socket.
-    private mutating func listenAnew(_ spot: Spot) -> SystemCallError? {
-        switch forwarder.socket(for: fresh[spot.entry], spot.place) {
+    private mutating func listenAnew(_ portPlace: PortPlace) -> SystemCallError? {
+        switch owner.socket(for: fresh[portPlace.rule], portPlace.place) {
         case .failure(let error): error
-        case .success(let number): listen(spot, number)
+        case .success(let number): listen(portPlace, number)
         }
     }
 
     // MARK: A port that somebody else has
 
     /// Waits for a predecessor to go, if it may be that; then fails.
-    private mutating func retry(_ spot: Spot, after first: SystemCallError) throws(ForwardingError) {
-        let entry = fresh[spot.entry]
+    private mutating func retry(_ portPlace: PortPlace, after first: SystemCallError) throws(PortForwardingError) {
+        let rule = fresh[portPlace.rule]
         var error = first
         var holder: PortHolder?
         if error.errno == .addressInUse {
-            holder = self.holder(of: spot)
+            holder = self.holder(of: portPlace)
             while MonotonicTime.now < patience, holder?.mayBeSibling ?? true {
                 var pause = timespec(tv_sec: 0, tv_nsec: 5_000_000)
                 unsafe nanosleep(&pause, nil)
-                guard let again = listenAnew(spot) else { return }
+                guard let again = listenAnew(portPlace) else { return }
                 error = again
                 if error.errno != .addressInUse { break }
             }
         }
-        throw .cannotListen(entry.name(spot.place, spot.port), error, remark: remark(error, spot, holder))
+        throw .cannotListen(rule.name(portPlace.place, portPlace.port), error, remark: remark(error, portPlace, holder))
     }
 
-    private func holder(of spot: Spot) -> PortHolder? {
-        let rule = fresh[spot.entry].rule
+    private func holder(of portPlace: PortPlace) -> PortHolder? {
+        let rule = fresh[portPlace.rule].rule
         guard rule.direction == .inbound else { return nil }
-        return forwarder.options.holders[rule.transport, spot.port]
+        return owner.options.holders[rule.transport, portPlace.port]
     }
 
-    private func remark(_ error: SystemCallError, _ spot: Spot, _ holder: PortHolder?) -> String? {
+    private func remark(_ error: SystemCallError, _ portPlace: PortPlace, _ holder: PortHolder?) -> String? {
         switch error.errno {
         case .addressInUse:
             return holder?.description.map { "it belongs to \($0)" }
@@ -250,68 +250,68 @@ struct TableChange {
 
     // MARK: Old sockets in the way
 
-    /// Whether a socket of the old table that is going to be closed has a spot's port.
-    private func oldSocketBlocks(_ spot: Spot) -> Bool {
-        forwarder.entries.indices.contains { !blocking(spot, $0).isEmpty }
+    /// Whether a socket of the old rules that is going to be closed has a portPlace's port.
+    private func oldSocketBlocks(_ portPlace: PortPlace) -> Bool {
+        owner.rules.indices.contains { !blocking(portPlace, $0).isEmpty }
     }
 
-    /// The places where an entry of the old table listens on a spot's port for the last time.
-    private func blocking(_ spot: Spot, _ index: Int) -> [Int] {
-        let old = forwarder.entries[index]
-        guard old.rule.direction == fresh[spot.entry].rule.direction,
-            old.rule.transport == fresh[spot.entry].rule.transport
+    /// The places where a rule of the old rules listens on a portPlace's port for the last time.
+    private func blocking(_ portPlace: PortPlace, _ index: Int) -> [Int] {
+        let old = owner.rules[index]
+        guard old.rule.direction == fresh[portPlace.rule].rule.direction,
+            old.rule.transport == fresh[portPlace.rule].rule.transport
         else { return [] }
         return old.places.indices.filter { place in
-            old.listener(place, spot.port).map { kept[$0] == nil } ?? false
+            old.listener(place, portPlace.port).map { kept[$0] == nil } ?? false
         }
     }
 
-    private mutating func openPostponed() throws(ForwardingError) {
-        for spot in postponed {
-            for index in forwarder.entries.indices {
-                for place in blocking(spot, index) {
-                    guard let listener = forwarder.entries[index].remove(place, spot.port) else { continue }
-                    forwarder.listeners.close(listener)
-                    cleared.append(Spot(entry: index, place: place, port: spot.port))
+    private mutating func openPostponed() throws(PortForwardingError) {
+        for portPlace in postponed {
+            for index in owner.rules.indices {
+                for place in blocking(portPlace, index) {
+                    guard let listener = owner.rules[index].remove(place, portPlace.port) else { continue }
+                    owner.listeners.close(listener)
+                    cleared.append(PortPlace(rule: index, place: place, port: portPlace.port))
                 }
             }
-            if let error = listenAnew(spot) { try retry(spot, after: error) }
+            if let error = listenAnew(portPlace) { try retry(portPlace, after: error) }
         }
     }
 
     // MARK: Ending
 
-    /// Closes what this change has opened; the old table is whole again.
+    /// Closes what this change has opened; the old rules are whole again.
     mutating func undo() {
-        for listener in opened { forwarder.listeners.close(listener) }
-        for spot in cleared {
+        for listener in opened { owner.listeners.close(listener) }
+        for portPlace in cleared {
             // What we had a moment ago; if somebody was faster there is nothing better to do than to say so.
-            if case .failure(let error) = forwarder.open(spot.entry, spot.port) {
-                forwarder.options.logger.error("\(error)")
+            if case .failure(let error) = owner.open(portPlace.rule, portPlace.port) {
+                owner.options.logger.error("\(error)")
             }
         }
     }
 
-    /// Closes what the new table does not have, and puts it in force.
+    /// Closes what the new rules do not have, and puts them in force.
     mutating func commit() {
         let new = Set(opened)
-        for index in forwarder.listeners.indices where forwarder.listeners[index].socket >= 0 && !new.contains(index) {
-            if let spot = kept[index] {
-                forwarder.listeners[index].entry = spot.entry
-                forwarder.listeners[index].place = spot.place
+        for index in owner.listeners.indices where owner.listeners[index].socket >= 0 && !new.contains(index) {
+            if let portPlace = kept[index] {
+                owner.listeners[index].rule = portPlace.rule
+                owner.listeners[index].place = portPlace.place
             } else {
-                forwarder.listeners.close(index)
+                owner.listeners.close(index)
             }
         }
         for index in absent where !fresh[index].absenceIsReported {
             fresh[index].absenceIsReported = true
-            forwarder.reportAbsence(fresh[index].rule)
+            owner.reportAbsence(fresh[index].rule)
         }
-        for entry in fresh where entry.waitsForDevice {
-            forwarder.options.logger.notice(
-                "there is no interface '\(entry.rule.interface ?? "")' at present: \(entry.rule) waits for it")
+        for rule in fresh where rule.waitsForDevice {
+            owner.options.logger.notice(
+                "there is no interface '\(rule.rule.interface ?? "")' at present: \(rule.rule) waits for it")
         }
-        forwarder.entries = fresh
+        owner.rules = fresh
     }
 }
 
@@ -321,7 +321,7 @@ private struct Places {
     private var bindsToDevices = true
 
     /// Tries what the kernel can.
-    init(_ forwarder: PortForwarder, _ rules: [PortForward]) throws(ForwardingError) {
+    init(_ owner: ForwardedPorts, _ rules: [PortForward]) throws(PortForwardingError) {
         let isUsed = Set(rules.map(\.direction))
         let request = ListeningPlace().request(.tcp)
         if isUsed.contains(.inbound) {
@@ -331,7 +331,7 @@ private struct Places {
             }
         }
         guard isUsed.contains(.outbound) else { return }
-        let probes = forwarder.factory([request, NamespaceSocketPool.Kind.tcpv4.request])
+        let probes = owner.namespace.open([request, NamespaceSocketPool.Kind.tcpv4.request])
         if case .failure? = probes.first { hasIPv6.remove(.outbound) }
         for probe in probes {
             switch probe {
@@ -343,7 +343,7 @@ private struct Places {
             }
         }
         if !bindsToDevices {
-            forwarder.options.logger.warning(
+            owner.options.logger.warning(
                 "the kernel does not let us bind to 'lo': -T and -U listen on 127.0.0.1 and ::1 in the namespace")
         }
     }

@@ -10,8 +10,8 @@ struct Listener {
     var socket: CInt = -1
     /// Counts the uses of the slot.
     var generation: UInt32 = 0
-    /// The index of its rule in the table.
-    var entry = 0
+    /// The index of its rule.
+    var rule = 0
     /// The index of its place among the rule's.
     var place = 0
     /// The port it listens on.
@@ -52,7 +52,7 @@ struct ListenerStore {
         slots.reserveCapacity(self.count + count)
     }
 
-    mutating func add(_ socket: CInt, entry: Int, place: Int, port: UInt16) -> Int {
+    mutating func add(_ socket: CInt, rule: Int, place: Int, port: UInt16) -> Int {
         let index: Int
         if firstFree >= 0 {
             index = firstFree
@@ -62,7 +62,7 @@ struct ListenerStore {
             slots.append(Listener())
         }
         let generation = (slots[index].generation &+ 1) & 0xFF_FFFF
-        slots[index] = Listener(socket: socket, generation: generation, entry: entry, place: place, port: port)
+        slots[index] = Listener(socket: socket, generation: generation, rule: rule, place: place, port: port)
         count += 1
         return index
     }

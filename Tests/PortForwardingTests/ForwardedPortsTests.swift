@@ -8,9 +8,9 @@ import SystemPackage
 import TestSupport
 import Testing
 
-@testable import Forwarding
+@testable import PortForwarding
 
-@Suite("Forwarded ports", .serialized, .takesPortsBack, .timeLimit(.minutes(2))) struct PortForwarderTests {
+@Suite("Forwarded ports", .serialized, .takesPortsBack, .timeLimit(.minutes(2))) struct ForwardedPortsTests {
     static let addresses = ["127.0.0.1", "::1"]
 
     /// A forwarded connection: both its ends.
@@ -140,8 +140,8 @@ import Testing
     }
 }
 
-@Suite("The table of forwarded ports", .serialized, .takesPortsBack, .timeLimit(.minutes(2)))
-struct ForwardingTableTests {
+@Suite("The rules of forwarded ports", .serialized, .takesPortsBack, .timeLimit(.minutes(2)))
+struct ForwardingRulesTests {
     /// Whether a port of an address can be connected to.
     private static func answers(_ port: UInt16, _ address: String = "127.0.0.1") throws -> Bool {
         let peer = try Peer.make(HostSocket.stream, address)
@@ -205,7 +205,7 @@ struct ForwardingTableTests {
         #expect(try Self.answers(port) && !Self.answers(port, "127.0.0.2"))
         // Somebody else has the port on another address: the wildcard cannot be had.
         let other = try Peer.server(HostSocket.stream, "127.0.0.3", port: port)
-        #expect(throws: ForwardingError.self) { try bench.ports.setForwards([rule(port, to: 9, on: "0.0.0.0")]) }
+        #expect(throws: PortForwardingError.self) { try bench.ports.setForwards([rule(port, to: 9, on: "0.0.0.0")]) }
         #expect(try Self.answers(port) && bench.ports.listenerCount == 1)
         withExtendedLifetime(other) {}
     }
@@ -220,7 +220,7 @@ struct ForwardingTableTests {
         some.targetFirst = Port(9)
         try bench.ports.setForwards([some])
         #expect(bench.ports.listenerCount == 1)
-        #expect(throws: ForwardingError.self) {
+        #expect(throws: PortForwardingError.self) {
             try bench.ports.setForwards([rule(taken.port, to: 9, policy: .bestEffort)])
         }
         #expect(bench.ports.forwards == [some])
@@ -260,17 +260,17 @@ struct ForwardingTableTests {
     func aPortOfBestEffort() throws {
         let bench = try Bench { $0.retryInterval = 2 }
         try bench.ports.setForwards([Self.range(try freePort(count: 3), count: 3)])
-        #expect(bench.ports.listenerCount == 3 && bench.ports.pendingTimer == nil && bench.ports.deadline == nil)
+        #expect(bench.ports.listenerCount == 3 && bench.ports.retryTimer == nil && bench.ports.deadline == nil)
         try bench.ports.setForwards([])
         let first = try freePort(count: 3)
         var taken: Peer? = try Peer.server(HostSocket.stream, port: first + 1)
         try bench.ports.setForwards([Self.range(first, count: 3)])
-        #expect(bench.ports.listenerCount == 2 && bench.ports.pendingTimer != nil)
+        #expect(bench.ports.listenerCount == 2 && bench.ports.retryTimer != nil)
         bench.ports.tryPending()
-        #expect(bench.ports.listenerCount == 2 && bench.ports.pendingTimer != nil && taken != nil)
+        #expect(bench.ports.listenerCount == 2 && bench.ports.retryTimer != nil && taken != nil)
         taken = nil
         #expect(try bench.run { bench.ports.listenerCount == 3 })
-        #expect(bench.ports.pendingTimer == nil)
+        #expect(bench.ports.retryTimer == nil)
         _ = try Peer.client(HostSocket.stream, to: first + 1)
     }
 
@@ -281,7 +281,7 @@ struct ForwardingTableTests {
         var taken: Peer? = try Peer.server(HostSocket.stream, port: first)
         try bench.ports.setForwards([Self.range(first, count: 2)])
         bench.ports.retryPendingForwards()
-        #expect(bench.ports.listenerCount == 1 && bench.ports.pendingTimer != nil && taken != nil)
+        #expect(bench.ports.listenerCount == 1 && bench.ports.retryTimer != nil && taken != nil)
         taken = nil
         // A program that another test is just starting may have a copy of it until it runs.
         #expect(
@@ -289,13 +289,13 @@ struct ForwardingTableTests {
                 bench.ports.retryPendingForwards()
                 return bench.ports.listenerCount == 2
             })
-        #expect(bench.ports.pendingTimer == nil)
+        #expect(bench.ports.retryTimer == nil)
         let second = try freePort(count: 2)
         taken = try Peer.server(HostSocket.stream, port: second)
         try bench.ports.setForwards([Self.range(second, count: 2)])
-        #expect(bench.ports.pendingTimer != nil)
+        #expect(bench.ports.retryTimer != nil)
         try bench.ports.setForwards([])
-        #expect(bench.ports.pendingTimer == nil && taken != nil)
+        #expect(bench.ports.retryTimer == nil && taken != nil)
     }
 
     @Test("many such ports are tried in turn, and follow each other at once when somebody ends")
@@ -309,12 +309,12 @@ struct ForwardingTableTests {
         try bench.ports.setForwards([Self.range(first, count: 601)])
         #expect(bench.ports.listenerCount == 1)
         for _ in 0..<3 { bench.ports.tryPending() }
-        #expect(bench.ports.entries[0].pending.count == 600)
+        #expect(bench.ports.rules[0].pending.count == 600)
         try other.ports.setForwards([])
         bench.ports.tryPending()
         #expect(bench.ports.listenerCount < 601, "not all at a time")
         #expect(try bench.run { bench.ports.listenerCount == 601 })
-        #expect(bench.ports.pendingTimer == nil)
+        #expect(bench.ports.retryTimer == nil)
     }
 
     @Test("an auto rule listens while somebody does on the other side, and only it needs a timer")
@@ -339,7 +339,7 @@ struct ForwardingTableTests {
     func theListeningSocketsAreFound() throws {
         let tcp = try Peer.server(HostSocket.stream)
         let udp = try Peer.server(HostSocket.datagram, "::1")
-        let factories: [NamespaceFactory] = [
+        let ways: [([NamespaceRequest]) -> NamespaceAnswers] = [
             { $0.map { $0.open() } },
             { requests in
                 requests.map { request in
@@ -348,8 +348,8 @@ struct ForwardingTableTests {
                 }
             },
         ]
-        for factory in factories {
-            guard var sockets = ListeningSockets(factory) else {
+        for way in ways {
+            guard var sockets = ListeningSockets(way) else {
                 Issue.record("the kernel shows its sockets in neither way")
                 continue
             }

@@ -27,7 +27,7 @@ struct MessageBatch: ~Copyable {
     private let vectors: UnsafeMutablePointer<iovec>
     private let messages: UnsafeMutablePointer<tapas_message>
     private let outgoing: UnsafeMutablePointer<tapas_message>
-    private let stride = 65536 + DataPath.Size.headroom
+    private let stride = 65536
     private let controlLength = 128
 
     init(capacity: Int) {
@@ -41,7 +41,7 @@ struct MessageBatch: ~Copyable {
         for index in 0..<capacity {
             unsafe (names + index).initialize(to: sockaddr_storage())
             unsafe (vectors + index).initialize(
-                to: iovec(iov_base: arena + index * stride + DataPath.Size.headroom, iov_len: 65536))
+                to: iovec(iov_base: arena + index * stride, iov_len: 65536))
             unsafe (messages + index).initialize(to: tapas_message())
             var message = unsafe tapas_message()
             unsafe message.header.msg_iov = unsafe vectors + index
@@ -87,9 +87,9 @@ struct MessageBatch: ~Copyable {
         unsafe Int(messages[index].length)
     }
 
-    /// Where a datagram lies, with ``DataPath/Size/headroom`` bytes free before it.
+    /// Where a datagram lies.
     func payload(_ index: Int) -> UnsafeMutableRawPointer {
-        unsafe arena + index * stride + DataPath.Size.headroom
+        unsafe arena + index * stride
     }
 
     /// Who sent a datagram.

@@ -36,11 +36,11 @@ struct ListeningSockets: ~Copyable {
     private var sequence: UInt32 = 0
     private var buffer = [UInt8](repeating: 0, count: 32768)
 
-    /// Opens what is needed in a namespace, through its factory; nil if the kernel shows its sockets in neither way.
-    init?(_ factory: NamespaceFactory) {
+    /// Opens what is needed in a namespace, with what makes descriptors there; nil if the kernel shows its sockets in neither way.
+    init?(_ open: ([NamespaceRequest]) -> NamespaceAnswers) {
         let request = NamespaceRequest.socket(
             domain: AF_NETLINK, type: CInt(SOCK_RAW.rawValue), ipProtocol: NETLINK_SOCK_DIAG)
-        if case .success(let descriptor)? = factory([request]).first {
+        if case .success(let descriptor)? = open([request]).first {
             let socket = OwnedFileDescriptor(taking: descriptor)
             var sockets: [ListedSocket] = []
             if Self.dump(socket.rawValue, UInt8(AF_INET), .tcp, &sequence, &buffer, &sockets) {
@@ -48,7 +48,7 @@ struct ListeningSockets: ~Copyable {
                 return
             }
         }
-        let files = factory(Self.paths.map { .file($0) }).map { try? $0.get() }
+        let files = open(Self.paths.map { .file($0) }).map { try? $0.get() }
         // A kernel without IPv6 has two of the four.
         guard files[0] != nil, files[2] != nil else {
             for file in files { if let file { HostSocket.close(file.rawValue) } }

@@ -1,0 +1,161 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Flows that are opened on the host: forwarded ports hand over what they have accepted or received there. A UDP client
+// comes with a socket of its own, connected to it and bound to what it has written to; from then on the flow is like one
+// that the namespace has opened.
+//
+// syscalls: getsockname getpeername close
+
+internal import CLinux
+internal import Glibc
+public import LinuxSystem
+internal import NetworkModel
+public import NetworkTypes
+internal import SystemPackage
+internal import Wire
+
+extension Forwarder {
+    /// Starts a flow to the namespace for a connection that was accepted on the host.
+    ///
+    /// - Parameters:
+    ///   - socket: the accepted socket, which is the data path's from now on.
+    ///   - peer: the client.
+    ///   - port: the port in the namespace.
+    ///   - address: the address in the namespace; nil for the one that it uses.
+    /// - Returns: False if there can be no flow; the socket is reset then.
+    @discardableResult
+    public func accept(_ socket: CInt, from peer: Endpoint, to port: UInt16, at address: IPAddress?) -> Bool {
+        let isOpen = withPath {
+            $0.now = .now
+            return $0.openForwarded(socket, from: peer, to: port, at: address)
+        }
+        if !isOpen { HostSocket.abort(socket) }
+        return isOpen
+    }
+
+    /// Hands a datagram that was received on the host to its flow.
+    ///
+    /// - Parameters:
+    ///   - datagram: what was received.
+    ///   - socket: a socket for its client, which is the data path's from now on and opens the flow anew; nil if the
+    ///     flow has been given one before. If there is no such flow any more, the datagram comes back as a stray.
+    ///   - port: the port in the namespace.
+    ///   - address: the address in the namespace; nil for the one that it uses.
+    public func deliver(_ datagram: ReceivedDatagram, socket: CInt?, to port: UInt16, at address: IPAddress?) {
+        withPath {
+            $0.now = .now
+            $0.deliver(datagram, socket: socket, to: port, at: address)
+        }
+    }
+
+    /// Gives up the flow that has been idle longest, for its descriptor.
+    public func evictFlow() {
+        withPath {
+            $0.now = .now
+            _ = $0.evict(at: .descriptors)
+        }
+    }
+}
+
+extension DataPath {
+    /// Where flows that are opened on the host go now.
+    var inbound: InboundTranslator { InboundTranslator(rules: translator.rules, seen: seen) }
+
+    /// The key of a flow from a client of the host; nil if the namespace has no address for it, or could not answer.
+    private func forwardedKey(
+        _ peer: Endpoint, to port: UInt16, at address: IPAddress?, _ transport: IPProtocol
+    ) -> FlowKey? {
+        let translator = inbound
+        // The family of the host's socket is the flow's: translation keeps it.
+        let family = peer.family
+        guard let source = translator.source(of: peer.address),
+            let target = address?.asIPv6 ?? translator.target(for: source, family),
+            address.map({ $0.family == family }) ?? true
+        else { return nil }
+        return FlowKey(
+            family: family, guest: target, remote: source, guestPort: port, remotePort: peer.port, transport: transport)
+    }
+
+    /// Starts a flow for an accepted connection; false if there can be none.
+    mutating func openForwarded(_ socket: CInt, from peer: Endpoint, to port: UInt16, at address: IPAddress?) -> Bool {
+        guard var key = forwardedKey(peer, to: port, at: address, .tcp) else { return false }
+        if key.remote != peer.address {
+            // Several clients behind one address may use the same port: any free one will do then.
+            var attempts = 0
+            while table.find(key, hash: key.hash) != nil, attempts < 32 {
+                key.remotePort = UInt16.random(in: 1024...UInt16.max)
+                attempts += 1
+            }
+        }
+        return openInbound(socket, key: key)
+    }
+
+    /// Hands a datagram to its flow, or opens it with a socket that has come with the datagram.
+    mutating func deliver(_ datagram: ReceivedDatagram, socket: CInt?, to port: UInt16, at address: IPAddress?) {
+        guard let key = forwardedKey(datagram.peer, to: port, at: address, .udp) else {
+            if let socket { HostSocket.close(socket) }
+            return counters.drop(.noHostAddress)
+        }
+        let hash = key.hash
+        let known = table.find(key, hash: hash)
+        guard let socket else {
+            guard let known, table[known].flags.contains(.inbound), joins(known, datagram) else {
+                if !strays.add(StrayDatagram(datagram: datagram, hasFlow: false)) { counters.drop(.unknownFlow) }
+                return
+            }
+            return deliver(datagram, known)
+        }
+        // The namespace has spoken to this client before, or the client has spoken to another port of ours: what came
+        // last says where answers are awaited.
+        if let known { closeFlow(known) }
+        guard let index = addFlow(key, hash: hash, as: .inboundQuestion) else { return HostSocket.close(socket) }
+        table[index].state = .datagram
+        table[index].flags.insert(.inbound)
+        // From here on the flow owns the socket.
+        guard watch(index, socket: socket) else { return closeFlow(index) }
+        table[index].local = datagram.local.address
+        deliver(datagram, index)
+    }
+
+    /// Whether a flow's socket is bound and connected to both ends of a datagram.
+    private func joins(_ index: Int, _ datagram: ReceivedDatagram) -> Bool {
+        let number = table[index].socket
+        guard let own = HostSocket.localEndpoint(number), let peer = HostSocket.peerEndpoint(number) else {
+            return false
+        }
+        return own.address == datagram.local.address && own.port == datagram.local.port
+            && peer.address == datagram.peer.address && peer.port == datagram.peer.port
+    }
+
+    /// Writes a datagram to the tap.
+    private mutating func deliver(_ datagram: ReceivedDatagram, _ index: Int) {
+        let count = datagram.bytes.count
+        if table[index].flags.contains(.answered) { table[index].flags.insert(.stream) }
+        table[index].flags.insert(.answered)
+        touchDatagram(index)
+        let key = table[index].key
+        let ip = IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64)
+        let headers = EthernetHeader.length + ip.length + UDPHeader.length
+        guard count <= Self.largestDatagram(isIPv4: key.isIPv4) else { return counters.drop(.notSent) }
+        // Memory with room for the headers: what comes by hand is little, and copied once more.
+        let payload = unsafe scratch + Size.headroom
+        unsafe datagram.bytes.withUnsafeBytes { bytes in
+            if let start = bytes.baseAddress { unsafe payload.copyMemory(from: start, byteCount: bytes.count) }
+        }
+        let frame = unsafe payload - headers
+        var span = unsafe MutableSpan(
+            _unsafeStart: frame.assumingMemoryBound(to: UInt8.self), count: headers + count)
+        let offset = ip.writeFrame(
+            into: &span, to: guestMAC, from: gatewayMAC, payloadLength: UDPHeader.length + count)
+        let owed = UDPHeader(
+            sourcePort: key.remotePort, destinationPort: key.guestPort, payloadLength: count
+        ).write(into: &span, at: offset, ip: ip)
+        var header = VirtioNetHeader()
+        if leavesChecksums {
+            header = owed.leaveToReceiver(in: &span)
+        } else {
+            owed.finish(in: &span, payloadLength: count)
+        }
+        unsafe transmit(frame, count: headers + count, header: header)
+    }
+}

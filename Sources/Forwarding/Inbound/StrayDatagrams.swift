@@ -1,0 +1,82 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// A datagram of another client can come to the socket of a forwarded UDP client in the moment between bind(2) and
+// connect(2) (PortForwarding/ClientSocket.swift). It must neither pass for that client's nor be lost: the data path looks
+// at the sources of what it reads there, and gives back what is somebody else's.
+//
+// syscalls: getpeername getsockname
+
+internal import Glibc
+public import LinuxSystem
+internal import NetworkTypes
+
+/// A datagram that the data path cannot deliver, and that may be sent on its way once more.
+public struct StrayDatagram: Sendable {
+    /// What was received.
+    public var datagram: ReceivedDatagram
+    /// True if it came to the socket of another client; false if its own has no flow any more.
+    public var hasFlow: Bool
+}
+
+/// Stray datagrams that wait to be taken back.
+struct StrayDatagrams {
+    /// How many wait at most; there are as many as others send within a microsecond.
+    private static let limit = 256
+
+    private var waiting: [StrayDatagram] = []
+
+    var isEmpty: Bool { waiting.isEmpty }
+
+    /// Puts one aside; false if there is no room.
+    mutating func add(_ datagram: StrayDatagram) -> Bool {
+        guard waiting.count < Self.limit else { return false }
+        waiting.append(datagram)
+        return true
+    }
+
+    /// All of them, which are the caller's then.
+    mutating func take() -> [StrayDatagram] {
+        defer { waiting = [] }
+        return waiting
+    }
+}
+
+extension DataPath {
+    /// Whether all datagrams of a batch were sent by the client of a flow.
+    func isFromClient(_ index: Int, count: Int) -> Bool {
+        let key = table[index].key
+        for position in 0..<count {
+            guard let source = datagrams.source(position), source.port == key.remotePort, source.address == key.remote
+            else { return false }
+        }
+        return true
+    }
+
+    /// Writes a batch of a forwarded flow to the tap, less what has strayed to it or seems so.
+    @inline(never)
+    mutating func forwardSorted(_ index: Int, count: Int) {
+        let number = table[index].socket
+        let peer = HostSocket.peerEndpoint(number)
+        // The first of a run of the client's own, whose address may be another than the one that the namespace is shown.
+        var first = 0
+        for position in 0..<count {
+            guard let peer, let source = datagrams.source(position),
+                source.port != peer.port || source.address != peer.address
+            else { continue }
+            forwardDatagrams(index, first: first, count: position - first)
+            first = position + 1
+            guard let local = HostSocket.localEndpoint(number),
+                strays.add(
+                    unsafe StrayDatagram(
+                        datagram: ReceivedDatagram(
+                            peer: source, local: local, payload: datagrams.payload(position),
+                            count: datagrams.length(position)),
+                        hasFlow: true))
+            else {
+                counters.drop(.socket)
+                continue
+            }
+        }
+        forwardDatagrams(index, first: first, count: count - first)
+    }
+}

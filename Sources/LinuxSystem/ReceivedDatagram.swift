@@ -1,0 +1,25 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+/// A datagram with both its ends, as one room hands it to another.
+public struct ReceivedDatagram: Sendable {
+    /// Who sent it.
+    public var peer: Endpoint
+    /// What it was sent to, as far as answers can leave from there.
+    public var local: Endpoint
+    /// The payload.
+    public var bytes: [UInt8]
+
+    /// Makes a datagram.
+    public init(peer: Endpoint, local: Endpoint, bytes: [UInt8]) {
+        self.peer = peer
+        self.local = local
+        self.bytes = bytes
+    }
+
+    /// Copies a datagram from where it was received.
+    public init(peer: Endpoint, local: Endpoint, payload: UnsafeRawPointer, count: Int) {
+        self.peer = peer
+        self.local = local
+        unsafe bytes = [UInt8](UnsafeRawBufferPointer(start: payload, count: count))
+    }
+}

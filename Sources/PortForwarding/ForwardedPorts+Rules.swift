@@ -1,0 +1,179 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Changing the rules, and opening single ports.
+//
+// syscalls: socket
+
+internal import CLinux
+internal import Glibc
+internal import LinuxSystem
+internal import Logging
+public import NetworkModel
+internal import NetworkTypes
+internal import SystemPackage
+
+extension ForwardedPorts {
+    /// Replaces all rules: listens on what is new, keeps what stays, then closes what is no longer wanted.
+    ///
+    /// Ports of `auto` rules are opened as far as the other side listens already. A rule for a device that does not
+    /// exist waits for it; one for an address that the host does not have listens already (`IP_FREEBIND`). Both are
+    /// reported, as are ports of best-effort and `auto` rules that cannot be had.
+    ///
+    /// Sockets of the namespace are waited for: to be called while the program starts.
+    ///
+    /// - Parameter forwards: the rules, none of which conflict.
+    /// - Throws: The first port that was asked for by number and cannot be had, or the limit in the way. The rules in
+    ///   force are as before then, and every port that they have.
+    public func setForwards(_ forwards: [PortForward]) throws(PortForwardingError) {
+        mayWait = true
+        defer { mayWait = false }
+        var change = RuleChange(owner: self, patience: hasStarted ? 0 : options.patience)
+        do {
+            try change.prepare(forwards)
+        } catch {
+            change.undo()
+            throw error
+        }
+        change.commit()
+        hasStarted = true
+        var skipped = change.skipped
+        openScanSources()
+        if rules.contains(where: { $0.rule.policy == .scanned }) { scan(&skipped) }
+        if !skipped.isEmpty { options.logger.warning("\(skipped.summary)") }
+        scheduleScan()
+        scheduleRetry()
+        prepareSockets()
+    }
+
+    /// Has the sockets made that the first connections need; the first turn of the loop asks for them.
+    private func prepareSockets() {
+        for rule in rules.map(\.rule) {
+            let isStream = rule.transport == .tcp
+            let isSpliced = rule.direction == .inbound && options.splicesInbound && rule.targetAddress == nil
+            guard isSpliced || rule.direction == .outbound && !isStream else { continue }
+            for isIPv4 in [true, false] { pool.prepare(.init(isStream: isStream, isIPv4: isIPv4)) }
+        }
+    }
+
+    /// Tries again what waits for a device or for a port that somebody else had, and renews the sockets of devices that
+    /// have come back under another index.
+    ///
+    /// To be called after each change of the host's links.
+    public func retryPendingForwards() {
+        var skipped = SkippedPorts()
+        for index in rules.indices {
+            guard let device = rules[index].rule.interface, rules[index].rule.direction == .inbound else {
+                continue
+            }
+            let present = unsafe if_nametoindex(device)
+            if present == 0 {
+                if !rules[index].waitsForDevice, rules[index].deviceIndex != 0 { wait(index, for: device) }
+                continue
+            }
+            if present == rules[index].deviceIndex, !rules[index].waitsForDevice { continue }
+            closeAll(of: index)
+            rules[index].deviceIndex = present
+            rules[index].waitsForDevice = false
+            guard rules[index].rule.policy != .scanned else { continue }
+            for port in rules[index].ports {
+                // Only rules of the host's side have devices: their sockets need not be waited for.
+                if case .failure(let error) = open(index, port) {
+                    skipped.add(rules[index].rule, port, error.errno)
+                    if error.errno == .addressInUse { rules[index].pending.append(port) }
+                }
+            }
+            options.logger.notice("interface '\(device)' is there: \(rules[index].rule)")
+        }
+        if !skipped.isEmpty { options.logger.warning("\(skipped.summary)") }
+        tryPending()
+    }
+
+    /// Puts a rule to sleep whose device has gone.
+    private func wait(_ index: Int, for device: String) {
+        closeAll(of: index)
+        rules[index].waitsForDevice = true
+        options.logger.notice("interface '\(device)' is gone: \(rules[index].rule) waits for it")
+    }
+
+    private func closeAll(of index: Int) {
+        rules[index].pending = []
+        for port in rules[index].openPorts { close(index, port) }
+    }
+
+    // MARK: Single ports
+
+    /// Listens on a port of a rule at every place where it does not listen yet.
+    func open(_ index: Int, _ port: UInt16) -> Result<Void, SystemCallError> {
+        for place in rules[index].places.indices where rules[index].listener(place, port) == nil {
+            let made: Result<CInt, SystemCallError> = socket(for: rules[index], place)
+            switch made {
+            case .failure(let error): return .failure(error)
+            case .success(let number):
+                switch listen(number, rules[index], index, place, port) {
+                case .failure(let error): return .failure(error)
+                case .success(let listener): rules[index].add(listener, place, port)
+                }
+            }
+        }
+        return .success(())
+    }
+
+    /// Stops listening on a port of a rule.
+    func close(_ index: Int, _ port: UInt16) {
+        for place in rules[index].places.indices {
+            if let listener = rules[index].remove(place, port) { listeners.close(listener) }
+        }
+    }
+
+    /// A new socket on the side that listens; ``SystemCallError/later`` if there is none of the namespace now.
+    func socket(for rule: ListeningRule, _ place: Int) -> Result<CInt, SystemCallError> {
+        let request = rule.places[place].request(rule.rule.transport)
+        if rule.rule.direction == .inbound || mayWait {
+            let made =
+                rule.rule.direction == .inbound
+                ? request.open() : namespace.open([request]).first ?? .failure(.noSuchProcess)
+            return made.map(\.rawValue).mapError { SystemCallError("socket", "", $0) }
+        }
+        switch pool.take(.init(isStream: rule.rule.transport == .tcp, isIPv4: rule.places[place].isIPv4)) {
+        case .socket(let number): return .success(number)
+        case .later: return .failure(.later)
+        case .failed(let error): return .failure(SystemCallError("socket", "", error))
+        }
+    }
+
+    /// Makes a socket listen and watches it; the socket is closed if that fails.
+    func listen(
+        _ number: CInt, _ rule: ListeningRule, _ index: Int, _ place: Int, _ port: UInt16
+    ) -> Result<Int, SystemCallError> {
+        let outcome = rule.places[place].listen(number, port: port, transport: rule.rule.transport)
+        if case .failed(let error) = outcome {
+            HostSocket.close(number)
+            return .failure(error)
+        }
+        let listener = listeners.add(number, rule: index, place: place, port: port)
+        do {
+            try loop.add(FileDescriptor(rawValue: number), for: .readable, token: listeners.token(listener))
+        } catch {
+            listeners.close(listener)
+            return .failure(error)
+        }
+        if outcome == .listeningWhileAbsent, index < rules.count, !rules[index].absenceIsReported {
+            rules[index].absenceIsReported = true
+            reportAbsence(rule.rule)
+        }
+        return .success(listener)
+    }
+
+    func reportAbsence(_ rule: PortForward) {
+        guard let address = rule.address else { return }
+        options.logger.notice("the host does not have \(address) at present: \(rule) works as soon as it does")
+    }
+}
+
+extension SystemCallError {
+    /// There is no socket of the namespace now, and there will be.
+    static let later = SystemCallError("socket", "later", .resourceTemporarilyUnavailable)
+
+    /// Whether this is ``later``.
+    var meansLater: Bool { self == .later }
+}

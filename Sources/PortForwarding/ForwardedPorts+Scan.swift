@@ -1,0 +1,108 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// `auto`: ports that are forwarded while somebody listens on the other side.
+
+internal import LinuxSystem
+internal import Logging
+internal import NetworkModel
+
+extension ForwardedPorts {
+    /// Looks again after a while, as long as there is a rule that asks for it.
+    func scheduleScan() {
+        if let timer = scanTimer { loop.cancel(timer) }
+        scanTimer = nil
+        guard rules.contains(where: { $0.rule.policy == .scanned }) else {
+            hostSockets = nil
+            namespaceSockets = nil
+            return
+        }
+        scanTimer = loop.schedule(at: .now.advanced(milliseconds: Self.scanInterval)) { [weak self] _ in
+            guard let self else { return }
+            scanNow()
+            scheduleScan()
+        }
+    }
+
+    /// Looks once, and tells of ports that cannot be had.
+    func scanNow() {
+        var skipped = SkippedPorts()
+        scan(&skipped)
+        if !skipped.isEmpty { options.logger.warning("\(skipped.summary)") }
+    }
+
+    /// Opens what is needed to look, for `auto` rules that need it: while rules are set, so that scans later wait for
+    /// nobody.
+    func openScanSources() {
+        if hostSockets == nil, rules.contains(where: { $0.isScanned(.outbound) }) {
+            hostSockets = ListeningSockets { $0.map { $0.open() } }
+        }
+        if namespaceSockets == nil, rules.contains(where: { $0.isScanned(.inbound) }) {
+            namespaceSockets = ListeningSockets(namespace.open)
+        }
+    }
+
+    /// Opens and closes the ports of `auto` rules after what the other side listens on now.
+    func scan(_ skipped: inout SkippedPorts) {
+        // Ports that were refused are tried again now and then only: each costs a handful of calls.
+        if scanCount % 8 == 0 { for index in rules.indices { rules[index].triesAgain = true } }
+        scanCount &+= 1
+        let inbound = rules.indices.filter { rules[$0].isScanned(.inbound) }
+        if !inbound.isEmpty, let ports = namespaceSockets?.ports() {
+            let wanted = Self.withoutOwn(ports, own: ownPorts(.outbound))
+            for index in inbound { follow(index, wanted[rules[index].rule.transport], &skipped) }
+        }
+        let outbound = rules.indices.filter { rules[$0].isScanned(.outbound) }
+        if !outbound.isEmpty, let ports = hostSockets?.ports() {
+            let wanted = Self.withoutOwn(ports, own: ownPorts(.inbound))
+            for index in outbound { follow(index, wanted[rules[index].rule.transport], &skipped) }
+        }
+        for index in rules.indices { rules[index].triesAgain = false }
+    }
+
+    /// The ports that we listen on for a direction, on the side that this listens on.
+    private func ownPorts(_ direction: ForwardDirection) -> ListeningPorts {
+        var own = ListeningPorts()
+        for index in listeners.indices where listeners[index].socket >= 0 {
+            let rule = rules[listeners[index].rule].rule
+            if rule.direction == direction { own[rule.transport].insert(listeners[index].port) }
+        }
+        return own
+    }
+
+    /// What somebody else listens on; what has a number for TCP counts for UDP, too.
+    static func withoutOwn(_ ports: ListeningPorts, own: ListeningPorts) -> ListeningPorts {
+        var result = ports
+        result.tcp.subtract(own.tcp)
+        result.udp.subtract(own.udp)
+        result.udp.formUnion(result.tcp)
+        return result
+    }
+
+    /// Opens the ports of a rule that are wanted, and closes the others.
+    private func follow(_ index: Int, _ wanted: PortSet, _ skipped: inout SkippedPorts) {
+        let rule = rules[index]
+        for port in rule.openPorts where !wanted.contains(rule.target(of: port)) { close(index, port) }
+        guard !rule.waitsForDevice else { return }
+        var missing: [UInt16] = []
+        wanted.forEach(in: rule.targets) { target in
+            let port = rule.port(for: target)
+            if !rule.isOpen(port), rule.triesAgain || !rule.skipped.contains(port) { missing.append(port) }
+        }
+        rules[index].skipped = rule.skipped.filter { wanted.contains(rule.target(of: $0)) }
+        for port in missing {
+            switch open(index, port) {
+            case .success:
+                rules[index].skipped.remove(port)
+                options.logger.debug("forwarding \(rule.rule.transport) \(port)")
+            case .failure(let error) where error.meansLater:
+                // A port of the namespace: goes on when there are sockets for it.
+                close(index, port)
+                scanWaits = true
+                return
+            case .failure(let error):
+                close(index, port)
+                if rules[index].skipped.insert(port).inserted { skipped.add(rule.rule, port, error.errno) }
+            }
+        }
+    }
+}

@@ -1,4 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: called(any): accept4 clock_nanosleep close_range fcntl gettid ioctl pipe2 prctl read recvmmsg recvmsg
+// syscalls: called(any): sendmmsg sendmsg splice write writev
 
 #define _GNU_SOURCE
 

@@ -17,9 +17,10 @@
 // from the terminal (si_code SI_KERNEL) is therefore not passed on, what comes from kill(2) is. Signals stay blocked
 // in the init and are taken by sigwaitinfo(2); process 1 gets blocked signals even where their action is the default.
 //
-// syscalls: clone vfork execve exit_group wait4 waitid kill rt_sigprocmask rt_sigtimedwait mount umount2 pivot_root
-// syscalls: chroot chdir sethostname setns unshare prctl socketpair sendto recvfrom sendmsg recvmsg openat open write
-// syscalls: close close_range dup3 ioctl pidfd_open setgroups setresuid setresgid statfs open_tree move_mount
+// syscalls: called(any): access chdir chroot clone close close_range dup3 execve ioctl kill mount openat pidfd_open
+// syscalls: called(any): pivot_root prctl recvfrom recvmsg rt_sigaction rt_sigprocmask rt_sigtimedwait sendmsg sendto
+// syscalls: called(any): setgroups sethostname setns setresgid setresuid socketpair statfs umount2 unshare vfork
+// syscalls: called(any): wait4 waitid write writev
 
 #define _GNU_SOURCE
 

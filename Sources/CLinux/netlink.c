@@ -13,7 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-// syscalls: recvmsg prctl capset
+// syscalls: called(any): capset prctl recvmsg
 
 _Static_assert(TAPAS_RTEXT_FILTER_SKIP_STATS == RTEXT_FILTER_SKIP_STATS, "the kernel's number");
 _Static_assert((uint16_t)TAPAS_NLA_TYPE_MASK == (uint16_t)NLA_TYPE_MASK, "the kernel's number");

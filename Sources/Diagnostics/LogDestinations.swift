@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: write
+// syscalls: setup(main): write
 
 internal import Glibc
 public import LinuxSystem

@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: openat fstat pread64 pwrite64 write ftruncate close
+// syscalls: setup(main): openat fstat newfstatat pread64
+// syscalls: running(any): pread64 pwrite64 write ftruncate close
 
 internal import Glibc
 public import LinuxSystem

@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: socket connect sendto close
+// syscalls: setup(main): socket connect getpid
+// syscalls: running(any): close sendto
 
 internal import Glibc
 internal import LinuxSystem

@@ -19,7 +19,7 @@
 //   established, one side has ended                keeps it as long as something passes every two seconds
 //   established, both sides have ended             keeps nothing
 //
-// syscalls: socket bind connect close setsockopt getsockname epoll_ctl
+// syscalls: running(data-path): close socket
 
 internal import CLinux
 internal import Glibc

@@ -2,7 +2,7 @@
 //
 // Frames from the tap: read in batches, classified, handed to the protocols.
 //
-// syscalls: read
+// syscalls: running(data-path): read
 
 internal import CLinux
 internal import Glibc

@@ -7,7 +7,7 @@
 // gives the lowest number that is free, so a number close to the limit says that few are left, and the flow that has
 // got it makes another one go.
 //
-// syscalls: getrlimit
+// syscalls: setup(main): prlimit64
 
 internal import Glibc
 internal import LinuxSystem

@@ -10,8 +10,6 @@
 // (`LinkService.takesUnspecifiedSource`); every other frame with such a source is dropped and counted here.
 //
 // A new service is a case of `LinkService`, a line in `service(for:)` and one in `serve`.
-//
-// syscalls: none of its own (Services makes the replies, `reply` writes them)
 
 internal import NetworkModel
 internal import NetworkTypes

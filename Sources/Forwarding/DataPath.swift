@@ -20,7 +20,7 @@
 // Files: this one has the state and the way of frames to the tap; `DataPath+Frames` the way from it; `TCP/`, `UDP/`,
 // `ICMP/` the protocols; `FlowTable`, `TimerWheel`, `TCP/Backlog` the stores.
 //
-// syscalls: write close
+// syscalls: running(data-path): write
 
 internal import CLinux
 internal import Glibc

@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: write clock_gettime
+// syscalls: setup(main): write
+// syscalls: running(data-path): write
 
 internal import CLinux
 internal import Glibc

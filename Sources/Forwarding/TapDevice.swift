@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: ioctl read write writev
+// syscalls: setup(namespace): ioctl fcntl
 
 internal import CLinux
 internal import Glibc

@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
-// syscalls: timerfd_create timerfd_settime read close
+// syscalls: setup(control): timerfd_create timerfd_settime
+// syscalls: running(control): timerfd_settime read close
 
 internal import CLinux
 internal import Glibc

@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
-// syscalls: openat fstat read readlink lstat close
+// syscalls: setup(main): close fstat newfstatat openat read readlink
+// syscalls: running(resolver-watcher): close fstat newfstatat openat read readlink
 
 internal import Glibc
 internal import LinuxSystem

@@ -11,7 +11,7 @@
 // again. Watches are made anew from the path each time, since a rename or another link changes the chain. The order is
 // watch, then read, so that nothing falls between. Only if inotify cannot be had is the file looked at every 5 s.
 //
-// syscalls: inotify_init1 inotify_add_watch inotify_rm_watch poll read sendto stat close
+// syscalls: running(resolver-watcher): close inotify_add_watch inotify_init1 inotify_rm_watch poll read sendto
 
 internal import CLinux
 internal import Glibc

@@ -1,5 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
-// syscalls: socketpair fork setsid chdir openat dup2 close_range recvfrom close exit_group
+// syscalls: setup(main): socketpair clone close
+// syscalls: running(control): recvfrom close
+// syscalls: running(resolver-watcher): capset chdir close_range dup2 openat prctl sendto setsid
 
 internal import CLinux
 internal import Glibc

@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: connect bind
+// syscalls: setup(main): bind connect
+// syscalls: running(data-path, ports): bind connect
 
 package import CLinux
 internal import Glibc

@@ -16,7 +16,8 @@
 // made it, until another has called `run` (`EventLoopThread`). That is what makes the unchecked state below safe;
 // `checkIsolated` lets actors rely on it. Whoever serves a loop waits for nothing else: `isServedHere` lets calls that
 // wait for another thread refuse.
-// syscalls: epoll_create1 epoll_ctl epoll_wait eventfd2 read write clock_gettime clock_nanosleep prctl close
+// syscalls: setup(main): epoll_create1 eventfd2
+// syscalls: running(data-path, control, ports): epoll_ctl epoll_wait read write close clock_nanosleep prctl
 
 internal import CLinux
 internal import Glibc

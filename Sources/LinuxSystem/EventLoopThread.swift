@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
-// syscalls: clone3 clone futex rt_sigprocmask
+// syscalls: setup(main): clone clone3 eventfd2 read rt_sigprocmask
+// syscalls: running(any): write read close prctl
 
 internal import CLinux
 internal import Glibc

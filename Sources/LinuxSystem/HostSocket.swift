@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: socket setsockopt getsockopt bind connect getsockname getpeername sendto recvfrom shutdown close
+// syscalls: setup(main): close getpeername getsockname getsockopt recvfrom sendto setsockopt socket
+// syscalls: running(data-path, ports): close getpeername getsockname getsockopt recvfrom sendto setsockopt socket
 
 internal import CLinux
 internal import Glibc

@@ -1,4 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: called(any): close fcntl openat
 
 internal import CLinux
 internal import Glibc

@@ -7,7 +7,7 @@
 // one: the launcher waits on a pipe; the child does all the work, with the launcher's standard error for what it has to
 // say, and when it is ready puts /dev/null on 0, 1 and 2 and writes one byte. If it ends without that byte, it has said
 // why, and the launcher ends with its status.
-// syscalls: fork pipe2 setsid read write wait4 openat dup2 prctl close exit_group
+// syscalls: setup(main, launcher): clone close dup2 openat pipe2 prctl read rt_sigaction setsid wait4 write
 
 internal import CLinux
 internal import Glibc

@@ -3,7 +3,8 @@
 // A tun device belongs to the network namespace of the thread that opens /dev/net/tun, and the node may be root's alone
 // (mode 0600, as the kernel makes it where no udev runs). Started as real root, tapas gives its identity up before the
 // namespace is there; so a helper forked before that keeps root's rights until it has opened the node in the namespace.
-// syscalls: openat fork wait4 socketpair sendmsg recvmsg newfstatat access
+// syscalls: setup(main): socketpair clone close access newfstatat recvmsg wait4
+// syscalls: setup(device-opener): close_range dup3 openat prctl sendmsg setns
 
 internal import CLinux
 internal import Glibc

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: socketpair sendmsg
+// syscalls: running(data-path): sendmsg socketpair
 
 internal import CLinux
 public import SystemPackage

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: openat newfstatat fstat stat ioctl setns fcntl close
+// syscalls: setup(main): close fcntl fstat ioctl newfstatat openat setns
 
 internal import CLinux
 internal import Glibc

@@ -15,7 +15,8 @@
 // same address is added without detection, and the mode is set back.
 //
 // All calls are for the namespace's thread: the socket's requests need its capabilities.
-// syscalls: socket bind setsockopt sendto recvmsg ioctl openat write read close
+// syscalls: setup(namespace): close socket
+// syscalls: running(namespace): close socket
 
 internal import Glibc
 internal import LinuxSystem

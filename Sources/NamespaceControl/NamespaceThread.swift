@@ -12,7 +12,8 @@
 // Work is a queue under a mutex with a semaphore that counts it. A synchronous call (`run`) lends a closure and blocks
 // until it has run, so what the closure borrows stays alive. That is for the time of start-up: the thread may be busy for
 // seconds when the host changes, so whoever serves an event loop uses `perform`, and `run` refuses such callers. All signals are blocked here: they belong to the main thread.
-// syscalls: clone3 clone futex rt_sigprocmask setns
+// syscalls: setup(main): clone clone3 rt_sigprocmask
+// syscalls: setup(namespace): prctl
 
 internal import CLinux
 internal import Glibc

@@ -10,8 +10,9 @@
 //     tries to open the base name in the folder. "Permission denied" counts as still there.
 // Unmounting without unlinking does not end it. The folder is opened only in the last case: a descriptor for it would
 // keep its file system busy.
-// syscalls: pidfd_open readlinkat statfs inotify_init1 inotify_add_watch timerfd_create timerfd_settime openat read
-// syscalls: close getpid
+// syscalls: setup(main): access getpid inotify_add_watch inotify_init1 openat pidfd_open readlink statfs
+// syscalls: setup(main): timerfd_create timerfd_settime
+// syscalls: running(data-path): access poll read close
 
 internal import CLinux
 internal import Glibc

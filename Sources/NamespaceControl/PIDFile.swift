@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: openat write close getpid
+// syscalls: setup(main): close getpid openat write
 
 internal import Glibc
 internal import LinuxSystem

@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: rt_sigprocmask rt_sigaction signalfd4 read close
+// syscalls: setup(main): rt_sigaction rt_sigprocmask signalfd4
+// syscalls: running(data-path): close read
 
 internal import CLinux
 internal import Glibc

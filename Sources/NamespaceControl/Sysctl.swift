@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: openat read write close
+// syscalls: setup(main): openat read close
+// syscalls: setup(namespace): openat write close
 
 internal import Glibc
 internal import LinuxSystem

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: unshare openat write close geteuid getegid
+// syscalls: setup(main): close getegid geteuid openat unshare write
 
 internal import CLinux
 internal import Glibc

@@ -1,7 +1,11 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // The Swift side of the init in CLinux/namespace.c, which has the theory of operation.
-// syscalls: clone socketpair recvfrom sendto kill wait4 ioctl getpgrp getpid rt_sigprocmask gethostname
+// syscalls: setup(main): socketpair clone close openat sendto recvfrom ioctl getpgrp getpid uname access
+// syscalls: setup(main): rt_sigprocmask
+// syscalls: running(data-path): sendto recvfrom kill wait4 close
+// syscalls: running(init): close_range dup3 execve mount prctl recvmsg rt_sigaction rt_sigtimedwait sendmsg
+// syscalls: running(init): sethostname statfs vfork waitid write writev
 
 internal import CLinux
 internal import Glibc

@@ -6,7 +6,8 @@ internal import Glibc
 package import LinuxSystem
 package import SystemPackage
 
-// syscalls: socket setsockopt bind getsockname sendto recvmsg poll ppoll close clock_gettime
+// syscalls: setup(main, namespace): socket setsockopt bind getsockname sendto recvmsg poll
+// syscalls: running(control, namespace): sendto recvmsg poll close
 
 /// An rtnetlink socket of libmnl.
 ///

@@ -12,7 +12,7 @@
 // The clients' sockets share the port among them (SO_REUSEADDR), the listening one with them for the moment of bind(2)
 // only, so that nobody else can.
 //
-// syscalls: socket setsockopt bind connect close
+// syscalls: running(ports): socket
 
 internal import Glibc
 internal import LinuxSystem

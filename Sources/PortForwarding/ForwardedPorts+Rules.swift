@@ -1,8 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // Changing the rules, and opening single ports.
-//
-// syscalls: socket
 
 internal import CLinux
 internal import Glibc

@@ -29,7 +29,8 @@
 // from a pool that is filled ahead; where it is empty, connections wait in `waiting` and datagrams in `held`, and the
 // thread goes on.
 //
-// syscalls: accept4 socket close
+// syscalls: setup(main): rt_sigaction
+// syscalls: running(ports): accept4
 
 internal import CLinux
 internal import Glibc

@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setsockopt bind listen
+// syscalls: setup(main, ports): listen setsockopt
+// syscalls: running(ports): listen setsockopt
 
 internal import CLinux
 internal import Glibc

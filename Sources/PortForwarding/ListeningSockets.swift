@@ -3,7 +3,8 @@
 // Which ports of a network namespace are listened on: asked of the kernel by sock_diag(7), or where that is refused
 // read from files of /proc/net that were opened while there was a /proc.
 //
-// syscalls: sendto recvfrom lseek read close
+// syscalls: setup(ports): close lseek read recvfrom sendto
+// syscalls: running(ports): close lseek read recvfrom sendto
 
 internal import CLinux
 internal import Glibc

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: recvmmsg sendmmsg
+// syscalls: running(ports): recvmmsg sendmmsg
 
 internal import CLinux
 internal import Glibc

@@ -1,4 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: running(ports): socket
 
 internal import Glibc
 internal import LinuxSystem

@@ -8,7 +8,8 @@
 // are answered at once (`open`); later they are sent there and answered when they are (`openLater`), and what
 // connections need is made in advance (`NamespaceSocketPool`).
 //
-// syscalls: socket open
+// syscalls: setup(namespace): openat socket
+// syscalls: running(namespace): openat socket
 
 internal import CLinux
 internal import Glibc

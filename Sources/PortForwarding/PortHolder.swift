@@ -4,7 +4,7 @@
 // look into: those of the same user that allow it, and none once we are in a user namespace of our own. So those that
 // may be in the way are looked for at the very start.
 //
-// syscalls: getdents64 readlink openat close
+// syscalls: setup(main): close fstat getdents64 geteuid newfstatat openat read readlink
 
 internal import Glibc
 internal import LinuxSystem

@@ -5,7 +5,8 @@
 // A socket of the old rules can stand in the way of a new one that it is not the same as (a wildcard after one address
 // of the same port): only then the old one is closed first, last of all, and opened again if the change fails.
 //
-// syscalls: getrlimit nanosleep
+// syscalls: setup(ports): clock_nanosleep close openat prlimit64 read
+// syscalls: running(ports): clock_nanosleep close openat prlimit64 read
 
 internal import CLinux
 internal import Glibc

@@ -1,4 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: setup(main): close connect newfstatat openat read socket
 
 internal import Glibc
 

@@ -2,7 +2,7 @@
 //
 // Capabilities belong to a thread: libcap's calls change the calling one, and a new thread inherits its maker's. That
 // is what lets one thread keep what reprogramming the namespace needs while all others have nothing.
-// syscalls: capget capset prctl
+// syscalls: setup(main, namespace, control): capget capset prctl
 
 internal import CCap
 internal import CLinux

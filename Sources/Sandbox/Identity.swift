@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: getuid getgid geteuid getegid setgroups setresuid setresgid prctl openat read close
+// syscalls: setup(main): close getegid geteuid getgid getuid openat prctl read setgroups setresgid setresuid
 
 internal import CLinux
 internal import Glibc

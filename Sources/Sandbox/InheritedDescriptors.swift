@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: close_range close fstat openat
+// syscalls: setup(main): close close_range fstat newfstatat openat prlimit64
 
 internal import CLinux
 internal import Glibc

@@ -4,7 +4,7 @@
 // gets a mount namespace of its own from which nothing propagates back. Then, when everything is open, an empty
 // read-only tmpfs becomes its root and all else is unmounted. Threads share root and working folder, so the second
 // step holds for those that have been started by then, too.
-// syscalls: unshare mount umount2 pivot_root chdir chroot
+// syscalls: setup(main): chdir chroot mount pivot_root umount2 unshare
 
 internal import CLinux
 internal import Glibc

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: prctl prlimit64
+// syscalls: setup(main): prctl prlimit64
 
 internal import CLinux
 internal import Glibc

@@ -1,4 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: setup(main): close
 
 import Forwarding
 import HostMonitor

@@ -11,6 +11,8 @@
 //       ─ empty root, drop capabilities ─ pid file, ready, command ─ event loop
 //
 // Whatever fails on the way ends the program with one line and status 1; the init sees its channel close and ends.
+//
+// syscalls: setup(main): write
 
 import Diagnostics
 import Glibc

@@ -12,7 +12,7 @@ import Wire
 
 /// Packets whose addresses no link carries (IPv6 packets that name IPv4 hosts, loopback, "any"), and other frames that
 /// only a hostile or an unconfigured host sends (issues 9 and 19).
-@Suite("Addresses that no link carries")
+@Suite("Addresses that no link carries", .startsPrograms)
 struct AddressesOnTheLinkTests {
     /// An IPv6 frame with any two addresses, made byte by byte: the writers of the product would refuse some of them.
     private static func frame(

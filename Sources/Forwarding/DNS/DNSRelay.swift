@@ -15,7 +15,7 @@
 // Over TCP a flow is an ordinary one whose connection attempt goes on to the next server when one fails
 // (`connectNextResolver`).
 //
-// syscalls: socket setsockopt sendto recvfrom
+// syscalls: running(data-path): recvfrom sendto socket
 
 internal import CLinux
 internal import Glibc

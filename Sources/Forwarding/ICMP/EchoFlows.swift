@@ -4,7 +4,7 @@
 // through ping sockets (icmp(7)), which any group within net.ipv4.ping_group_range may open. Neighbour discovery has gone
 // to its service by now (DataPath+Services). Nothing else leaves the namespace.
 //
-// syscalls: sendto recvfrom socket connect setsockopt
+// syscalls: running(data-path): sendto
 
 internal import CLinux
 internal import Glibc

@@ -3,7 +3,7 @@
 // ICMP errors for the namespace: those that the host's kernel queues on a socket (IP_RECVERR, ip(7)), with the address
 // of the router or host that sent them, and those made here of an errno.
 //
-// syscalls: recvmsg
+// syscalls: running(data-path): recvmsg
 
 internal import CLinux
 internal import Glibc

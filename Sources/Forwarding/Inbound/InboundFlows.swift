@@ -3,8 +3,6 @@
 // Flows that are opened on the host: forwarded ports hand over what they have accepted or received there. A UDP client
 // comes with a socket of its own, connected to it and bound to what it has written to; from then on the flow is like one
 // that the namespace has opened.
-//
-// syscalls: getsockname getpeername close
 
 internal import CLinux
 internal import Glibc

@@ -3,8 +3,6 @@
 // A datagram of another client can come to the socket of a forwarded UDP client in the moment between bind(2) and
 // connect(2) (PortForwarding/ClientSocket.swift). It must neither pass for that client's nor be lost: the data path looks
 // at the sources of what it reads there, and gives back what is somebody else's.
-//
-// syscalls: getpeername getsockname
 
 internal import Glibc
 public import LinuxSystem

@@ -15,7 +15,7 @@
 //
 // Memory comes from the system in slabs of 64 chunks, when they are first needed, and goes back when a slab is empty.
 //
-// syscalls: sendmsg mmap munmap
+// syscalls: running(data-path): sendmsg
 
 internal import CLinux
 internal import Glibc

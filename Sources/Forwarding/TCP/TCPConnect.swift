@@ -6,8 +6,6 @@
 // reset for "refused", an ICMP error for "unreachable", nothing for a time-out, so that the namespace's programs see
 // the errno that they would see on the host. A connection accepted on the host (a forwarded port) starts with a SYN to
 // the namespace.
-//
-// syscalls: socket connect getsockopt setsockopt getsockname close
 
 internal import CLinux
 internal import Glibc

@@ -5,7 +5,7 @@
 // Segments that follow a gap are dropped and answered with a duplicate acknowledgement, so that the namespace's kernel
 // sends the missing one again at once: a tap does not reorder, and what it loses is rare.
 //
-// syscalls: sendmsg shutdown
+// syscalls: running(data-path): sendmsg shutdown
 
 internal import CLinux
 internal import Glibc

@@ -2,7 +2,7 @@
 //
 // Towards the namespace: segments, super-frames, retransmission. `pump` is the heart: it does whatever a flow owes.
 //
-// syscalls: recvmsg recvfrom
+// syscalls: running(data-path): recvfrom recvmsg
 
 internal import CLinux
 internal import Glibc

@@ -7,7 +7,7 @@
 // ones become one super-frame. What the host's kernel says of a datagram (no route, too big, port unreachable, TTL
 // exceeded) reaches the namespace as the ICMP error it would have got.
 //
-// syscalls: sendmsg recvmmsg writev setsockopt
+// syscalls: running(data-path): sendmsg writev
 
 internal import CLinux
 internal import Glibc

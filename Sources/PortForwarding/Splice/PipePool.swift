@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: pipe2 fcntl close
+// syscalls: running(ports): close fcntl pipe2
 
 internal import CLinux
 internal import Glibc

@@ -7,8 +7,6 @@
 // first datagrams, and those that came before the client's socket was there) is found by key and takes the same way.
 // A client that has been silent for its time is forgotten; where there are too many, the one that has been silent
 // longest.
-//
-// syscalls: recvmmsg sendmmsg sendto getsockopt close
 
 internal import Glibc
 internal import LinuxSystem

@@ -12,7 +12,7 @@
 // error on one side becomes a reset on the other. A connection that moves more than its share in one turn stands in a
 // queue for the next, so that it cannot starve the others.
 //
-// syscalls: splice shutdown getsockopt setsockopt close
+// syscalls: running(ports): shutdown splice
 
 internal import CLinux
 internal import Glibc

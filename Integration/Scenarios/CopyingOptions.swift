@@ -36,6 +36,22 @@ extension HostConfiguration {
                 "addr 2001:db8:7::7/64", "route6 2001:db8:7::/64", "route6 default via 2001:db8:7::1",
             ]),
         .init(
+            name: "-a outside the template's prefix: the host's connected prefixes are on the link",
+            host: plain + ["address add 198.51.100.5/24 dev eth0"],
+            options: ["-a", "10.1.2.3/24", "-a", "2001:db8:7::7"],
+            guest: eth0 + [
+                "addr 10.1.2.3/24", "route 10.1.2.0/24 scope link src 10.1.2.3", "route 192.0.2.0/24 scope link",
+                "route 198.51.100.0/24 scope link", "route default via 192.0.2.1",
+                "addr 2001:db8:7::7/64", "route6 2001:db8:7::/64", "route6 2001:db8:1::/64",
+                "route6 default via 2001:db8:1::1",
+            ]),
+        .init(
+            name: "-a inside the template's prefix: the connected route is there once", host: plain4,
+            options: ["-a", "192.0.2.77/24"],
+            guest: eth0 + [
+                "addr 192.0.2.77/24", "route 192.0.2.0/24 scope link src 192.0.2.77", "route default via 192.0.2.1",
+            ] + local6),
+        .init(
             name: "-g alone: only the default", host: plain4 + ["route add 198.18.0.0/15 via 192.0.2.1"],
             options: ["-g", "192.0.2.99"],
             guest: eth0 + ["addr 192.0.2.10/24", guestNetwork, "route default via 192.0.2.99"] + local6),

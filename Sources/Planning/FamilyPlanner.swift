@@ -90,7 +90,7 @@ struct FamilyPlanner {
         if let template, explicitGateway == nil, configuration.copiesRoutes {
             routes = RouteCopier(
                 snapshot: snapshot, family: family, template: template, addresses: addresses,
-                hasIPv6: families.contains(.v6)
+                areAddressesGiven: configuration.addresses[family] != nil, hasIPv6: families.contains(.v6)
             ).copy(&report)
         }
         let wantsDefault = gateway != nil || template?.hasDefault ?? true

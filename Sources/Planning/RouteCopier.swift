@@ -11,9 +11,12 @@ import NetworkTypes
 /// address is one of the namespace's, because IPv4 source selection has no other way to tell a current address from
 /// a deprecated one; otherwise it is dropped, for the kernel would refuse the route.
 ///
-/// Connected routes (`proto kernel`) are left to the namespace's kernel, which makes them with the addresses. The
-/// exception are those of `noprefixroute` addresses: the kernel makes none for these, and what made them on the host
-/// (NetworkManager) marks them as the kernel's. Connected routes of addresses that are not copied stay out.
+/// Connected routes (`proto kernel`) are left to the namespace's kernel, which makes them with the addresses. There are
+/// two exceptions. Those of `noprefixroute` addresses are copied: the kernel makes none for these, and what made them on
+/// the host (NetworkManager) marks them as the kernel's. And where the user gave the address (`-a`), the namespace's
+/// kernel makes none of the host's: they are copied as routes on the link, without the preferred source, so that the
+/// host's neighbours are neighbours in the namespace too and the routers among them can be reached. Otherwise connected
+/// routes of addresses that are not copied stay out.
 ///
 /// The kernel tells routes apart by destination, source, metric and type of service; of several that are equal in
 /// these only the first is ever used, so only that is copied.
@@ -23,6 +26,8 @@ struct RouteCopier {
     let template: Template
     /// The namespace's addresses of the family.
     let addresses: [PlannedAddress]
+    /// Whether these are the user's (`-a`) and not copies of the template's.
+    let areAddressesGiven: Bool
     /// Whether the other family can be spoken on the link, for IPv4 routes by way of IPv6 routers.
     let hasIPv6: Bool
 
@@ -92,6 +97,8 @@ struct RouteCopier {
         if connected.contains(where: { $0.destination == route.destination }) {
             return ("the kernel makes it with the address", .detail)
         }
+        // The address is the user's: what its own subnet does not cover is on the link because the host says so.
+        if areAddressesGiven { return nil }
         let isOfUnroutedAddress = addresses.contains {
             $0.flags.contains(.noPrefixRoute) && $0.subnet == route.destination
         }

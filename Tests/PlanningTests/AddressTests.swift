@@ -313,9 +313,8 @@ struct LocalModeTests {
             host.plan(wishes { $0.address("10.77.0.15", length: 24) }).text(.v4) == """
                 manual
                 inet 10.77.0.15/24 scope global
-                192.0.2.1 dev w scope link
+                192.0.2.0/24 dev w proto kernel scope link
                 default via 192.0.2.1 dev w proto dhcp metric 600
-                192.0.2.254 dev w scope link
                 10.0.0.0/8 via 192.0.2.254 dev w proto static
                 """)
         #expect(

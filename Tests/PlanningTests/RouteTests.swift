@@ -67,6 +67,56 @@ struct RouteTests {
                 "route 10.5.0.0/24 proto kernel scope link is left out: it belongs to an address that is not copied"))
     }
 
+    @Test("with -a outside the template's prefixes these are on the link, as the host has them (issue 9, 7)")
+    func connectedBesideGivenAddress() {
+        let host = Host(
+            "link w", "addr 192.0.2.10/24 dev w", "addr 203.0.113.7/25 dev w noprefixroute",
+            "addr 2001:db8:1::10/64 dev w", "addr fe80::10/64 dev w",
+            "route 203.0.113.0/25 dev w proto kernel scope link src 203.0.113.7 metric 600",
+            "route default via 192.0.2.1 dev w", "route 10.9.0.0/16 via 203.0.113.1 dev w",
+            "route default via 2001:db8:1::1 dev w")
+        let outside = host.plan(
+            wishes {
+                $0.address("10.1.2.3", length: 24)
+                $0.address("2001:db8:7::7")
+            })
+        #expect(
+            outside.text(.v4) == """
+                manual
+                inet 10.1.2.3/24 scope global
+                192.0.2.0/24 dev w proto kernel scope link
+                203.0.113.0/25 dev w proto kernel scope link metric 600
+                default via 192.0.2.1 dev w
+                10.9.0.0/16 via 203.0.113.1 dev w
+                """)
+        #expect(
+            outside.text(.v6) == """
+                manual
+                inet6 2001:db8:7::7/64 scope global
+                2001:db8:1::/64 dev w proto kernel metric 256
+                default via 2001:db8:1::1 dev w metric 1024
+                """)
+        #expect(outside.warnings.isEmpty)
+        #expect(diff(applied: applied(outside), plan: outside).isEmpty)
+        // Inside the template's prefix the namespace's kernel makes the route; it is there once.
+        let inside = host.plan(wishes { $0.address("192.0.2.77", length: 24) })
+        #expect(
+            inside.text(.v4) == """
+                manual
+                inet 192.0.2.77/24 scope global
+                203.0.113.0/25 dev w proto kernel scope link metric 600
+                default via 192.0.2.1 dev w
+                10.9.0.0/16 via 203.0.113.1 dev w
+                """)
+        // With -g only the default is made: nothing is copied.
+        let manual = host.plan(
+            wishes {
+                $0.address("10.1.2.3", length: 24)
+                $0.gateway("10.1.2.1")
+            })
+        #expect(manual.text(.v4) == "manual\ninet 10.1.2.3/24 scope global\ndefault via 10.1.2.1 dev w")
+    }
+
     @Test("connected routes of noprefixroute addresses are copied: nobody else makes them")
     func networkManager() {
         let host = Host(

@@ -1,6 +1,7 @@
 # Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 """The rows: what is measured, with the targets of the performance issue that hold for each."""
 
+import os
 import time
 
 import lab
@@ -217,6 +218,67 @@ class Start(Row):
         return {"median_ms": result["median_ms"], "least_ms": result["least_ms"]}
 
 
+class RoutesStart(Row):
+    """From start to exit of a command whose namespace is given a copy of many routes."""
+
+    value, unit, less_is_better = "median_ms", "ms", True
+    absent = {"bare": "copies no routes", "slirp": "copies no routes"}
+
+    def __init__(self, routes):
+        self.routes = routes
+        self.quick = routes <= 20_000
+        self.name, self.explanation = f"start-{routes}-routes", f"start to exit of true, {routes} routes on the host"
+        self.targets = [Target(None, 500, at_most=True)] if routes == 20_000 else []
+        if routes > 600:
+            self.absent = dict(self.absent, pasta="copies at most some 620 routes")
+
+    def run(self, place, subject, options):
+        add_routes(place, self.routes)
+        count = 3 if options.quick or self.routes > 20_000 else 10
+        process = place.load("host", "starts", count, *subject.spawn_command(), ordinary=True)
+        result = place.result(process, 240)
+        return {"median_ms": result["median_ms"], "least_ms": result["least_ms"]}
+
+
+class RoutesFlap(Row):
+    """Processor time of a change of one route among many."""
+
+    value, unit, less_is_better = "cpu_ms_each", "ms CPU", True
+    absent = {"bare": "follows nothing", "slirp": "follows nothing", "pasta": "follows nothing"}
+
+    def __init__(self, routes):
+        self.routes = routes
+        self.quick = routes <= 20_000
+        self.name = f"flap-{routes}-routes"
+        self.explanation = f"CPU time of one route going or coming, {routes} routes on the host"
+        self.targets = [Target(None, 5, at_most=True)] if routes == 20_000 else []
+
+    def run(self, place, subject, options):
+        add_routes(place, self.routes)
+        pid = subject.attach(place, 65520, [])
+
+        def change(verb, is_there):
+            place.run(place.enter("host") + ["ip", "route", verb, "20.0.5.0/24", "via", lab.GATEWAY4])
+            shows = place.enter("guest") + ["ip", "route", "show", "20.0.5.0/24"]
+            lab.eventually(lambda: bool(place.run(shows)) == is_there, f"route {verb} is followed", 30)
+
+        change("del", False)
+        before = machine.cpu_seconds(pid)
+        changes = 10
+        for index in range(changes):
+            change(*(("del", False) if index % 2 else ("add", True)))
+        return {"cpu_ms_each": (machine.cpu_seconds(pid) - before) * 1000 / changes}
+
+
+def add_routes(place, count):
+    """Gives the host so many networks behind its router."""
+    path = os.path.join(place.directory, "routes")
+    with open(path, "w") as file:
+        for index in range(count):
+            file.write(f"route add {20 + (index >> 16)}.{index >> 8 & 255}.{index & 255}.0/24 via {lab.GATEWAY4}\n")
+    place.run(place.enter("host") + ["ip", "-batch", path])
+
+
 class Memory(Row):
     """Resident memory, idle and with many flows."""
 
@@ -312,6 +374,7 @@ def build():
         Start("version", "start to exit of '--version'", True, [Target(None, 3, 1.5, at_most=True)]),
         Memory(False), Memory(True), BulkAmongIdle(),
     ]
+    rows += [kind(routes) for kind in (RoutesStart, RoutesFlap) for routes in (1000, 20_000, 100_000)]
     return rows
 
 

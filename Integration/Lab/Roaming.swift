@@ -169,6 +169,12 @@ public struct Engine: Sendable {
     /// Its process id.
     public let processID: Int32
 
+    /// Makes one of a program that was started in the foreground.
+    public init(program: Program, processID: Int32) {
+        self.program = program
+        self.processID = processID
+    }
+
     /// Processor time used by it and its children that still run, in seconds.
     public var processorSeconds: Double {
         processes.reduce(0) { sum, process in

@@ -26,6 +26,7 @@ public final class NetlinkHostKernel: HostKernel {
     private var socket: NetlinkSocket
     private var subscription: NetlinkSubscription?
     private let families: Set<AddressFamily>
+    private var memory = HostRouteMemory()
 
     /// Subscribes, then opens the socket for dumps, so that nothing falls between.
     ///
@@ -56,7 +57,7 @@ public final class NetlinkHostKernel: HostKernel {
     ///
     /// - Throws: What the kernel or the socket said.
     public func read(_ tables: HostTables, onto earlier: HostSnapshot) throws(NetlinkError) -> HostReading {
-        try HostSnapshotReader.read(tables, families: families, onto: earlier, using: &socket)
+        try HostSnapshotReader.read(tables, families: families, onto: earlier, using: &socket, memory: &memory)
     }
 
     /// What the sockets have been through.

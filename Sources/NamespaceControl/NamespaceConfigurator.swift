@@ -27,14 +27,17 @@ public actor NamespaceConfigurator {
         try programmer.state()
     }
 
-    /// Carries out operations in order and reads back what holds; one call at a time.
+    /// Carries out operations in order; one call at a time.
+    ///
+    /// Of what holds afterwards only the addresses are read here: the next difference starts from what ``state()`` reads
+    /// then, which is what holds whoever has changed it meanwhile.
     ///
     /// - Parameters:
-    ///   - operations: what to do, as `diff()` returned it for the state that the last call returned.
+    ///   - operations: what to do, as `diff()` returned it for what ``state()`` has read.
     ///   - resetFlows: called where ``NamespaceOperation/resetFlows(_:)`` stands and awaited, so that the namespace's
     ///     kernel takes the resets while the address is still there.
-    /// - Returns: what holds and what was not carried out.
-    /// - Throws: If the interface is gone or the kernel cannot be asked.
+    /// - Returns: the addresses of ours that are there, and what was not carried out.
+    /// - Throws: If the kernel cannot be asked.
     public func apply(
         _ operations: [NamespaceOperation], resetFlows: @Sendable (IPAddress) async -> Void = { _ in }
     ) async throws(NamespaceError) -> AppliedResult {
@@ -43,14 +46,16 @@ public actor NamespaceConfigurator {
         defer { isApplying = false }
         var failures: [OperationFailure] = []
         var waiting: [NamespaceOperation] = []
-        for operation in operations {
+        var rest = operations[...]
+        while let operation = rest.first {
             if case .resetFlows(let address) = operation {
                 await resetFlows(address)
-                continue
+                rest.removeFirst()
+            } else {
+                programmer.perform(&rest, &waiting, &failures)
             }
-            programmer.perform(operation, &waiting, &failures)
         }
         programmer.retry(waiting, &failures)
-        return AppliedResult(state: try programmer.state(), failures: failures)
+        return AppliedResult(ourAddresses: try programmer.ourAddresses(), failures: failures)
     }
 }

@@ -7,8 +7,10 @@
 // `diff()` starts from what was read back. A route whose gateway is not reachable yet is tried again after all else, in
 // passes, as long as a pass gets one of them through.
 //
+// Changes of routes that follow each other go to the kernel in batches, since a host may have 100,000 routes.
+//
 // The kernel cannot be asked who made an object that keeps the host's protocol number, so the programmer remembers
-// what it added (`AppliedState.Origin.ours`) and marks it in each state that it reads back.
+// what it added (`AppliedState.Ownership`) and marks it in each state that it reads back.
 //
 // Setting the link up makes the kernel add a link-local address and start duplicate detection for it on a work queue,
 // so that it would be unusable for a second. Instead, the kernel is told to make none (`IN6_ADDR_GEN_MODE_NONE`), the
@@ -44,8 +46,8 @@ public struct OperationFailure: Hashable, Sendable, CustomStringConvertible {
 
 /// What carrying out operations came to.
 public struct AppliedResult: Hashable, Sendable {
-    /// What truly holds, as read back; the next `diff()` starts here.
-    public var state: AppliedState
+    /// The addresses of ours that are there afterwards, as read back.
+    public var ourAddresses: Set<IPAddress>
     /// What was not carried out.
     public var failures: [OperationFailure]
 }
@@ -58,7 +60,9 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
     public let name: String
     private var socket: NetlinkSocket
     /// What we have added, to be told from what others have.
-    private var ours = AppliedState()
+    private var ours = AppliedState.Ownership()
+    /// The routes that were read back last.
+    private var memory = AppliedRouteMemory()
     private var promotesSecondaries = false
 
     /// Opens a socket in the calling thread's network namespace and looks the interface up.
@@ -149,25 +153,51 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
     ) -> [OperationFailure] {
         var failures: [OperationFailure] = []
         var waiting: [NamespaceOperation] = []
-        for operation in operations {
+        var rest = operations[...]
+        while let operation = rest.first {
             if case .resetFlows(let address) = operation {
                 resetFlows(address)
-                continue
+                rest.removeFirst()
+            } else {
+                perform(&rest, &waiting, &failures)
             }
-            perform(operation, &waiting, &failures)
         }
         retry(waiting, &failures)
         return failures
     }
 
-    /// Carries out one operation; one that may succeed later is put with those that wait.
+    /// Carries out the first operation, or all changes of routes that the list begins with, in one go; one that may
+    /// succeed later is put with those that wait.
+    ///
+    /// - Parameters:
+    ///   - operations: what to do; what was done is taken off.
+    ///   - waiting: where those go that may succeed later.
+    ///   - failures: where those go that were refused for good.
     mutating func perform(
-        _ operation: NamespaceOperation, _ waiting: inout [NamespaceOperation], _ failures: inout [OperationFailure]
+        _ operations: inout ArraySlice<NamespaceOperation>, _ waiting: inout [NamespaceOperation],
+        _ failures: inout [OperationFailure]
     ) {
-        do {
-            if try carryOut(operation) { remember(operation) }
-        } catch {
+        func refused(_ operation: NamespaceOperation, _ error: NetlinkError) {
             if error.mayResolve { waiting.append(operation) } else { failures.append(.init(operation, "\(error)")) }
+        }
+        let run = operations.prefix { $0.routeChange != nil }
+        guard run.count > 1 else {
+            let operation = operations.removeFirst()
+            do {
+                if try carryOut(operation) { ours.note(operation) }
+            } catch {
+                refused(operation, error)
+            }
+            return
+        }
+        operations = operations.dropFirst(run.count)
+        let errors = socket.changeRoutes(run.compactMap(\.routeChange), through: interface)
+        for (position, operation) in run.enumerated() {
+            guard let error = errors[position] else {
+                ours.note(operation)
+                continue
+            }
+            if !holdsAnyway(operation, error) { refused(operation, error) }
         }
     }
 
@@ -179,7 +209,7 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
             var reasons: [OperationFailure] = []
             for operation in waiting {
                 do {
-                    if try carryOut(operation) { remember(operation) }
+                    if try carryOut(operation) { ours.note(operation) }
                 } catch {
                     refused.append(operation)
                     reasons.append(.init(operation, "\(error)"))
@@ -199,13 +229,31 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
     public mutating func state() throws(NamespaceError) -> AppliedState {
         let read: AppliedState?
         do {
-            read = try socket.appliedState(of: interface, promotesSecondaries: promotesSecondaries)
+            read = try socket.appliedState(
+                of: interface, promotesSecondaries: promotesSecondaries, ownership: ours, memory: &memory)
         } catch {
             throw NamespaceError("cannot read the namespace's configuration: \(error)")
         }
-        guard var state = read else { throw NamespaceError("interface '\(name)' is gone from the namespace") }
-        state.adoptOwnership(from: ours)
+        guard let state = read else { throw NamespaceError("interface '\(name)' is gone from the namespace") }
         return state
+    }
+
+    /// The addresses of ours that are there: ``state()`` without its routes, of which there may be many.
+    ///
+    /// - Throws: If the kernel cannot be asked.
+    mutating func ourAddresses() throws(NamespaceError) -> Set<IPAddress> {
+        var found: Set<IPAddress> = []
+        do {
+            for family in AddressFamily.allCases {
+                for address in try socket.addresses(family, on: interface)
+                where ours.addresses.contains(address.planned.identity) {
+                    found.insert(address.address)
+                }
+            }
+        } catch {
+            throw NamespaceError("cannot read the namespace's addresses: \(error)")
+        }
+        return found
     }
 
     /// What holds on an interface that was made a moment ago, without asking.
@@ -219,12 +267,19 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
             try request(operation)
             return true
         } catch {
-            switch operation {
-            case .addAddress, .addRoute: guard error.alreadyExists else { throw error }
-            case .removeAddress, .removeRoute: guard error.isAbsent else { throw error }
-            default: throw error
-            }
+            guard holdsAnyway(operation, error) else { throw error }
             return false
+        }
+    }
+
+    /// Whether a refusal says that the state is what was wanted, though not by us.
+    private mutating func holdsAnyway(_ operation: NamespaceOperation, _ error: NetlinkError) -> Bool {
+        // Somebody else has been at the routes: who has which is found out anew.
+        memory = AppliedRouteMemory()
+        switch operation {
+        case .addAddress, .addRoute: return error.alreadyExists
+        case .removeAddress, .removeRoute: return error.isAbsent
+        default: return false
         }
     }
 
@@ -282,20 +337,16 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         if address.family == .v6 { value.flags.insert(.noDuplicateDetection) }
         return value
     }
+}
 
-    // MARK: Ownership
-
-    private mutating func remember(_ operation: NamespaceOperation) {
-        switch operation {
-        case .addAddress(let address), .deprecateAddress(let address), .restoreAddress(let address):
-            ours.addresses.removeAll { $0.value.identity == address.identity }
-            ours.addresses.append(.init(address, origin: .ours))
-        case .removeAddress(let address): ours.addresses.removeAll { $0.value.identity == address.identity }
-        case .addRoute(let route), .replaceRoute(let route):
-            ours.routes.removeAll { $0.value.identity == route.identity }
-            ours.routes.append(.init(route, origin: .ours))
-        case .removeRoute(let route): ours.routes.removeAll { $0.value.identity == route.identity }
-        case .setMAC, .setMTU, .setLinkUp, .setPromoteSecondaries, .resetFlows: break
+extension NamespaceOperation {
+    /// The change of the routing table that this is; nil for the others.
+    fileprivate var routeChange: RouteChange? {
+        switch self {
+        case .addRoute(let route): .add(route)
+        case .replaceRoute(let route): .replace(route)
+        case .removeRoute(let route): .delete(route)
+        default: nil
         }
     }
 }

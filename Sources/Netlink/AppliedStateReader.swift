@@ -18,26 +18,74 @@ extension NetlinkSocket {
     public mutating func appliedState(
         of interface: InterfaceIndex, promotesSecondaries: Bool = false
     ) throws(NetlinkError) -> AppliedState? {
+        var memory = AppliedRouteMemory()
+        return try appliedState(
+            of: interface, promotesSecondaries: promotesSecondaries, ownership: AppliedState.Ownership(),
+            memory: &memory)
+    }
+
+    /// Reads back what holds on one link, and marks what is ours; routes that have not changed since the last time are
+    /// taken from memory.
+    ///
+    /// - Parameters:
+    ///   - interface: The link.
+    ///   - promotesSecondaries: What the sysctl `promote_secondaries` of the link says.
+    ///   - ownership: What is ours. A route that is in memory keeps the mark that it had.
+    ///   - memory: The routes that were read the last time; those of this time afterwards.
+    /// - Returns: The state; nil if there is no such link.
+    /// - Throws: What the kernel or the socket said.
+    public mutating func appliedState(
+        of interface: InterfaceIndex, promotesSecondaries: Bool, ownership: AppliedState.Ownership,
+        memory: inout AppliedRouteMemory
+    ) throws(NetlinkError) -> AppliedState? {
         guard let link = try self.link(interface) else { return nil }
         var state = AppliedState(
             isUp: link.flags.contains(.up), mtu: link.mtu, mac: link.mac, promotesSecondaries: promotesSecondaries)
         for family in AddressFamily.allCases {
             for address in try addresses(family, on: interface) {
-                let value = PlannedAddress(
-                    prefix: address.prefix, peer: address.peer, broadcast: address.broadcast, scope: address.scope,
-                    flags: address.flags)
-                state.addresses.append(.init(value, origin: address.isKernelMade ? .kernel : .foreign))
+                let value = address.planned
+                let isOurs = ownership.addresses.contains(value.identity)
+                state.addresses.append(
+                    .init(value, origin: isOurs ? .ours : address.isKernelMade ? .kernel : .foreign))
             }
-            for route in try routes(family, table: .main, through: interface).routes {
-                guard let local = route.without(interface) else { continue }
-                state.routes.append(.init(local, origin: route.protocol.isKernelMade ? .kernel : .foreign))
+            // The hops of the last route, without its interface: routes that follow each other share them.
+            var last: (read: [NextHop], local: [NextHop])?
+            _ = try routes(family, table: .main, through: interface, into: &memory.families[family]) { route in
+                var local = route
+                if let last, last.read == route.nextHops {
+                    local.nextHops = last.local
+                } else {
+                    guard let hops = route.localHops(interface) else { return nil }
+                    local.nextHops = hops
+                    last = (route.nextHops, hops)
+                }
+                let isOurs = ownership.routes.contains(local.identity)
+                return AppliedState.RouteEntry(
+                    local, origin: isOurs ? .ours : route.protocol.isKernelMade ? .kernel : .foreign)
             }
         }
+        state.routes = memory.families.v4.values
+        let others = memory.families.v6.values
+        if !others.isEmpty { state.routes += others }
         return state
     }
 }
 
+/// The routes that were read back from a link the last time.
+public struct AppliedRouteMemory: Sendable {
+    var families = PerFamily(
+        v4: DumpMemory<AppliedState.RouteEntry>(), v6: DumpMemory<AppliedState.RouteEntry>())
+
+    /// Begins with nothing.
+    public init() {}
+}
+
 extension InterfaceAddress {
+    /// The address without its interface, as plans and states have it.
+    public var planned: PlannedAddress {
+        PlannedAddress(prefix: prefix, peer: peer, broadcast: broadcast, scope: scope, flags: flags)
+    }
+
     /// Whether the kernel made the address itself: link-local, or by stateless autoconfiguration.
     fileprivate var isKernelMade: Bool {
         family == .v6 && (address.isLinkLocal || !flags.contains(.permanent) && flags.contains(.manageTemporary))
@@ -50,15 +98,14 @@ extension RouteProtocol {
 }
 
 extension Route {
-    /// The route as `AppliedState` has it: no interface in its next hops; nil if it also uses another link.
-    fileprivate func without(_ interface: InterfaceIndex) -> Route? {
+    /// The next hops as `AppliedState` has them: without an interface; nil if the route also uses another link.
+    fileprivate func localHops(_ interface: InterfaceIndex) -> [NextHop]? {
         guard nextHops.allSatisfy({ $0.interface == interface }) else { return nil }
-        var route = self
-        for index in route.nextHops.indices {
-            route.nextHops[index].interface = nil
-            // State, not configuration.
-            route.nextHops[index].flags.subtract([.dead, .linkDown])
+        return nextHops.map { hop in
+            // Dead and without carrier is state, not configuration.
+            NextHop(
+                interface: nil, gateway: hop.gateway, weight: hop.weight,
+                flags: hop.flags.subtracting([.dead, .linkDown]))
         }
-        return route
     }
 }

@@ -20,6 +20,14 @@ public struct HostReading: Hashable, Sendable {
     }
 }
 
+/// The routes of the last reading of the host.
+public struct HostRouteMemory: Sendable {
+    var families = PerFamily(v4: DumpMemory<Route>(), v6: DumpMemory<Route>())
+
+    /// Begins with nothing.
+    public init() {}
+}
+
 /// Reads the host's network into a ``HostSnapshot``.
 public enum HostSnapshotReader {
     /// Dumps tables, and looks up what follows from them.
@@ -38,6 +46,24 @@ public enum HostSnapshotReader {
         _ tables: HostTables = .all, families: Set<AddressFamily> = [.v4, .v6],
         onto earlier: HostSnapshot = HostSnapshot(), using socket: inout NetlinkSocket
     ) throws(NetlinkError) -> HostReading {
+        var memory = HostRouteMemory()
+        return try read(tables, families: families, onto: earlier, using: &socket, memory: &memory)
+    }
+
+    /// The same, where routes that have not changed since the last reading are taken from memory.
+    ///
+    /// - Parameters:
+    ///   - tables: What to read.
+    ///   - families: The families to read.
+    ///   - earlier: The state that holds for the tables that are not read.
+    ///   - socket: A socket in the host's network namespace.
+    ///   - memory: The routes of the last reading by the same socket; those of this one afterwards.
+    /// - Returns: The state.
+    /// - Throws: What the kernel or the socket said.
+    public static func read(
+        _ tables: HostTables, families: Set<AddressFamily>, onto earlier: HostSnapshot,
+        using socket: inout NetlinkSocket, memory: inout HostRouteMemory
+    ) throws(NetlinkError) -> HostReading {
         var snapshot = earlier
         var firstExpiry: Int64?
         let ordered = AddressFamily.allCases.filter(families.contains)
@@ -48,12 +74,13 @@ public enum HostSnapshotReader {
         }
         if tables.contains(.nextHops) { snapshot.nextHopObjects = try socket.nextHopObjects() }
         if tables.contains(.routes) {
-            snapshot.routes = []
             for family in ordered {
-                let listing = try socket.routes(family)
-                snapshot.routes += listing.routes
-                if let expiry = listing.firstExpiryMilliseconds { firstExpiry = min(firstExpiry ?? .max, expiry) }
+                let expiry = try socket.routes(family, into: &memory.families[family]) { $0 }
+                if let expiry { firstExpiry = min(firstExpiry ?? .max, expiry) }
             }
+            snapshot.routes = memory.families.v4.values
+            let others = memory.families.v6.values
+            if !others.isEmpty { snapshot.routes += others }
         }
         if !tables.isDisjoint(with: [.routes, .nextHops]) {
             fillNextHops(of: &snapshot.routes, from: snapshot.nextHopObjects)

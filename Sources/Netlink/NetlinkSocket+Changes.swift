@@ -60,6 +60,42 @@ extension NetlinkSocket {
     }
 }
 
+/// A change of a routing table (`ip route`).
+public enum RouteChange: Hashable, Sendable {
+    /// Add a route; that it is there already is an error.
+    case add(Route)
+    /// Add a route, or replace the one of the same destination, metric and TOS.
+    case replace(Route)
+    /// Delete the route of the same destination, metric, TOS, maker and next hops.
+    case delete(Route)
+}
+
+extension NetlinkSocket {
+    /// Changes many routes with few system calls, in order; what is refused keeps nothing else from being done.
+    ///
+    /// - Parameters:
+    ///   - changes: The changes.
+    ///   - interface: The link for next hops that name none.
+    /// - Returns: The errors by the change's position; of those that are not named all were carried out.
+    public mutating func changeRoutes(
+        _ changes: [RouteChange], through interface: InterfaceIndex
+    ) -> [Int: NetlinkError] {
+        changeAll(count: changes.count) { index in
+            switch changes[index] {
+            case .add(let route): RouteMessage.add(route.resolved(through: interface), .exclusive)
+            case .replace(let route): RouteMessage.add(route.resolved(through: interface), .replacing)
+            case .delete(let route): RouteMessage.delete(route.resolved(through: interface))
+            }
+        } operation: { index in
+            switch changes[index] {
+            case .add(let route): "route add \(route.resolved(through: interface).iproute2Words)"
+            case .replace(let route): "route replace \(route.resolved(through: interface).iproute2Words)"
+            case .delete(let route): "route delete \(route.resolved(through: interface).iproute2Words)"
+            }
+        }
+    }
+}
+
 extension Route {
     /// The route with a link for each next hop that names none; a unicast route without next hops gets one.
     package func resolved(through interface: InterfaceIndex?) -> Route {

@@ -70,6 +70,25 @@ extension NetlinkSocket {
     public mutating func routes(
         _ family: AddressFamily, table: RouteTable? = nil, through interface: InterfaceIndex? = nil
     ) throws(NetlinkError) -> RouteListing {
+        var memory = DumpMemory<Route>()
+        let firstExpiry = try routes(family, table: table, through: interface, into: &memory) { $0 }
+        return RouteListing(routes: memory.values, firstExpiryMilliseconds: firstExpiry)
+    }
+
+    /// The configured routes of a family, made into values; what the last dump held already is not made again.
+    ///
+    /// - Parameters:
+    ///   - family: The family.
+    ///   - table: The table; nil for all but the local one.
+    ///   - interface: The output link that each route must have among its next hops; nil for any.
+    ///   - memory: The last dump of the same table; this one afterwards.
+    ///   - make: Makes the value of a route; nil to leave it out.
+    /// - Returns: In how many milliseconds the first route expires that has a lifetime; nil if none has.
+    /// - Throws: What the kernel or the socket said.
+    package mutating func routes<Value>(
+        _ family: AddressFamily, table: RouteTable? = nil, through interface: InterfaceIndex? = nil,
+        into memory: inout DumpMemory<Value>, _ make: (Route) -> Value?
+    ) throws(NetlinkError) -> Int64? {
         var operation = "\(family.option) route show table \(table.map { String($0.rawValue) } ?? "all")"
         if let interface { operation += " dev \(interface)" }
         var firstExpiry: Int64?
@@ -77,27 +96,38 @@ extension NetlinkSocket {
         // IPv6 multipath routes match a link filter by their first hop only, so that the filter is ours to apply.
         let request = RouteMessage.dump(family, table: table, interface: nil)
         let number = family.kernelNumber
-        let routes: [Route]
+        var lastHops: [NextHop] = []
         do throws(NetlinkError) {
-            routes = try dump(operation, request) { type, payload in
+            try dump(operation, request) {
+                memory.begin()
+                firstExpiry = nil
+            } take: { type, payload in
                 // The cheap tests first: of a host's routes most are those of its local table.
                 guard type == UInt16(RTM_NEWROUTE), payload.byte(at: 0) == number,
-                    table != nil || payload.byte(at: 4) != local,
-                    let parsed = RouteMessage.parse(payload), !parsed.isCached
-                else { return nil }
-                if let table, parsed.route.table != table { return nil }
-                if let interface, !parsed.route.nextHops.contains(where: { $0.interface == interface }) { return nil }
-                if let expiry = parsed.expiry {
-                    guard expiry > 0 else { return nil }
-                    firstExpiry = min(firstExpiry ?? .max, Int64(expiry) * 10)
+                    table != nil || payload.byte(at: 4) != local
+                else { return }
+                memory.take(payload) { payload in
+                    guard var parsed = RouteMessage.parse(payload), !parsed.isCached else { return (nil, true) }
+                    if let table, parsed.route.table != table { return (nil, true) }
+                    if let interface, !parsed.route.nextHops.contains(where: { $0.interface == interface }) {
+                        return (nil, true)
+                    }
+                    if let expiry = parsed.expiry {
+                        guard expiry > 0 else { return (nil, false) }
+                        firstExpiry = min(firstExpiry ?? .max, Int64(expiry) * 10)
+                    }
+                    // A table has few routers: routes that follow each other share one array of next hops.
+                    if parsed.route.nextHops == lastHops { parsed.route.nextHops = lastHops }
+                    lastHops = parsed.route.nextHops
+                    return (make(parsed.route), parsed.expiry == nil)
                 }
-                return parsed.route
             }
         } catch  where table != nil && error.kind == .refused && error.errno == .noSuchFileOrDirectory {
             // A table that has never had a route does not exist.
-            return RouteListing()
+            memory.begin()
         }
-        return RouteListing(routes: routes, firstExpiryMilliseconds: firstExpiry)
+        memory.end()
+        return firstExpiry
     }
 
     /// The policy rules of a family in order of priority (`ip rule`); none on a kernel without policy routing.

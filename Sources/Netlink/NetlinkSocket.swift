@@ -112,9 +112,30 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
         _ operation: @autoclosure () -> String, _ request: MessageWriter,
         _ parse: (_ type: UInt16, _ payload: Span<UInt8>) -> Value?
     ) throws(NetlinkError) -> [Value] {
+        var values: [Value] = []
+        try dump(operation(), request) {
+            values = []
+        } take: { type, payload in
+            if let value = parse(type, payload) { values.append(value) }
+        }
+        return values
+    }
+
+    /// Dumps a table: again from the start while it changes under the dump.
+    ///
+    /// - Parameters:
+    ///   - operation: The request, for errors.
+    ///   - request: The request.
+    ///   - begin: Called before each attempt: what was taken before is worth nothing.
+    ///   - take: Called with each message, in the kernel's order.
+    /// - Throws: What the kernel or the socket said.
+    package mutating func dump(
+        _ operation: @autoclosure () -> String, _ request: MessageWriter, begin: () -> Void,
+        take: (_ type: UInt16, _ payload: Span<UInt8>) -> Void
+    ) throws(NetlinkError) {
         for _ in 0..<maximumAttempts {
             let sequence = try send(request, operation)
-            var values: [Value] = []
+            begin()
             var outcome: Acknowledgement?
             var isInterrupted = false
             let integrity = try receive(operation, sequence) { header, payload in
@@ -123,7 +144,7 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
                     outcome = Acknowledgement(header, payload)
                     return true
                 }
-                if let value = parse(header.type, payload) { values.append(value) }
+                take(header.type, payload)
                 return false
             }
             if let outcome {
@@ -131,19 +152,104 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
                 if outcome.errno == EBUSY { continue }
                 try Self.check(outcome, operation)
             }
-            if integrity == .complete, !isInterrupted { return values }
+            if integrity == .complete, !isInterrupted { return }
             if isInterrupted { counters.interruptedDumps += 1 }
         }
         throw NetlinkError(operation(), .interrupted(attempts: maximumAttempts), .interrupted)
     }
 
+    /// Sends requests that change something, many in one datagram, and collects what was refused.
+    ///
+    /// The kernel takes the requests of a datagram one after the other, whatever becomes of each, and answers each
+    /// error with the number of its request; success is asked for with the last one only, whose answer ends the batch.
+    /// A batch is so small that the answers fit the receive buffer even if every request is refused. If answers are
+    /// lost all the same, or none come, each request of the batch that was not refused counts as failed: it is not
+    /// known what became of it.
+    ///
+    /// - Parameters:
+    ///   - count: How many requests there are.
+    ///   - request: Makes a request.
+    ///   - operation: Says a request in ip(8)'s words, for errors.
+    /// - Returns: The errors by the request's number, from 0.
+    package mutating func changeAll(
+        count: Int, request: (Int) -> MessageWriter, operation: (Int) -> String
+    ) -> [Int: NetlinkError] {
+        var errors: [Int: NetlinkError] = [:]
+        var start = 0
+        while start < count {
+            let batch = start..<min(start + Self.batchCount, count)
+            do throws(NetlinkError) {
+                try change(batch, request, operation, &errors)
+            } catch {
+                // The socket failed, or there was no answer in time: there is nothing to be expected of the rest.
+                for index in start..<count where errors[index] == nil {
+                    errors[index] = NetlinkError(operation(index), error.kind, error.errno)
+                }
+                return errors
+            }
+            start = batch.upperBound
+        }
+        return errors
+    }
+
+    /// How many requests are sent at once: an error's answer takes up to 1 KiB of the receive buffer, which is 208 KiB
+    /// unless the machine's administrator has changed `net.core.rmem_default`.
+    private static let batchCount = 128
+
+    private mutating func change(
+        _ batch: Range<Int>, _ request: (Int) -> MessageWriter, _ operation: (Int) -> String,
+        _ errors: inout [Int: NetlinkError]
+    ) throws(NetlinkError) {
+        // Without a gap, and without 0, which is what notifications carry.
+        if sequence > .max - UInt32(Self.batchCount) { sequence = 0 }
+        let first = sequence + 1
+        var datagram: [UInt8] = []
+        datagram.reserveCapacity(batch.count * 80)
+        for index in batch {
+            sequence += 1
+            var message = request(index)
+            guard !message.isOverlong else {
+                throw NetlinkError(operation(index), .malformed, .messageTooLong)
+            }
+            datagram += message.finish(
+                sequence: sequence, portID: portID, tellsSuccess: index == batch.upperBound - 1)
+        }
+        let last = sequence
+        counters.requests += batch.count
+        do throws(SystemCallError) {
+            try transport.send(datagram)
+        } catch {
+            throw NetlinkError(operation(batch.lowerBound), error)
+        }
+        var isEnded = false
+        var refused: [Int: NetlinkError] = [:]
+        let integrity = try receive({ operation(batch.lowerBound) }, first...last) { header, payload in
+            guard Int32(header.type) == NLMSG_ERROR, let outcome = Acknowledgement(header, payload) else {
+                return false
+            }
+            let index = batch.lowerBound + Int(header.sequence - first)
+            if let error = Self.error(outcome, { operation(index) }) { refused[index] = error }
+            isEnded = header.sequence == last
+            return isEnded
+        }
+        errors.merge(refused) { _, new in new }
+        guard integrity != .complete || !isEnded else { return }
+        for index in batch where errors[index] == nil {
+            errors[index] = NetlinkError(operation(index), .malformed, .noBufferSpace, message: "the answer was lost")
+        }
+    }
+
     // MARK: Helpers
 
     private static func check(_ outcome: Acknowledgement, _ operation: () -> String) throws(NetlinkError) {
-        guard outcome.errno != 0 else { return }
+        if let error = error(outcome, operation) { throw error }
+    }
+
+    private static func error(_ outcome: Acknowledgement, _ operation: () -> String) -> NetlinkError? {
+        guard outcome.errno != 0 else { return nil }
         var message = outcome.message
         if let missing = outcome.missingAttribute, message == nil { message = "attribute \(missing) is missing" }
-        throw NetlinkError(
+        return NetlinkError(
             operation(), .refused, Errno(rawValue: outcome.errno), message: message, offset: outcome.offset)
     }
 
@@ -183,6 +289,14 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
         _ operation: () -> String, _ sequence: UInt32,
         _ take: (_ header: MessageHeader, _ payload: Span<UInt8>) -> Bool
     ) throws(NetlinkError) -> Integrity {
+        try receive(operation, sequence...sequence) { header, payload in take(header, payload) }
+    }
+
+    /// The same for the answers to several requests, numbered without a gap.
+    private mutating func receive(
+        _ operation: () -> String, _ sequences: ClosedRange<UInt32>,
+        _ take: (_ header: MessageHeader, _ payload: Span<UInt8>) -> Bool
+    ) throws(NetlinkError) -> Integrity {
         let deadline = MonotonicTime.now.advanced(milliseconds: timeoutMilliseconds)
         var integrity = Integrity.complete
         while true {
@@ -195,12 +309,12 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
                 guard byteCount <= buffer.count else {
                     counters.truncations += 1
                     integrity = .damaged
-                    let isLast = read(buffer.count, sequence, &integrity, take)
+                    let isLast = read(buffer.count, sequences, &integrity, take)
                     buffer = [UInt8](repeating: 0, count: byteCount + (4096 - byteCount % 4096))
                     if isLast { return integrity }
                     continue
                 }
-                if read(byteCount, sequence, &integrity, take) { return integrity }
+                if read(byteCount, sequences, &integrity, take) { return integrity }
             case .overflow:
                 counters.overflows += 1
                 integrity = .damaged
@@ -234,10 +348,10 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
     ///
     /// - Returns: Whether the answer is whole.
     private mutating func read(
-        _ byteCount: Int, _ sequence: UInt32, _ integrity: inout Integrity,
+        _ byteCount: Int, _ sequences: ClosedRange<UInt32>, _ integrity: inout Integrity,
         _ take: (_ header: MessageHeader, _ payload: Span<UInt8>) -> Bool
     ) -> Bool {
-        let read = Self.read(buffer.span.extracting(0..<byteCount), sequence, transport.portID, take)
+        let read = Self.read(buffer.span.extracting(0..<byteCount), sequences, transport.portID, take)
         counters.strays += read.strays
         if read.isMalformed { counters.malformed += 1 }
         if read.isMalformed || read.isOverrun { integrity = .damaged }
@@ -245,13 +359,13 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
     }
 
     private static func read(
-        _ datagram: Span<UInt8>, _ sequence: UInt32, _ portID: UInt32,
+        _ datagram: Span<UInt8>, _ sequences: ClosedRange<UInt32>, _ portID: UInt32,
         _ take: (_ header: MessageHeader, _ payload: Span<UInt8>) -> Bool
     ) -> Read {
         var result = Read()
         var walk = MessageWalk()
         while !result.isLast, let (header, payload) = walk.next(in: datagram) {
-            guard header.sequence == sequence, header.portID == portID else {
+            guard sequences.contains(header.sequence), header.portID == portID else {
                 result.strays += 1
                 continue
             }

@@ -81,13 +81,42 @@ public struct AppliedState: Hashable, Sendable {
 
     /// Marks as ours each object that `earlier` knows as ours: the way to keep ownership over a fresh dump.
     public mutating func adoptOwnership(from earlier: AppliedState) {
-        let ourAddresses = Set(earlier.addresses.filter { $0.origin == .ours }.map(\.value.identity))
-        let ourRoutes = Set(earlier.routes.filter { $0.origin == .ours }.map(\.value.identity))
-        for index in addresses.indices where ourAddresses.contains(addresses[index].value.identity) {
+        var ownership = Ownership()
+        for entry in earlier.addresses where entry.origin == .ours { ownership.addresses.insert(entry.value.identity) }
+        for entry in earlier.routes where entry.origin == .ours { ownership.routes.insert(entry.value.identity) }
+        adopt(ownership)
+    }
+
+    /// Marks as ours each object that `ownership` names.
+    public mutating func adopt(_ ownership: Ownership) {
+        for index in addresses.indices where ownership.addresses.contains(addresses[index].value.identity) {
             addresses[index].origin = .ours
         }
-        for index in routes.indices where ourRoutes.contains(routes[index].value.identity) {
+        for index in routes.indices where ownership.routes.contains(routes[index].value.identity) {
             routes[index].origin = .ours
+        }
+    }
+
+    /// What tapas has put on the interface, by what the kernel tells objects apart.
+    public struct Ownership: Hashable, Sendable {
+        /// The addresses.
+        public var addresses: Set<PlannedAddress.Identity> = []
+        /// The routes.
+        public var routes: Set<Route.Identity> = []
+
+        /// Begins with nothing.
+        public init() {}
+
+        /// Notes what an operation that was carried out has added or taken away.
+        public mutating func note(_ operation: NamespaceOperation) {
+            switch operation {
+            case .addAddress(let address), .deprecateAddress(let address), .restoreAddress(let address):
+                addresses.insert(address.identity)
+            case .removeAddress(let address): addresses.remove(address.identity)
+            case .addRoute(let route), .replaceRoute(let route): routes.insert(route.identity)
+            case .removeRoute(let route): routes.remove(route.identity)
+            case .setMAC, .setMTU, .setLinkUp, .setPromoteSecondaries, .resetFlows: break
+            }
         }
     }
 }
@@ -120,10 +149,36 @@ extension PlannedAddress {
 extension Route {
     /// By what the kernel tells two routes of a table apart when one is added exclusively or replaced.
     public struct Identity: Hashable, Sendable {
-        private let destination: Prefix
+        /// The destination without host bits.
+        public let destination: Prefix
         private let source: Prefix?
         private let metric: UInt32
         private let typeOfService: UInt8
+
+        /// The identity folded into one number: equal identities have equal numbers, others hardly ever.
+        ///
+        /// For tables of a host's routes, of which there may be hundreds of thousands: folding costs a few nanoseconds.
+        /// The number is not seeded; nobody but the host's administrator chooses routes.
+        public var fingerprint: UInt64 {
+            let place: UInt64
+            switch destination.address {
+            case .v4(let address): place = UInt64(address.rawValue)
+            case .v6(let address): place = address.high &+ address.low &* 0x9E37_79B9_7F4A_7C15
+            }
+            let rest =
+                UInt64(metric) << 24 | UInt64(typeOfService) << 8
+                | UInt64(truncatingIfNeeded: destination.length)
+            // The finaliser of splitmix64.
+            var mixed = place &* 0xFF51_AFD7_ED55_8CCD ^ rest &* 0xC4CE_B9FE_1A85_EC53
+            mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
+            mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
+            return mixed ^ mixed >> 31
+        }
+
+        /// Hashes the fingerprint: one word instead of seven.
+        public func hash(into hasher: inout Hasher) {
+            hasher.combine(fingerprint)
+        }
 
         init(_ route: Route) {
             destination = route.destination.network

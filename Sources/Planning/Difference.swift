@@ -38,6 +38,9 @@ public func diff(
 }
 
 private struct Difference {
+    /// How many routes further a planned one is looked for in the other table before it is looked up.
+    private static let lookAhead = 8
+
     private var kernel: SimulatedKernel
     private let plan: NamespacePlan
     private let plannedAddresses: [PlannedAddress]
@@ -45,7 +48,10 @@ private struct Difference {
     private let lingering: [PlannedAddress]
     /// The identities of both.
     private let wanted: Set<PlannedAddress.Identity>
-    private let plannedRoutes: [Route]
+    /// The planned routes of the families.
+    private let plannedRoutes: [[Route]]
+    /// What is ours and not planned, as it was before any route was added.
+    private var staleRoutes: [Route] = []
     private(set) var operations: [NamespaceOperation] = []
 
     init(state: AppliedState, plan: NamespacePlan, retaining: Set<IPAddress>) {
@@ -68,10 +74,12 @@ private struct Difference {
         {
             source = state.addresses.first { $0.value.family == .v6 && $0.value.address.isLinkLocal }?.value.address
         }
-        plannedRoutes = AddressFamily.allCases.flatMap { family in
-            plan.families[family].routes.map { route in
-                family == .v6 ? route.preferring(source) : route
-            }.map(\.canonical)
+        plannedRoutes = AddressFamily.allCases.map { family in
+            let routes = plan.families[family].routes
+            let preferred = family == .v6 ? source : nil
+            // As they are, without a copy of a large table, unless something is to be changed.
+            guard preferred != nil || !routes.allSatisfy(\.isCanonical) else { return routes }
+            return routes.map { $0.preferring(preferred).canonical }
         }
     }
 
@@ -80,12 +88,12 @@ private struct Difference {
         addAddresses()
         let refused = addRoutes()
         removeRoutes { !$0.isDefault }
-        for route in refused { settle(route, isLastTry: false) }
+        for route in refused { settle(route) }
         removeDefaults()
         orderLingering()
         removeAddresses()
         orderLingering()
-        for route in unsettled() { settle(route, isLastTry: true) }
+        settleTheRest()
     }
 
     private mutating func emit(_ operation: NamespaceOperation) {
@@ -106,8 +114,8 @@ private struct Difference {
     private mutating func add(_ address: PlannedAddress) {
         if address.family == .v6 {
             for connected in address.connectedRoutes {
-                let old = kernel.routes.entries(connected.identity).first { $0.origin == .ours }
-                guard let old, !plannedRoutes.contains(where: { $0.identity == connected.identity }) else { continue }
+                let old = kernel.routes.first(connected.identity) { $0.origin == .ours }
+                guard let old, !isPlanned(connected.identity) else { continue }
                 emit(.removeRoute(old.value))
             }
         }
@@ -231,7 +239,7 @@ private struct Difference {
             let isNeeded = kernel.addresses.contains { entry in
                 entry.value.family == .v6 && entry.value.connectedRoutes.contains { $0.identity == connected.identity }
             }
-            let left = kernel.routes.entries(connected.identity).first { $0.origin == .kernel }
+            let left = kernel.routes.first(connected.identity) { $0.origin == .kernel }
             if !isNeeded, let left { emit(.removeRoute(left.value)) }
         }
     }
@@ -249,63 +257,112 @@ private struct Difference {
 
     // MARK: Routes
 
-    /// The planned routes that are not there as planned; one pass over both tables.
-    private func unsettled() -> [Route] {
-        var present: [Route.Identity: Route] = [:]
-        for entry in kernel.routes.entries where entry.origin == .ours {
-            present[entry.value.identity] = entry.value.canonical
+    /// The planned routes that are not there as planned, and what is ours there and not planned.
+    ///
+    /// Both tables are in much the same order, so that they are walked side by side; only what does not match within a
+    /// few steps is looked up.
+    private mutating func compareRoutes() -> (missing: [Route], stale: [Route]) {
+        let present = kernel.routes.entries
+        var isMatched = [Bool](repeating: false, count: present.count)
+        var missing: [Route] = []
+        for planned in plannedRoutes {
+            // The tables of the two families follow each other on both sides.
+            var next = 0
+            for position in planned.indices {
+                let reach = next..<min(next + Self.lookAhead, present.count)
+                let match =
+                    reach.first { present[$0].isOurs(planned[position]) }
+                    ?? (position == 0 ? present.firstIndex { $0.isOurs(planned[position]) } : nil)
+                if let match {
+                    isMatched[match] = true
+                    next = match + 1
+                } else {
+                    let route = planned[position]
+                    let isThere = kernel.routes.contains(route.identity) { $0.isOurs(route) }
+                    if !isThere { missing.append(route) }
+                }
+            }
         }
-        return plannedRoutes.filter { present[$0.identity] != $0 }
+        let rest = present.indices.filter { !isMatched[$0] && present[$0].origin == .ours }
+        guard !rest.isEmpty else { return (missing, []) }
+        let unmatched = rest.map { present[$0].value }
+        guard unmatched.count > Self.lookAhead else {
+            return (missing, unmatched.filter { !isPlanned($0.identity) })
+        }
+        let planned = Set(plannedRoutes.joined().lazy.map(\.identity))
+        return (missing, unmatched.filter { !planned.contains($0.identity) })
+    }
+
+    /// Whether a route of an identity is planned, by a search through all.
+    private func isPlanned(_ identity: Route.Identity) -> Bool {
+        plannedRoutes.contains { routes in
+            routes.contains { $0.destination.length == identity.destination.length && $0.identity == identity }
+        }
     }
 
     /// Adds and replaces routes in the plan's order; returns those that the kernel would refuse yet.
     private mutating func addRoutes() -> [Route] {
+        let (missing, stale) = compareRoutes()
+        staleRoutes = stale
         var refused: [Route] = []
-        for route in unsettled() where !settle(route, isLastTry: false) { refused.append(route) }
+        for route in missing where !settle(route) { refused.append(route) }
         return refused
     }
 
-    /// Sees to it that a planned route is there; false if the kernel would refuse it and this is not the last try.
+    /// Sees to it that a planned route is there; false if the kernel would refuse it.
+    ///
+    /// - Parameters:
+    ///   - route: the route.
+    ///   - done: on the last try what was done already: the model may be wrong, so that in the end the kernel is asked,
+    ///     but once.
+    /// - Returns: whether there is nothing left to do for the route.
     @discardableResult
-    private mutating func settle(_ route: Route, isLastTry: Bool) -> Bool {
+    private mutating func settle(_ route: Route, lastTryAfter done: Set<NamespaceOperation>? = nil) -> Bool {
         var operation = NamespaceOperation.addRoute(route)
-        var isForeign = false
-        for entry in kernel.routes.entries(route.identity) {
-            if entry.origin == .ours {
-                if entry.value.canonical == route { return true }
-                operation = .replaceRoute(route)
-                isForeign = false
-                break
-            }
-            isForeign = true
+        let identity = route.identity
+        if let own = kernel.routes.first(identity, where: { $0.origin == .ours }) {
+            if own.value.canonical == route { return true }
+            operation = .replaceRoute(route)
+        } else if kernel.routes.contains(identity) {
+            return true
         }
-        if isForeign { return true }
         if kernel.carryOut(operation) != nil {
-            // The model may be wrong: in the end the kernel is asked, but once.
-            guard isLastTry, !operations.contains(operation) else { return false }
+            guard let done, !done.contains(operation) else { return false }
         }
         operations.append(operation)
         return true
     }
 
-    private func staleRoutes() -> [Route] {
-        let wanted = Set(plannedRoutes.map(\.identity))
-        return kernel.routes.entries.filter { $0.origin == .ours && !wanted.contains($0.value.identity) }.map(\.value)
+    /// Settles what removed addresses have taken along, and asks the kernel once for what the model refuses.
+    private mutating func settleTheRest() {
+        let missing = compareRoutes().missing
+        guard !missing.isEmpty else { return }
+        let done = Set(operations)
+        for route in missing { settle(route, lastTryAfter: done) }
     }
 
     /// Removes routes of ours that are not planned, those that depend on others first.
     private mutating func removeRoutes(where isMeant: (Route) -> Bool) {
-        for route in staleRoutes().reversed() where isMeant(route) { emit(.removeRoute(route)) }
+        for route in staleRoutes.reversed() where isMeant(route) { emit(.removeRoute(route)) }
+        staleRoutes.removeAll(where: isMeant)
     }
 
     /// Removes defaults that are not planned, unless a planned one of the family is still missing: then the old one
     /// stays until it is there.
     private mutating func removeDefaults() {
         for family in AddressFamily.allCases {
-            let planned = plannedRoutes.filter { $0.family == family && $0.isDefault }.map(\.identity)
+            let planned = plannedRoutes.joined().filter { $0.isDefault && $0.family == family }.map(\.identity)
             let isThere = planned.contains { kernel.routes.contains($0) }
             if planned.isEmpty || isThere { removeRoutes { $0.isDefault && $0.family == family } }
         }
+    }
+}
+
+extension AppliedState.RouteEntry {
+    /// Whether this is a planned route, put there by us.
+    fileprivate func isOurs(_ planned: Route) -> Bool {
+        guard origin == .ours else { return false }
+        return value.isCanonical ? value == planned : value.canonical == planned
     }
 }
 

@@ -99,7 +99,8 @@ struct FamilyPlanner {
         let router = gateway.flatMap { gateway in addresses.contains { $0.address == gateway } ? nil : gateway }
         var route = Route.default(family, via: router)
         let connected = addresses.connectedRoutes
-        if let router, !Reachability(connected + routes).accepts(route) {
+        var reachability = Reachability(connected + routes)
+        if let router, !reachability.accepts(route) {
             report.note(family, "router \(router) is outside the namespace's networks: it is made one on the link")
             let host = Route.host(router)
             if (connected + routes).contains(where: { $0.identity == host.identity }) {

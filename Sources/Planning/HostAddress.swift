@@ -60,9 +60,11 @@ extension HostSnapshot {
             return hop
         }
     }
+}
 
-    /// The main table's unicast routes of a family, in the kernel's order.
-    func mainRoutes(_ family: AddressFamily) -> [Route] {
-        routes.filter { $0.family == family && $0.table == .main && $0.type == .unicast }
+extension Route {
+    /// Whether this is one of the main table's unicast routes of a family: what is looked at as a template.
+    func isInMainTable(of family: AddressFamily) -> Bool {
+        table == .main && type == .unicast && destination.family == family
     }
 }

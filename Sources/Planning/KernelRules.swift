@@ -12,6 +12,8 @@ extension Route {
     /// IPv6 routes have scope universe, no type of service, and metric 1024 where none was asked for; preference
     /// medium is the absence of one; a single next hop has weight 1; of the next hop's flags only on-link is kept.
     var canonical: Route {
+        // Nearly every route is canonical already, and there may be hundreds of thousands.
+        if isCanonical { return self }
         var route = self
         route.destination = destination.network
         route.source = source?.network
@@ -30,6 +32,20 @@ extension Route {
             route.preference = nil
         }
         return route
+    }
+
+    /// Whether nothing would be changed by ``canonical``.
+    var isCanonical: Bool {
+        guard nextHopID == nil, destination.network == destination, source.map({ $0.network == $0 }) ?? true else {
+            return false
+        }
+        switch family {
+        case .v4: guard preference == nil else { return false }
+        case .v6: guard scope == .universe, typeOfService == 0, metric != 0, preference != 0 else { return false }
+        }
+        return nextHops.allSatisfy { hop in
+            hop.interface == nil && hop.flags.isSubset(of: .onLink) && (hop.weight == 1 || nextHops.count > 1)
+        }
     }
 
     /// Whether no next hop has a gateway.
@@ -117,7 +133,11 @@ struct Reachability {
     /// The routes by destination.
     private var table: [Prefix: [Entry]] = [:]
     /// How many destinations there are of each length, so that a lookup tries those lengths only.
-    private var lengths: PerFamily<[Int: Int]> = .init(v4: [:], v6: [:])
+    private var lengths = PerFamily(
+        v4: [Int](repeating: 0, count: AddressFamily.v4.addressBitCount + 1),
+        v6: [Int](repeating: 0, count: AddressFamily.v6.addressBitCount + 1))
+    /// The last answer: the routes of a large table have few gateways, and one follows the other.
+    private var last: (gateway: IPAddress, scope: RoutingScope, isReachable: Bool)?
 
     /// Makes the table of routes that are there.
     init(_ routes: some Sequence<Route> = EmptyCollection<Route>()) {
@@ -126,46 +146,60 @@ struct Reachability {
 
     /// A source-specific route is not found in a lookup without a source, an IPv4 route of the widest scope for no
     /// router: neither needs a place in the table.
-    private func matters(_ route: Route) -> Bool {
+    static func matters(_ route: Route) -> Bool {
         route.source == nil && (route.family == .v6 || route.scope != .universe)
     }
 
     private func entry(_ route: Route) -> Entry {
-        Entry(scope: route.scope, metric: route.canonical.metric, isOnLink: route.isOnLink)
+        let metric = route.family == .v6 && route.metric == 0 ? Route.defaultIPv6Metric : route.metric
+        return Entry(scope: route.scope, metric: metric, isOnLink: route.isOnLink)
+    }
+
+    private mutating func forgetAnswer(for destination: Prefix) {
+        if let gateway = last?.gateway, destination.contains(gateway) { last = nil }
     }
 
     /// Adds a route that is there.
     mutating func add(_ route: Route) {
-        guard matters(route) else { return }
+        guard Self.matters(route) else { return }
         let destination = route.destination.network
-        if table[destination] == nil { lengths[route.family][destination.length, default: 0] += 1 }
+        forgetAnswer(for: destination)
+        if table[destination] == nil { lengths[route.family][destination.length] += 1 }
         table[destination, default: []].append(entry(route))
     }
 
     /// Removes a route that was added.
     mutating func remove(_ route: Route) {
-        guard matters(route) else { return }
+        guard Self.matters(route) else { return }
         let destination = route.destination.network
         let entry = entry(route)
         guard let index = table[destination]?.firstIndex(of: entry) else { return }
+        forgetAnswer(for: destination)
         table[destination]?.remove(at: index)
         guard table[destination]?.isEmpty ?? false else { return }
         table[destination] = nil
-        lengths[route.family][destination.length, default: 1] -= 1
-        if lengths[route.family][destination.length] == 0 { lengths[route.family][destination.length] = nil }
+        lengths[route.family][destination.length] -= 1
     }
 
     /// Whether every gateway of a route can be reached.
-    func accepts(_ route: Route) -> Bool {
-        route.nextHops.allSatisfy { hop in
-            guard let gateway = hop.gateway, !hop.flags.contains(.onLink) else { return true }
-            return reaches(gateway, for: route)
+    mutating func accepts(_ route: Route) -> Bool {
+        for hop in route.nextHops {
+            guard let gateway = hop.gateway, !hop.flags.contains(.onLink) else { continue }
+            if case .v6(let address) = gateway, address.isLinkLocal { continue }
+            if let last, last.gateway == gateway, last.scope == route.scope {
+                guard last.isReachable else { return false }
+                continue
+            }
+            let isReachable = reaches(gateway, for: route)
+            last = (gateway, route.scope, isReachable)
+            guard isReachable else { return false }
         }
+        return true
     }
 
     private func reaches(_ gateway: IPAddress, for route: Route) -> Bool {
-        if case .v6(let address) = gateway, address.isLinkLocal { return true }
-        for length in lengths[gateway.family].keys.sorted(by: >) {
+        let counts = lengths[gateway.family]
+        for length in counts.indices.reversed() where counts[length] > 0 {
             guard let destination = Prefix(gateway, length: length)?.network, let entries = table[destination] else {
                 continue
             }

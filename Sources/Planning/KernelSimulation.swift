@@ -47,8 +47,8 @@ public func simulate(_ operation: NamespaceOperation, on state: inout AppliedSta
 /// A namespace's kernel as far as one link's addresses and routes go, with the side effects that Linux has.
 struct SimulatedKernel {
     private var link: AppliedState
-    /// The routes.
-    private(set) var routes: RouteStore
+    /// The routes; looking one up may build an index.
+    var routes: RouteStore
 
     /// Makes a kernel in a state.
     init(_ state: AppliedState) {
@@ -193,16 +193,14 @@ struct SimulatedKernel {
     }
 
     private mutating func removeConnected(_ connected: Route, where isMeant: (Route) -> Bool) {
-        for entry in routes.entries(connected.identity) where entry.origin == .kernel && isMeant(entry.value) {
-            _ = routes.removeFirst(entry.value)
-        }
+        while routes.removeFirst(connected.identity, where: { $0.origin == .kernel && isMeant($0.value) }) {}
     }
 
     /// Appends them whatever else leads to the same destination, as the kernel does.
     private mutating func addConnectedRoutes(of address: PlannedAddress) {
         guard link.isUp, !(address.family == .v4 && address.flags.contains(.secondary)) else { return }
         for route in address.connectedRoutes {
-            let isThere = routes.entries(route.identity).contains {
+            let isThere = routes.contains(route.identity) {
                 $0.value.isOnLink && (route.family == .v6 || $0.value.canonical == route.canonical)
             }
             if !isThere { routes.append(AppliedState.RouteEntry(route.canonical, origin: .kernel)) }
@@ -211,9 +209,9 @@ struct SimulatedKernel {
 
     // MARK: Routes
 
-    private func check(_ route: Route) throws(Refusal) {
+    private mutating func check(_ route: Route) throws(Refusal) {
         guard link.isUp else { throw .linkDown }
-        guard routes.reachability.accepts(route) else { throw .unreachableGateway }
+        guard routes.accepts(route) else { throw .unreachableGateway }
         for hop in route.nextHops {
             guard let gateway = hop.gateway, gateway.family == .v6 || hop.flags.contains(.onLink) else { continue }
             if addresses.contains(where: { $0.value.address == gateway }) { throw .unreachableGateway }

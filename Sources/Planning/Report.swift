@@ -15,6 +15,51 @@ struct Report {
         reasons.append(Reason(family, text, weight))
     }
 
+    /// How many routes of a table are told of one by one; the rest is counted.
+    ///
+    /// Nobody reads 100,000 lines, and writing them would be most of what planning a full table costs.
+    private static let mostRoutes = 256
+    /// How many routes are warned of one by one.
+    private static let mostRouteWarnings = 16
+    private var routes = (copied: 0, leftOut: 0, warned: 0)
+
+    /// Begins with a table, whose first routes are told of one by one.
+    mutating func beginTable() {
+        routes = (0, 0, 0)
+    }
+
+    /// Records that a route is copied.
+    mutating func noteCopied(_ family: AddressFamily, _ text: @autoclosure () -> String) {
+        routes.copied += 1
+        if routes.copied <= Self.mostRoutes { note(family, text()) }
+    }
+
+    /// Records that a route is left out.
+    mutating func noteLeftOut(
+        _ family: AddressFamily, _ text: @autoclosure () -> String, _ weight: Reason.Weight = .detail
+    ) {
+        routes.leftOut += 1
+        if routes.leftOut <= Self.mostRoutes { note(family, text(), weight) }
+    }
+
+    /// Records that a route is skipped, which the user should know.
+    mutating func warnOfRoute(_ family: AddressFamily, _ text: @autoclosure () -> String) {
+        routes.warned += 1
+        if routes.warned <= Self.mostRouteWarnings { warn(family, text()) }
+    }
+
+    /// Ends a table: what was not told of one by one is counted.
+    mutating func endTable(_ family: AddressFamily, of name: String) {
+        let copied = routes.copied - Self.mostRoutes
+        let leftOut = routes.leftOut - Self.mostRoutes
+        let warned = routes.warned - Self.mostRouteWarnings
+        if copied > 0 { note(family, "and \(copied) more routes of \(name) are copied") }
+        if leftOut > 0 { note(family, "and \(leftOut) more routes of \(name) are left out", .remark) }
+        if warned > 0 {
+            warn(family, "and \(warned) more routes of \(name) are skipped: their gateways are unreachable")
+        }
+    }
+
     /// Records a decision that the user should know; the same text is recorded once.
     mutating func warn(_ family: AddressFamily?, _ text: String) {
         note(family, text)

@@ -32,46 +32,85 @@ struct RouteCopier {
     let hasIPv6: Bool
 
     /// The routes in an order to add them; each that stays out is noted, each that cannot work is warned of.
+    ///
+    /// - Complexity: O(routes): one pass over the host's table and one over what is copied of it.
     func copy(_ report: inout Report) -> [Route] {
         let connected = addresses.connectedRoutes
-        var seen = Set(connected.map(\.identity))
+        let made = Set(connected.map(\.identity))
         var copies: [Route] = []
+        copies.reserveCapacity(snapshot.routes.count)
+        var index = RouteIndex(capacity: snapshot.routes.count)
         var leftOut: [Route] = []
-        for route in snapshot.mainRoutes(family) {
-            let hops = snapshot.nextHops(of: route)
-            guard hops.contains(where: { $0.interface == template.link.index }) else { continue }
-            let copy = flattened(
-                route, hops.filter { $0.interface == template.link.index && !$0.flags.contains(.dead) })
+        var sharing = HopSharing()
+        report.beginTable()
+        for position in snapshot.routes.indices where snapshot.routes[position].isInMainTable(of: family) {
+            guard let copy = flattened(snapshot.routes[position], &sharing) else { continue }
             if let refusal = refusal(of: copy, connected: connected) {
-                if route.isOnLink || copy.isOnLink { leftOut.append(copy) }
-                report.note(family, "route \(copy.text) is left out: \(refusal.text)", refusal.weight)
-            } else if !seen.insert(copy.identity).inserted {
-                report.note(family, "route \(copy.text) is left out: the kernel uses another one in its place", .remark)
-            } else {
-                report.note(family, "route \(copy.text) is copied" + change(from: hops, to: copy))
-                copies.append(copy)
+                if snapshot.routes[position].isOnLink || copy.isOnLink { leftOut.append(copy) }
+                report.noteLeftOut(family, "route \(copy.text) is left out: \(refusal.text)", refusal.weight)
+                continue
             }
+            let identity = copy.identity
+            let fingerprint = identity.fingerprint
+            let isKnown = index.first(fingerprint) { copies[$0].identity == identity } != nil
+            guard !isKnown, !made.contains(identity) else {
+                report.noteLeftOut(
+                    family, "route \(copy.text) is left out: the kernel uses another one in its place", .remark)
+                continue
+            }
+            index.insert(fingerprint, at: copies.count)
+            report.noteCopied(
+                family, "route \(copy.text) is copied" + change(from: snapshot.routes[position], to: copy))
+            copies.append(copy)
         }
-        return ordered(copies, connected: connected, hostOnLink: leftOut, &report)
+        let ordered = ordered(copies, connected: connected, hostOnLink: leftOut, &report)
+        report.endTable(family, of: template.link.name)
+        return ordered
     }
 
     // MARK: One route
 
-    private func flattened(_ route: Route, _ hops: [NextHop]) -> Route {
+    /// Lets routes that follow each other and have the same next hop share one array: a table has few routers.
+    private struct HopSharing {
+        private var hop: NextHop?
+        private var hops: [NextHop] = []
+
+        mutating func array(_ new: NextHop) -> [NextHop] {
+            if hop != new {
+                hop = new
+                hops = [new]
+            }
+            return hops
+        }
+    }
+
+    /// The route as the namespace would have it; nil if it has no next hop on the template.
+    private func flattened(_ route: Route, _ sharing: inout HopSharing) -> Route? {
+        let hops = snapshot.nextHops(of: route)
+        guard hops.contains(where: { $0.interface == template.link.index }) else { return nil }
         var copy = route
+        copy.nextHopID = nil
         copy.nextHops = []
-        for var hop in hops {
+        for var hop in hops where hop.interface == template.link.index && !hop.flags.contains(.dead) {
             if let gateway = hop.gateway, isUnusable(gateway) {
                 hop.gateway = nil
                 hop.flags.remove(.onLink)
             }
+            hop.interface = nil
+            hop.flags.formIntersection(.onLink)
             // Two hops to one router are refused by IPv6, and no use anyway.
-            if !copy.nextHops.contains(where: { $0.gateway == hop.gateway }) { copy.nextHops.append(hop) }
+            guard !copy.nextHops.contains(where: { $0.gateway == hop.gateway }) else { continue }
+            if hops.count == 1 {
+                hop.weight = 1
+                copy.nextHops = sharing.array(hop)
+            } else {
+                copy.nextHops.append(hop)
+            }
         }
         if let source = copy.preferredSource, !addresses.contains(where: { $0.address == source }) {
             copy.preferredSource = nil
         }
-        copy = copy.canonical
+        if !copy.isCanonical { copy = copy.canonical }
         if family == .v4, copy.isOnLink, route.isOnLink == false { copy.scope = .link }
         return copy
     }
@@ -81,8 +120,9 @@ struct RouteCopier {
         gateway.family != family && !hasIPv6 || addresses.contains { $0.address == gateway }
     }
 
-    private func change(from hops: [NextHop], to copy: Route) -> String {
-        hops.count == copy.nextHops.count ? "" : " with the next hops that are on \(template.link.name)"
+    private func change(from route: Route, to copy: Route) -> String {
+        snapshot.nextHops(of: route).count == copy.nextHops.count
+            ? "" : " with the next hops that are on \(template.link.name)"
     }
 
     private func refusal(of route: Route, connected: [Route]) -> (text: String, weight: Reason.Weight)? {
@@ -98,7 +138,7 @@ struct RouteCopier {
             return ("the kernel makes it with the address", .detail)
         }
         // The address is the user's: what its own subnet does not cover is on the link because the host says so.
-        if areAddressesGiven { return nil }
+        if areAddressesGiven, route.isOnLink { return nil }
         let isOfUnroutedAddress = addresses.contains {
             $0.flags.contains(.noPrefixRoute) && $0.subnet == route.destination
         }
@@ -115,22 +155,26 @@ struct RouteCopier {
         _ copies: [Route], connected: [Route], hostOnLink: [Route], _ report: inout Report
     ) -> [Route] {
         var table = Reachability(connected)
+        if inOrder(copies, table) { return copies }
         var result: [Route] = []
-        func accept(_ route: Route) {
+        result.reserveCapacity(copies.count)
+        for route in copies where route.isOnLink {
             table.add(route)
             result.append(route)
         }
-        var waiting: [Route] = []
-        for route in copies {
-            if route.isOnLink { accept(route) } else { waiting.append(route) }
-        }
         var refused: [Route] = []
-        for route in waiting {
-            if table.accepts(route) { accept(route) } else { refused.append(route) }
+        for route in copies where !route.isOnLink {
+            if table.accepts(route) {
+                table.add(route)
+                result.append(route)
+            } else {
+                refused.append(route)
+            }
         }
-        let taken = Set((connected + copies).map(\.identity))
-        for route in refused {
-            var route = route
+        guard !refused.isEmpty else { return result }
+        let taken = Set(connected.map(\.identity)).union(copies.lazy.map(\.identity))
+        var made: Set<Route.Identity> = []
+        for var route in refused {
             for index in route.nextHops.indices {
                 guard let gateway = route.nextHops[index].gateway, gateway.family == family,
                     !table.accepts(Route(destination: route.destination, nextHops: [route.nextHops[index]])),
@@ -140,17 +184,36 @@ struct RouteCopier {
                 let host = Route.host(gateway)
                 if taken.contains(host.identity) {
                     route.nextHops[index].flags.insert(.onLink)
-                } else if !result.contains(where: { $0.identity == host.identity }) {
-                    accept(host)
+                } else if made.insert(host.identity).inserted {
+                    table.add(host)
+                    result.append(host)
                 }
             }
             if table.accepts(route) {
-                accept(route)
+                table.add(route)
+                result.append(route)
             } else {
-                report.warn(
+                report.warnOfRoute(
                     family, "route \(route.text) of \(template.link.name) is skipped: its gateway is unreachable")
             }
         }
         return result
+    }
+
+    /// Whether each route finds its gateway where it stands, with no route on the link behind others: nearly always, so
+    /// that a large table need not be copied to be put in order.
+    private func inOrder(_ copies: [Route], _ connected: Reachability) -> Bool {
+        var table = connected
+        var isPastLink = false
+        for position in copies.indices {
+            if !copies[position].isOnLink {
+                isPastLink = true
+                guard table.accepts(copies[position]) else { return false }
+            } else if isPastLink {
+                return false
+            }
+            if Reachability.matters(copies[position]) { table.add(copies[position]) }
+        }
+        return true
     }
 }

@@ -4,86 +4,136 @@ import NetworkModel
 import NetworkTypes
 
 /// The routes of a simulated kernel: found by identity in constant time, listed in the order they were added.
+///
+/// A difference that touches few routes of many must not cost what all of them would: the array that is given is kept
+/// as it is, and the index and the table of routers are made when they are first asked for.
 struct RouteStore {
-    private struct Slot {
-        var entry: AppliedState.RouteEntry
-        var sequence: Int
-    }
+    private var list: [AppliedState.RouteEntry]
+    /// The positions whose routes were removed.
+    private var gone: Set<Int> = []
+    private var index: RouteIndex?
+    private var table: Reachability?
+    private var searches = 0
 
-    private var slots: [Route.Identity: [Slot]] = [:]
-    private var nextSequence = 0
-    /// What the routes make of routers.
-    private(set) var reachability = Reachability()
+    /// How many routes are looked for one by one before an index is made: it costs some searches.
+    private static let searchesWithoutIndex = 8
 
     /// Makes the store of a table.
     init(_ entries: [AppliedState.RouteEntry]) {
-        slots.reserveCapacity(entries.count)
-        for entry in entries { append(entry) }
+        list = entries
     }
 
     /// All routes in the order they were added.
     var entries: [AppliedState.RouteEntry] {
-        slots.values.joined().sorted { $0.sequence < $1.sequence }.map(\.entry)
+        if gone.isEmpty { return list }
+        return list.indices.lazy.filter { !gone.contains($0) }.map { list[$0] }
     }
 
-    /// The routes of one identity, first to last.
-    func entries(_ identity: Route.Identity) -> [AppliedState.RouteEntry] {
-        slots[identity]?.map(\.entry) ?? []
+    // MARK: Finding
+
+    /// The position of the first route of an identity that a condition holds for.
+    private mutating func position(
+        _ identity: Route.Identity, where isMeant: (AppliedState.RouteEntry) -> Bool = { _ in true }
+    ) -> Int? {
+        if index == nil {
+            guard searches >= Self.searchesWithoutIndex || list.count < Self.searchesWithoutIndex else {
+                searches += 1
+                return list.indices.first { position in
+                    list[position].value.destination.length == identity.destination.length
+                        && list[position].value.identity == identity && !gone.contains(position)
+                        && isMeant(list[position])
+                }
+            }
+            index = makeIndex()
+        }
+        return index?.first(identity.fingerprint) { position in
+            list[position].value.identity == identity && !gone.contains(position) && isMeant(list[position])
+        }
     }
 
-    /// Whether there is a route of this identity.
-    func contains(_ identity: Route.Identity) -> Bool {
-        slots[identity] != nil
+    private func makeIndex() -> RouteIndex {
+        var index = RouteIndex(capacity: list.count)
+        for position in list.indices { index.insert(list[position].value.identity.fingerprint, at: position) }
+        return index
     }
+
+    /// The first route of an identity that a condition holds for.
+    mutating func first(
+        _ identity: Route.Identity, where isMeant: (AppliedState.RouteEntry) -> Bool = { _ in true }
+    ) -> AppliedState.RouteEntry? {
+        position(identity, where: isMeant).map { list[$0] }
+    }
+
+    /// Whether there is a route of an identity that a condition holds for.
+    mutating func contains(
+        _ identity: Route.Identity, where isMeant: (AppliedState.RouteEntry) -> Bool = { _ in true }
+    ) -> Bool {
+        position(identity, where: isMeant) != nil
+    }
+
+    /// Whether every gateway of a route can be reached.
+    mutating func accepts(_ route: Route) -> Bool {
+        if table == nil {
+            var new = Reachability()
+            for position in list.indices where Reachability.matters(list[position].value) && !gone.contains(position) {
+                new.add(list[position].value)
+            }
+            table = new
+        }
+        return table?.accepts(route) ?? false
+    }
+
+    // MARK: Changing
 
     /// Adds a route behind all others.
     mutating func append(_ entry: AppliedState.RouteEntry) {
-        slots[entry.value.identity, default: []].append(Slot(entry: entry, sequence: nextSequence))
-        nextSequence += 1
-        reachability.add(entry.value)
+        index?.insert(entry.value.identity.fingerprint, at: list.count)
+        table?.add(entry.value)
+        list.append(entry)
     }
 
     /// Puts a route in the place of the first one of its identity, or behind all others.
     mutating func replaceFirst(_ entry: AppliedState.RouteEntry) {
-        let identity = entry.value.identity
-        guard let old = slots[identity]?.first else {
+        guard let position = position(entry.value.identity) else {
             append(entry)
             return
         }
-        reachability.remove(old.entry.value)
-        slots[identity]?[0].entry = entry
-        reachability.add(entry.value)
+        table?.remove(list[position].value)
+        list[position] = entry
+        table?.add(entry.value)
     }
 
     /// Removes the first route that equals another in canonical form; false if there is none.
     mutating func removeFirst(_ route: Route) -> Bool {
         let wanted = route.canonical
-        let identity = wanted.identity
-        guard let index = slots[identity]?.firstIndex(where: { $0.entry.value.canonical == wanted }) else {
-            return false
-        }
-        if let removed = slots[identity]?.remove(at: index) { reachability.remove(removed.entry.value) }
-        if slots[identity]?.isEmpty ?? false { slots[identity] = nil }
+        return removeFirst(wanted.identity) { $0.value.canonical == wanted }
+    }
+
+    /// Removes the first route of an identity that a condition holds for; false if there is none.
+    mutating func removeFirst(
+        _ identity: Route.Identity, where isMeant: (AppliedState.RouteEntry) -> Bool
+    ) -> Bool {
+        guard let position = position(identity, where: isMeant) else { return false }
+        remove(at: position)
         return true
+    }
+
+    private mutating func remove(at position: Int) {
+        table?.remove(list[position].value)
+        gone.insert(position)
     }
 
     /// Removes all that satisfy a condition.
     /// - Complexity: O(routes).
     mutating func removeAll(where isMeant: (AppliedState.RouteEntry) -> Bool) {
-        for (identity, group) in slots where group.contains(where: { isMeant($0.entry) }) {
-            for slot in group where isMeant(slot.entry) { reachability.remove(slot.entry.value) }
-            let rest = group.filter { !isMeant($0.entry) }
-            slots[identity] = rest.isEmpty ? nil : rest
-        }
+        for position in list.indices where isMeant(list[position]) && !gone.contains(position) { remove(at: position) }
     }
 
     /// Takes a preferred source out of the routes that have it.
     /// - Complexity: O(routes).
     mutating func clearPreferredSource(_ source: IPAddress) {
-        for (identity, group) in slots {
-            for index in group.indices where group[index].entry.value.preferredSource == source {
-                slots[identity]?[index].entry.value.preferredSource = nil
-            }
+        for position in list.indices where list[position].value.preferredSource == source {
+            list[position].value.preferredSource = nil
         }
     }
 }

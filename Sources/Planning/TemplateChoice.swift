@@ -57,10 +57,11 @@ struct TemplateChooser {
             return pinned(name, option: family == .v4 ? "--outbound-if4" : "--outbound-if6", &report)
         }
         let lookup = snapshot.wayOut(family)
-        var candidates = scan()
+        var candidates = defaults()
         switch lookup {
         case .unknown(let why):
             report.note(family, "\(why); the main table decides")
+            if candidates.isEmpty { candidates = others() }
         case .refused(let errno):
             report.note(
                 family,
@@ -73,7 +74,6 @@ struct TemplateChooser {
             let cause = "the kernel sends packets to everywhere through it" + (known.map { ", \($0.cause)" } ?? "")
             candidates.insert(Candidate(interface: interface, isDefault: true, cause: cause), at: 0)
         }
-        if candidates.contains(where: \.isDefault) { candidates.removeAll { !$0.isDefault } }
         return walk(candidates, lookup, &report)
     }
 
@@ -125,27 +125,35 @@ struct TemplateChooser {
 
     // MARK: Candidates
 
-    /// Interfaces of the main table: of default routes by metric, then of others in the kernel's order.
-    private func scan() -> [Candidate] {
+    /// Interfaces of the main table's default routes, by metric.
+    private func defaults() -> [Candidate] {
         var candidates: [Candidate] = []
-        func consider(_ route: Route, isDefault: Bool, cause: String) {
-            let hops = snapshot.nextHops(of: route).filter { !$0.flags.contains(.dead) }
-            for hop in hops {
-                guard let interface = hop.interface, let link = snapshot.link(interface), !link.isLoopback,
-                    !candidates.contains(where: { $0.interface == interface && $0.isDefault == isDefault })
-                else { continue }
-                candidates.append(Candidate(interface: interface, isDefault: isDefault, cause: cause))
+        for route in snapshot.rankedDefaults(family) {
+            add(route, isDefault: true, to: &candidates) {
+                "default route\(route.source.map { " from \($0)" } ?? ""), metric \(route.metric)"
             }
         }
-        let routes = snapshot.mainRoutes(family)
-        for route in snapshot.rankedDefaults(family) {
-            let origin = route.source.map { " from \($0)" } ?? ""
-            consider(route, isDefault: true, cause: "default route\(origin), metric \(route.metric)")
-        }
-        for route in routes where !route.destination.isDefault && !route.destination.address.isLinkLocal {
-            consider(route, isDefault: false, cause: "no default, route to \(route.destination)")
+        return candidates
+    }
+
+    /// Interfaces of the main table's other routes, in the kernel's order.
+    private func others() -> [Candidate] {
+        var candidates: [Candidate] = []
+        for route in snapshot.routes
+        where route.isInMainTable(of: family) && !route.destination.isDefault && !route.destination.address.isLinkLocal
+        {
+            add(route, isDefault: false, to: &candidates) { "no default, route to \(route.destination)" }
         }
         return candidates
+    }
+
+    private func add(_ route: Route, isDefault: Bool, to candidates: inout [Candidate], cause: () -> String) {
+        for hop in snapshot.nextHops(of: route) where !hop.flags.contains(.dead) {
+            guard let interface = hop.interface, !candidates.contains(where: { $0.interface == interface }),
+                let link = snapshot.link(interface), !link.isLoopback
+            else { continue }
+            candidates.append(Candidate(interface: interface, isDefault: isDefault, cause: cause()))
+        }
     }
 
     private func fitness(of link: Link, acceptsLinkLocal: Bool) -> Fitness {

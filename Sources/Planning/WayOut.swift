@@ -29,24 +29,24 @@ extension HostSnapshot {
         case .unreachable(Self.networkUnreachable):
             return .unknown("the kernel knows no way out")
         case .unreachable(let errno):
-            let errors = routes.filter {
-                $0.family == family && $0.type != .unicast && $0.type != .throw && $0.destination.contains(probe)
+            var shortest: Int?
+            // Of a full table few lead there, and only these are copied.
+            for route in routes.lazy.filter({
+                $0.type != .unicast && $0.type != .throw && $0.destination.contains(probe)
+            }) {
+                shortest = min(shortest ?? .max, route.destination.length)
             }
-            if !errors.isEmpty, errors.allSatisfy({ $0.destination.length > longest }) {
-                return .unknown("a route of its own refuses \(probe)")
-            }
+            if let shortest, shortest > longest { return .unknown("a route of its own refuses \(probe)") }
             return .refused(errno: errno)
         case .route(let interface, let gateway, _, let table):
             guard table != .local, let link = link(interface), !link.isLoopback else {
                 return .unknown("the kernel's answer for \(probe) is not a way out")
             }
-            let matching = routes.filter {
-                $0.family == family && $0.table == table && $0.type == .unicast && $0.destination.contains(probe)
-                    && nextHops(of: $0).contains { $0.interface == interface }
+            let leadsThere = routes.contains {
+                $0.destination.length > longest && $0.table == table && $0.type == .unicast
+                    && $0.destination.contains(probe) && nextHops(of: $0).contains { $0.interface == interface }
             }
-            if let best = matching.map(\.destination.length).max(), best > longest {
-                return .unknown("a route of its own leads to \(probe)")
-            }
+            if leadsThere { return .unknown("a route of its own leads to \(probe)") }
             return .leaves(by: interface, gateway: gateway?.family == family ? gateway : nil)
         }
     }
@@ -69,7 +69,10 @@ extension HostSnapshot {
 
     /// The main table's default routes of a family, the best first: those for every source, then by metric.
     func rankedDefaults(_ family: AddressFamily) -> [Route] {
-        mainRoutes(family).filter(\.destination.isDefault).stablySorted(by: \.defaultRank)
+        // Of a full table the defaults are few: they are picked out before anything is copied.
+        routes.filter {
+            $0.destination.isDefault && $0.family == family && $0.table == .main && $0.type == .unicast
+        }.stablySorted(by: \.defaultRank)
     }
 }
 

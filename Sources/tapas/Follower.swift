@@ -126,7 +126,7 @@ actor Follower {
                     await path.resetFlows(of: address)
                 }
                 for failure in result.failures { logger.warning("skipped: \(failure)") }
-                remaining = result.state.ourAddresses.subtracting(planned)
+                remaining = result.ourAddresses.subtracting(planned)
                 // What came from such an address between its resets and its end has nobody to answer to.
                 for address in leaving.subtracting(remaining) { await path.resetFlows(of: address) }
             }
@@ -195,7 +195,8 @@ actor Follower {
         }
         let said = old.summary
         for line in new.summary where !said.contains(line) { logger.info("\(line)") }
-        for reason in new.reasons where !old.reasons.contains(reason) { logger.debug("\(reason)") }
+        let known = Set(old.reasons)
+        for reason in new.reasons where !known.contains(reason) { logger.debug("\(reason)") }
         for warning in new.warnings where !old.warnings.contains(warning) { logger.warning("\(warning)") }
     }
 }

@@ -68,6 +68,9 @@ package struct KernelMessage: Sendable {
         KernelMessage(3, flags: flags, littleEndian(UInt32(bitPattern: -errno)) + attributes)
     }
 
+    /// Whether this is an acknowledgement without an error.
+    var isSuccess: Bool { type == 2 && payload.prefix(4).allSatisfy { $0 == 0 } }
+
     package func bytes(sequence: UInt32, portID: UInt32) -> [UInt8] {
         var bytes = littleEndian(length ?? UInt32(16 + payload.count))
         bytes += littleEndian(UInt32(type) | UInt32(flags) << 16)
@@ -112,7 +115,10 @@ package final class ScriptedNetlink: NetlinkTransport {
     /// What was asked, in order.
     package private(set) var requests: [ScriptedRequest] = []
     private let answer: (ScriptedRequest, Int) -> [Arrival]
-    private var queue: [Arrival] = []
+    /// What is on its way, with the number of the request that it answers; nil for that of the last request.
+    private var queue: [(arrival: Arrival, sequence: UInt32?)] = []
+    /// How many datagrams were sent.
+    package private(set) var datagramCount = 0
     private var last: ScriptedRequest?
 
     /// Makes a kernel.
@@ -124,21 +130,34 @@ package final class ScriptedNetlink: NetlinkTransport {
 
     /// Lets something arrive that was not asked for.
     package func arrive(_ arrival: Arrival) {
-        queue.append(arrival)
+        queue.append((arrival, nil))
     }
 
     package func send(_ datagram: [UInt8]) throws(SystemCallError) {
-        let request = ScriptedRequest(datagram)
-        queue += answer(request, requests.count)
-        requests.append(request)
-        last = request
+        datagramCount += 1
+        // As the kernel does: a datagram may hold many requests, taken one after the other, and success is told only
+        // of those that ask for it.
+        var rest = datagram[...]
+        while rest.count >= 16 {
+            let length = Int(Array(rest.prefix(4)).span.uint32() ?? 0)
+            let request = ScriptedRequest(Array(rest.prefix(max(16, length))))
+            let wantsSuccess = request.flags & 4 != 0 || length == datagram.count
+            for arrival in answer(request, requests.count) {
+                if case .datagram(let messages) = arrival, !wantsSuccess, messages.allSatisfy(\.isSuccess) { continue }
+                queue.append((arrival, request.sequence))
+            }
+            requests.append(request)
+            last = request
+            rest = rest.dropFirst(max(16, length + (4 - length % 4) % 4))
+        }
     }
 
     package func receive(into buffer: inout [UInt8]) -> NetlinkReception {
         guard !queue.isEmpty else { return .empty }
-        switch queue.removeFirst() {
-        case .datagram(let messages): return deliver(assemble(messages), 0, &buffer)
-        case .forged(let messages, let sender): return deliver(assemble(messages), sender, &buffer)
+        let (arrival, sequence) = queue.removeFirst()
+        switch arrival {
+        case .datagram(let messages): return deliver(assemble(messages, sequence), 0, &buffer)
+        case .forged(let messages, let sender): return deliver(assemble(messages, sequence), sender, &buffer)
         case .raw(let bytes): return deliver(bytes, 0, &buffer)
         case .overflow: return .overflow
         case .failure(let error): return .failed(error)
@@ -150,8 +169,8 @@ package final class ScriptedNetlink: NetlinkTransport {
         !queue.isEmpty
     }
 
-    private func assemble(_ messages: [KernelMessage]) -> [UInt8] {
-        messages.flatMap { $0.bytes(sequence: last?.sequence ?? 0, portID: portID) }
+    private func assemble(_ messages: [KernelMessage], _ sequence: UInt32?) -> [UInt8] {
+        messages.flatMap { $0.bytes(sequence: sequence ?? last?.sequence ?? 0, portID: portID) }
     }
 
     private func deliver(_ bytes: [UInt8], _ sender: UInt32, _ buffer: inout [UInt8]) -> NetlinkReception {

@@ -59,7 +59,18 @@ package struct MessageWriter {
 
     /// Appends an attribute of an address.
     package mutating func attribute(_ type: Int, _ value: IPAddress) {
-        attribute(type, value.networkBytes)
+        attribute(type) { writer in
+            switch value {
+            case .v4(let address): writer.appendNetworkOrder(UInt64(address.rawValue), byteCount: 4)
+            case .v6(let address):
+                writer.appendNetworkOrder(address.high, byteCount: 8)
+                writer.appendNetworkOrder(address.low, byteCount: 8)
+            }
+        }
+    }
+
+    private mutating func appendNetworkOrder(_ value: UInt64, byteCount: Int) {
+        for index in (0..<byteCount).reversed() { bytes.append(UInt8(truncatingIfNeeded: value >> UInt64(8 * index))) }
     }
 
     /// Appends an attribute of a text that ends with NUL.
@@ -87,7 +98,19 @@ package struct MessageWriter {
     }
 
     /// The whole message with its length, number and port.
-    package mutating func finish(sequence: UInt32, portID: UInt32) -> [UInt8] {
+    ///
+    /// - Parameters:
+    ///   - sequence: The request's number.
+    ///   - portID: Our port.
+    ///   - tellsSuccess: Whether the kernel is to acknowledge success, if the request asks for that (`NLM_F_ACK`);
+    ///     errors are always told.
+    /// - Returns: The message.
+    package mutating func finish(sequence: UInt32, portID: UInt32, tellsSuccess: Bool = true) -> [UInt8] {
+        if !tellsSuccess {
+            let flag = UInt16(truncatingIfNeeded: NLM_F_ACK).littleEndian
+            bytes[6] &= ~UInt8(truncatingIfNeeded: flag)
+            bytes[7] &= ~UInt8(truncatingIfNeeded: flag >> 8)
+        }
         patch(UInt32(truncatingIfNeeded: bytes.count), at: 0)
         patch(sequence, at: 8)
         patch(portID, at: 12)

@@ -1,0 +1,99 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import NetworkModel
+import NetworkTypes
+import TestSupport
+import Testing
+
+@testable import Planning
+
+/// Routing tables as large as a router's (issue 19, 3).
+@Suite("Full routing tables")
+struct FullTableTests {
+    /// The host with so many networks behind its router.
+    private static func snapshot(_ count: Int) -> HostSnapshot {
+        let host = Host("link w", "addr 192.0.2.10/24 dev w", "route default via 192.0.2.1 dev w")
+        var snapshot = host.taken()
+        guard let link = snapshot.link(named: "w")?.index else { fatalError("no link") }
+        snapshot.routes += (0..<count).map { index in
+            let network = IPAddress.v4(IPv4Address(rawValue: 0x1400_0000 + UInt32(index) << 8))
+            guard let destination = Prefix(network, length: 24) else { fatalError("bad prefix") }
+            let gateway = IPAddress.v4(IPv4Address(192, 0, 2, 1))
+            return Route(destination: destination, nextHops: [NextHop(interface: link, gateway: gateway)])
+        }
+        return snapshot
+    }
+
+    private static func plan(_ snapshot: HostSnapshot) -> NamespacePlan {
+        Planning.plan(snapshot, wishes(), namespaceFamilies: [.v4, .v6])
+    }
+
+    @Test("20,000 routes are copied, the first are told of and the rest is counted")
+    func isTold() {
+        let plan = Self.plan(Self.snapshot(20_000))
+        #expect(plan.families.v4.routes.count == 20_001)
+        #expect(plan.reasons.count < 400)
+        #expect(plan.reasonTexts(.v4).contains("and 19745 more routes of w are copied"))
+        #expect(plan.warnings.isEmpty)
+    }
+
+    @Test("routers that cannot be reached are warned of a few times, then counted")
+    func isWarned() {
+        var snapshot = Self.snapshot(1000)
+        for index in snapshot.routes.indices.dropFirst(2) {
+            snapshot.routes[index].nextHops[0].gateway = .v4(IPv4Address(10, 9, UInt8(index % 250), 1))
+        }
+        let plan = Self.plan(snapshot)
+        #expect(plan.families.v4.routes.count == 1)
+        #expect(plan.warnings.count == 17, "\(plan.warnings)")
+        #expect(plan.warnings.last?.hasPrefix("IPv4: and ") == true || plan.warnings.last?.hasPrefix("and ") == true)
+    }
+
+    @Test("a change of one route is one operation; the namespace then is as planned")
+    func changesOne() {
+        var snapshot = Self.snapshot(20_000)
+        let before = Self.plan(snapshot)
+        var state = applied(before)
+        #expect(diff(applied: state, plan: before).isEmpty)
+        let route = snapshot.routes.remove(at: 10_000)
+        let without = Self.plan(snapshot)
+        let removal = diff(applied: state, plan: without)
+        #expect(removal.map { $0.text(device: "w") } == ["route del \(route.destination) via 192.0.2.1 dev w"])
+        state = apply(removal, to: state)
+        let addition = diff(applied: state, plan: before)
+        #expect(addition.map { $0.text(device: "w") } == ["route add \(route.destination) via 192.0.2.1 dev w"])
+        #expect(diff(applied: apply(addition, to: state), plan: before).isEmpty)
+    }
+
+    @Test("routes that are all exchanged are added and removed once each")
+    func exchangesAll() {
+        let before = Self.plan(Self.snapshot(5000))
+        var other = Self.snapshot(5000)
+        for index in other.routes.indices.dropFirst(2) { other.routes[index].metric = 7 }
+        let after = Self.plan(other)
+        let operations = diff(applied: applied(before), plan: after)
+        #expect(operations.count == 10_000)
+        #expect(apply(operations, to: applied(before)).routes.count == 5003)
+    }
+
+    @Test("the index finds the first of equal identity, as a search does", arguments: 0..<20 as Range<UInt64>)
+    func indexes(seed: UInt64) {
+        var random = SplitMix64(seed: seed)
+        let routes = (0..<500).map { _ in
+            Route(
+                destination: Prefix(.v4(IPv4Address(rawValue: .random(in: 0..<40, using: &random))), length: 32)
+                    ?? Prefix(default: .v4), metric: .random(in: 0..<5, using: &random))
+        }
+        var index = RouteIndex()
+        for position in routes.indices { index.insert(routes[position].identity.fingerprint, at: position) }
+        for metric in 0..<8 as Range<UInt32> {
+            for host in 0..<45 as Range<UInt32> {
+                var wanted = Route(destination: Prefix(host: .v4(IPv4Address(rawValue: host))))
+                wanted.metric = metric
+                let identity = wanted.identity
+                let found = index.first(identity.fingerprint) { routes[$0].identity == identity }
+                #expect(found == routes.firstIndex { $0.identity == identity }, "seed \(seed)")
+            }
+        }
+    }
+}

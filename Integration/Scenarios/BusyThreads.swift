@@ -48,9 +48,10 @@ extension Scenarios {
                 // More than there are sockets made in advance.
                 let clients = try await laptop.host.start(["python3", "-c", Self.clients])
                 try await clients.wrote("all have asked")
-                for address in [Laptop.near[0], Laptop.beyond[0]] {
-                    let longest = try await laptop.guest.must(["python3", "-c", Self.echo, address])
-                    #expect(try #require(Int(longest.trimmingSpace)) < 1000, "ms")
+                // Not the router: its address is mapped to the host's loopback, where the forwarded ports are.
+                let longest = try await laptop.guest.must(["python3", "-c", Self.echo, Laptop.beyond[0]])
+                #expect(try #require(Int(longest.trimmingSpace)) < 1000, "ms")
+                for address in Laptop.beyond {
                     try await laptop.guest.python("client.py", "download", address, "\(1 << 20)", "1")
                 }
                 if thread == "tapas-namespace" {

@@ -149,18 +149,21 @@ extension Scenarios {
             }
         }
 
-        @Test("uploads to a server that never reads leave others their speed, and their memory goes back")
+        @Test("uploads to a server that never reads leave others their window, and their memory goes back")
         func uploadsThatNobodyReads() async throws {
             try await withLab { lab in
                 let flooded = try await FloodedLaptop(in: lab)
                 let guest = flooded.laptop.guest
                 let deaf = try await flooded.laptop.server.startPython("flood.py", "deaf", "7400")
                 try await flooded.laptop.server.startPython("flood.py", "drain", "7500")
-                func fastestUpload() async throws -> Double {
-                    var fastest = 0.0
+                func fastestUpload() async throws -> (speed: Double, window: Int) {
+                    var fastest = (speed: 0.0, window: 0)
                     for _ in 0..<3 {
-                        let answer = try await guest.python("flood.py", "push", Laptop.beyond[0], "7500", "1")
-                        fastest = max(fastest, try #require(Double(answer), "\(answer)"))
+                        let answer = try await guest.python("flood.py", "push", Laptop.beyond[0], "7500", "2")
+                        let words = answer.split(separator: " ")
+                        try #require(words.count == 2, "\(answer)")
+                        fastest.speed = max(fastest.speed, Double(words[0]) ?? 0)
+                        fastest.window = max(fastest.window, Int(words[1]) ?? 0)
                     }
                     return fastest
                 }
@@ -170,8 +173,9 @@ extension Scenarios {
                     "flood.py", "stuck", Laptop.beyond[0], "7400", "600", "\(4 << 20)")
                 let filled = flooded.memory
                 let during = try await fastestUpload()
-                print("measured: upload \(before) Gbit/s, beside 600 that nobody reads \(during) Gbit/s")
-                #expect(during > before / 2)
+                print("measured: upload, Gbit/s and window: \(before), beside 600 that nobody reads \(during)")
+                // The speed itself is the machine's matter, too: what tapas decides is the window.
+                #expect(during.window * 2 >= before.window, "\(before), then \(during)")
                 #expect(filled > memory + 30_000, "nothing was kept: the test shows nothing")
                 stuck.send(SIGUSR1)
                 _ = try await stuck.end()

@@ -11,7 +11,7 @@ flood.py stuck ADDRESS PORT COUNT BYTES              uploads to a server that do
 flood.py delay PID MILLISECONDS                      a slow link: "far" here, "eth0" in the namespace of a process
 flood.py deaf PORT                                   accepts connections and never reads
 flood.py drain PORT                                  reads whatever comes, one connection after the other
-flood.py push ADDRESS PORT SECONDS                   an upload; says how fast it was
+flood.py push ADDRESS PORT SECONDS                   an upload; says its Gbit/s and its window at most
 flood.py serve PORT                                  answers each connection's first byte and closes after the peer
 
 The rate is in packets or connections a second, 0 for as fast as can be.
@@ -249,12 +249,15 @@ def drain(port):
 
 
 def push(address, port, seconds):
-    chunk, count = bytes(1 << 18), 0
+    chunk, count, window = bytes(1 << 18), 0, 0
     with socket.create_connection((address, int(port)), 20) as sock:
         start = time.monotonic()
         while (elapsed := time.monotonic() - start) < float(seconds):
             count += sock.send(chunk)
-    print(f"{count * 8 / elapsed / 1e9:.3f}", flush=True)
+            # tcpi_snd_wnd of struct tcp_info
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 240)
+            window = max(window, struct.unpack_from("I", info, 228)[0])
+    print(f"{count * 8 / elapsed / 1e9:.3f} {window}", flush=True)
 
 
 if __name__ == "__main__":

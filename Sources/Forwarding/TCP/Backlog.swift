@@ -37,7 +37,7 @@ struct BacklogPool: ~Copyable {
     /// While so few flows have a backlog, each may have the whole window.
     static let generousFlows = 32
     /// Of what a flow has passed on, one part in so many is allowed as backlog.
-    private static let earnedPart: UInt32 = 16
+    private static let earnedPart: UInt32 = 4
 
     /// A chunk: bytes `start..<end` of its memory are waiting.
     private struct Chunk {

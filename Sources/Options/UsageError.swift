@@ -1,5 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+internal import NetworkTypes
+
 /// A command line that cannot be carried out: one line for standard error, and exit status 1.
 public struct UsageError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The status that the program ends with.
@@ -39,15 +41,6 @@ func quoted(_ text: String) -> String {
 /// As ``quoted(_:)``, without the quotes.
 func printable(_ text: some StringProtocol) -> String {
     let limit = 160
-    var result = ""
-    for (count, scalar) in text.unicodeScalars.enumerated() {
-        if count == limit { return result + "..." }
-        switch scalar.properties.generalCategory {
-        case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .unassigned, .privateUse:
-            result += "\\u{\(String(scalar.value, radix: 16))}"
-        default:
-            result.unicodeScalars.append(scalar)
-        }
-    }
-    return result
+    guard text.unicodeScalars.count > limit else { return text.escapingControlCharacters }
+    return String(String.UnicodeScalarView(text.unicodeScalars.prefix(limit))).escapingControlCharacters + "..."
 }

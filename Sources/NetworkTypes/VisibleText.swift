@@ -1,0 +1,33 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+extension StringProtocol {
+    /// The text with everything escaped that would act on a terminal, break a line, or be seen as something else:
+    /// control and format characters, separators of lines and paragraphs, and what has no meaning of its own.
+    ///
+    /// Paths, names of commands and what the kernel or a peer said may contain any of these. All messages pass through
+    /// this one function before they are written: a line end shows as `\n`, a tab as `\t`, an escape as `\u{1b}`.
+    public var escapingControlCharacters: String {
+        guard utf8.contains(where: { $0 < 0x20 || $0 >= 0x7F }) else { return String(self) }
+        var result = ""
+        for scalar in unicodeScalars {
+            switch scalar {
+            case "\n": result += "\\n"
+            case "\r": result += "\\r"
+            case "\t": result += "\\t"
+            case _ where scalar.acts: result += "\\u{\(String(scalar.value, radix: 16))}"
+            default: result.unicodeScalars.append(scalar)
+            }
+        }
+        return result
+    }
+}
+
+extension Unicode.Scalar {
+    /// Whether a terminal might not simply show the character.
+    fileprivate var acts: Bool {
+        switch properties.generalCategory {
+        case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .unassigned, .privateUse: true
+        default: false
+        }
+    }
+}

@@ -8,6 +8,8 @@
 //   - a file on an ordinary file system: its folder, by inotify, for the deletion or renaming of that base name;
 //   - else (procfs of another process namespace, devpts, no inotify instance to be had): a timer of one second that
 //     tries to open the base name in the folder. "Permission denied" counts as still there.
+// A name that is a symbolic link is followed once, at the start, and what it leads to is watched: that is the
+// namespace's file, which goes with the namespace. The link itself may go.
 // Unmounting without unlinking does not end it. The folder is opened only in the last case: a descriptor for it would
 // keep its file system busy.
 // syscalls: setup(main): access getpid inotify_add_watch inotify_init1 openat pidfd_open readlink statfs
@@ -43,6 +45,7 @@ public final class NamespaceWatch {
     ///
     /// - Throws: An error that names the folder, if it can neither be watched nor opened.
     public init(path: String) throws(NamespaceError) {
+        let path = Self.resolve(path)
         if let process = Self.process(of: path), let pidfd = Self.pidfd(of: process) {
             way = .process
             file = pidfd
@@ -112,6 +115,25 @@ public final class NamespaceWatch {
     }
 
     // MARK: Folder
+
+    /// The path with its last component followed as long as that is a symbolic link, but for those of procfs, which
+    /// are the namespaces themselves.
+    static func resolve(_ path: String) -> String {
+        var path = path
+        for _ in 0..<40 {
+            let (folder, _) = split(path)
+            guard unsafe tapas_filesystem_type(folder) != Int(PROC_SUPER_MAGIC) else { break }
+            var bytes = [UInt8](repeating: 0, count: Int(PATH_MAX))
+            let count = unsafe bytes.withUnsafeMutableBytes { buffer in
+                guard let base = buffer.baseAddress else { return -1 }
+                return unsafe readlink(path, base.assumingMemoryBound(to: CChar.self), buffer.count)
+            }
+            guard count > 0, count < bytes.count else { break }
+            let target = String(decoding: bytes.prefix(count), as: UTF8.self)
+            path = target.hasPrefix("/") ? target : "\(folder)/\(target)"
+        }
+        return path
+    }
 
     /// The folder and the base name of a path.
     static func split(_ path: String) -> (folder: String, name: String) {

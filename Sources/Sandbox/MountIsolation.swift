@@ -11,16 +11,26 @@ internal import Glibc
 public import LinuxSystem
 internal import SystemPackage
 
-/// Taking the file system away.
+/// Taking the file system away, with what else processes share by name.
 public enum MountIsolation {
     /// Folders to lay the empty file system on: the first that exists serves.
     private static let folders = ["/tmp", "/proc", "/dev"]
 
-    /// Enters a mount namespace of its own; to be called with one thread only.
+    /// Enters mount, IPC and UTS namespaces of its own; to be called with one thread only.
+    ///
+    /// Not a PID namespace: only a child would be in it, and the caller waits for this very process and signals it.
     ///
     /// - Throws: The error of unshare(2) or mount(2).
     public static func makePrivate() throws(SystemCallError) {
         try retrying("unshare", "CLONE_NEWNS") { tapas_unshare(CInt(TAPAS_NEW_MOUNT)) }
+        for (name, kind) in [("CLONE_NEWIPC", TAPAS_NEW_IPC), ("CLONE_NEWUTS", TAPAS_NEW_UTS)] {
+            do throws(SystemCallError) {
+                try retrying("unshare", name) { tapas_unshare(CInt(kind)) }
+            } catch {
+                // A kernel without the kind (CONFIG_IPC_NS, CONFIG_UTS_NS) has nothing to keep apart.
+                guard error.errno == .invalidArgument else { throw error }
+            }
+        }
         try retrying("mount", "/, MS_SLAVE") { tapas_mounts_make_slave() }
     }
 

@@ -78,6 +78,21 @@ struct NamespaceWatchTests {
         #expect(watch.isGone())
     }
 
+    @Test("a link is followed once: what it leads to is watched, not the link")
+    func followsALink() throws {
+        let folder = try TemporaryFolder()
+        let (path, link) = ("\(folder.path)/ns", "\(folder.path)/other")
+        close(creat(path, 0o600))
+        symlink("ns", link)
+        let watch = try NamespaceWatch(path: link)
+        unlink(link)
+        try #require(folder.isReadable(watch.descriptor))
+        #expect(!watch.isGone())
+        unlink(path)
+        try #require(folder.isReadable(watch.descriptor))
+        #expect(watch.isGone())
+    }
+
     @Test("a file that is gone already is an error, not a wait for ever")
     func refusesWhatIsGone() throws {
         let folder = try TemporaryFolder()

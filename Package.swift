@@ -58,7 +58,7 @@ let package = Package(
 
         // Rooms that touch the system.
         room("LinuxSystem", ["CLinux", "NetworkTypes", systemPackage]),
-        room("Diagnostics", ["LinuxSystem", "CLinux", systemPackage, logging]),
+        room("Diagnostics", ["LinuxSystem", "CLinux", "NetworkTypes", systemPackage, logging]),
         room("Netlink", ["CMnl", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes", systemPackage]),
         room(
             "HostMonitor", ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
@@ -97,12 +97,14 @@ let package = Package(
         tests(of: "Netlink", ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
         tests(
             of: "HostMonitor",
-            ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", systemPackage]),
+            ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", systemPackage, logging]),
         tests(
             of: "NamespaceControl",
             ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", systemPackage]),
-        tests(of: "Forwarding", ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
-        tests(of: "PortForwarding", ["NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
+        tests(
+            of: "Forwarding",
+            ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
+        tests(of: "PortForwarding", ["NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
         tests(of: "Sandbox", ["LinuxSystem", systemPackage]),
         .target(
             name: "NetlinkTestSupport", dependencies: ["Netlink", "LinuxSystem", systemPackage],

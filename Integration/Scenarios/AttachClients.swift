@@ -90,6 +90,9 @@ extension Scenarios {
                 let fifo = lab.newPath("ready")
                 try await laptop.host.must(["mkfifo", fifo])
                 let reader = try await laptop.host.start(["cat", fifo])
+                try await eventually("somebody opens the pipe: one without a reader is refused") {
+                    try await laptop.host.must(["ps", "-o", "stat=,comm=", "-p", "\(reader.processID)"]) == "S    cat\n"
+                }
                 let program = try await laptop.host.startTapas([
                     "--config-net", "--foreground", "--pid", fifo, "--netns", laptop.guest.networkNamespace,
                 ])

@@ -81,6 +81,28 @@ extension Scenarios {
             }
         }
 
+        @Test("a file that is there and is not of the option's kind is left alone", arguments: ["-l", "-P", "-p"])
+        func aFileThatIsThere(option: String) async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let (file, pipe) = (lab.newPath("file"), lab.newPath("pipe"))
+                try await laptop.host.must(["sh", "-ec", "echo precious > \(file); mkfifo \(pipe)"])
+                for (path, words) in [(file, "exists and is not a"), (pipe, "nobody reads this pipe")] {
+                    let outcome = try await laptop.host.tapas(["--config-net", option, path], ["echo", "ran"])
+                    #expect(outcome.termination == .exited(1) && outcome.output == "", "\(outcome)")
+                    #expect(outcome.errorLines.count == 1, "\(outcome)")
+                    #expect(outcome.errors.contains("'\(path)': \(words)"), "\(outcome)")
+                }
+                #expect(contents(of: file) == "precious\n")
+                // What an earlier run has left is replaced.
+                let own = lab.newPath("own")
+                for _ in 0..<2 {
+                    let outcome = try await laptop.host.tapas(["--config-net", option, own], ["true"])
+                    #expect(outcome.termination == .exited(0) && outcome.errors == "", "\(outcome)")
+                }
+            }
+        }
+
         @Test(
             "an interface that is not there may come: one warning that names it, and local mode until then",
             arguments: ["-i", "--outbound-if4", "--outbound-if6"])

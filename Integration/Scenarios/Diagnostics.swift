@@ -90,6 +90,100 @@ extension Scenarios {
             }
         }
 
+        @Test(
+            "watchers of resolv.conf that are killed are reaped and replaced, without a word around a command",
+            arguments: [[], ["--quiet"]])
+        func killedWatchersAreReplaced(options: [String]) async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab)
+                try await laptop.host.resolver("nameserver 192.0.2.99\n")
+                let program = try await laptop.host.startTapas(
+                    ["--config-net", "--dns-forward", "169.254.1.1"] + options,
+                    ["sh", "-c", "echo up; exec sleep 100"])
+                try await program.wrote("up")
+                func children() async throws -> [String] {
+                    try await laptop.host.run(["ps", "-o", "pid=,stat=,comm=", "--ppid", "\(program.processID)"]).lines
+                }
+                func watcher() async throws -> String? {
+                    let line = try await children().first { $0.contains("tapas-resolver") && !$0.contains(" Z") }
+                    return line?.split(separator: " ").first.map { String($0) }
+                }
+                for _ in 0..<3 {
+                    let old = try #require(try await watcher())
+                    try await laptop.host.must(["kill", "-9", old])
+                    try await eventually("another watcher, and no zombie") {
+                        guard let new = try await watcher() else { return false }
+                        let all = try await children()
+                        return new != old && !all.contains { $0.contains(" Z") }
+                    }
+                }
+                program.send(SIGTERM)
+                let outcome = try await program.end(within: .seconds(3))
+                #expect(outcome.termination == .signalled(SIGTERM), "\(outcome)")
+                #expect(outcome.errors == "", "\(outcome)")
+            }
+        }
+
+        @Test("--quiet: a problem of the monitor is not said around a command")
+        func aProblemOfTheMonitor() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab)
+                for (options, lines) in [([], 1), (["--quiet"], 0)] as [([String], Int)] {
+                    let program = try await laptop.host.startTapas(
+                        ["--config-net"] + options, ["sh", "-c", "echo up; exec sleep 100"])
+                    try await program.wrote("up")
+                    // All of them at once: nobody is left to watch resolv.conf.
+                    let script = """
+                        p=$(pgrep -P \(program.processID) tapas-resolver); until c=$(pgrep -P $p); do sleep 0.01; done
+                        kill -STOP $p; kill -9 $c; kill -9 $p
+                        """
+                    try await laptop.host.must(["sh", "-c", script])
+                    try await eventually("the watcher is reaped") {
+                        try await laptop.host.run(["pgrep", "-P", "\(program.processID)", "tapas-resolver"]).status == 1
+                    }
+                    // A host change that it follows shows that the monitor has gone on, beyond what it had to say.
+                    try await laptop.host.ip("address add 198.51.100.\(20 + lines)/24 dev eth0")
+                    try await eventually("what it has to say is said") { program.errors.contains("\n") == (lines > 0) }
+                    program.send(SIGTERM)
+                    let outcome = try await program.end(within: .seconds(3))
+                    #expect(outcome.errorLines.count == lines, "\(outcome)")
+                    #expect(lines == 0 || outcome.errors.contains("resolv.conf is not watched any more"), "\(outcome)")
+                }
+            }
+        }
+
+        @Test("without --config-net a command is told once that its interface is not configured")
+        func anInterfaceThatIsNotConfigured() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let hint = "tapas: the interface is not configured: add --config-net, or run a DHCP client\n"
+                for (options, said) in [
+                    (["-g", "192.0.2.1"], hint), ([], hint), (["--quiet"], ""), (["--splice-only"], ""),
+                    (["--config-net", "-g", "192.0.2.1"], ""),
+                ] as [([String], String)] {
+                    let outcome = try await laptop.host.tapas(options, ["true"])
+                    #expect(outcome.termination == .exited(0) && outcome.errors == said, "\(outcome)")
+                }
+            }
+        }
+
+        @Test("control characters of paths and commands are shown escaped")
+        func controlCharactersAreEscaped() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                for (options, command) in [
+                    ([], ["no\u{1B}[31m\ncommand"]), (["--netns", "/no\u{1B}[31m\nfile"], []),
+                    (["--pid", "/no\u{1B}[31m\nfile/pid"], ["true"]), (["-a", "\u{1B}[31m\n"], ["true"]),
+                    (["--no\u{1B}[31m\n"], ["true"]),
+                ] as [([String], [String])] {
+                    let outcome = try await laptop.host.tapas(["--config-net"] + options, command)
+                    #expect(outcome.errors.contains("\\u{1b}[31m\\n"), "\(outcome)")
+                    #expect(!outcome.errors.contains("\u{1B}"), "\(outcome)")
+                    #expect(outcome.errorLines.filter { !$0.contains("--help") }.count == 1, "\(outcome)")
+                }
+            }
+        }
+
         @Test("-d and --trace say more than the summary")
         func debugSaysMore() async throws {
             try await withLab { lab in

@@ -113,6 +113,34 @@ extension Scenarios {
             }
         }
 
+        @Test("open files and address space", arguments: ["-n 14", "-n 16", "-n 18", "-v 60000", "-v 131071"])
+        func limits(limit: String) async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let outcome = try await laptop.host.run(
+                    ["sh", "-c", "ulimit \(limit); exec \(binary) --config-net -- echo ran"])
+                let words =
+                    limit.hasPrefix("-n") ? ["open files", "24", "ulimit -Hn"] : ["address space", "ulimit -v"]
+                expect(outcome, says: words)
+                #expect(try await lab.strays() == [])
+            }
+        }
+
+        @Test("with little address space it works", arguments: [131_072, 262_144])
+        func littleAddressSpace(kilobytes: Int) async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab)
+                let outcome = try await laptop.host.run([
+                    "sh", "-c",
+                    """
+                    ulimit -v \(kilobytes); exec \(binary) --config-net -- \
+                    sh -c 'ulimit -v unlimited 2> /dev/null; exec curl -sS http://\(Laptop.beyond[0]):8080/'
+                    """,
+                ])
+                #expect(outcome.output == "hello from the lab\n" && outcome.errors == "", "\(outcome)")
+            }
+        }
+
         @Test(
             "the capabilities over a namespace to attach to",
             arguments: [

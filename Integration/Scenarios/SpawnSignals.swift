@@ -29,16 +29,16 @@ extension Scenarios {
             }
         }
 
-        @Test("a signal passed on that the command does not handle ends it: 128 and the signal")
-        func aSignalPassedOnEndsACommandThatDoesNotHandleIt() async throws {
+        @Test("a signal passed on that the command does not handle ends it: 128 and the signal", arguments: [SIGHUP])
+        func aSignalPassedOnEndsACommandThatDoesNotHandleIt(signal: Int32) async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)
                 let program = try await laptop.host.startTapas(
                     ["--config-net"], ["sh", "-c", "echo up; exec sleep 100"])
                 try await program.wrote("up")
-                program.send(SIGTERM)
+                program.send(signal)
                 let outcome = try await program.end(within: .seconds(5))
-                #expect(outcome.termination == .exited(128 + SIGTERM), "\(outcome)")
+                #expect(outcome.termination == .exited(128 + signal), "\(outcome)")
             }
         }
 

@@ -17,7 +17,8 @@
 // from the terminal (si_code SI_KERNEL) is therefore not passed on, what comes from kill(2) is. Signals stay blocked
 // in the init and are taken by sigwaitinfo(2); process 1 gets blocked signals even where their action is the default.
 //
-// syscalls: called(any): access chdir chroot clone close close_range dup3 execve ioctl kill mount openat pidfd_open
+// syscalls: called(any): access chdir chroot clone close close_range dup3 execve fstatfs getegid geteuid
+// syscalls: called(any): getgroups ioctl kill mount openat pidfd_open
 // syscalls: called(any): pivot_root prctl recvfrom recvmsg rt_sigaction rt_sigprocmask rt_sigtimedwait sendmsg sendto
 // syscalls: called(any): setgroups sethostname setns setresgid setresuid socketpair statfs umount2 unshare vfork
 // syscalls: called(any): wait4 waitid write writev
@@ -61,6 +62,13 @@ long tapas_filesystem_type(const char *path) {
     return statfs(path, &status) < 0 ? -1 : (long)status.f_type;
 }
 
+long tapas_filesystem_type_of(int fd) {
+    struct statfs status;
+    return fstatfs(fd, &status) < 0 ? -1 : (long)status.f_type;
+}
+
+int tapas_open_node(int folder, const char *name) { return openat(folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC); }
+
 int tapas_mounts_make_slave(void) { return mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL); }
 
 int tapas_mount_empty(const char *folder) {
@@ -85,6 +93,7 @@ int tapas_move_into(const char *folder) {
 int tapas_set_dumpable(int on) { return prctl(PR_SET_DUMPABLE, on, 0, 0, 0); }
 int tapas_set_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
 int tapas_set_keep_capabilities(int on) { return prctl(PR_SET_KEEPCAPS, on, 0, 0, 0); }
+int tapas_set_child_subreaper(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
 int tapas_set_parent_death_signal(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0); }
 int tapas_set_thread_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
 
@@ -96,6 +105,29 @@ int tapas_set_ids(uid_t uid, gid_t gid) {
 }
 
 pid_t tapas_fork(void) { return fork(); }
+
+int tapas_open_as(uid_t uid, gid_t gid, const char *path, int flags, mode_t mode) {
+    uid_t own_user = geteuid();
+    gid_t own_group = getegid();
+    int count = getgroups(0, NULL);
+    if (count < 0) return -1;
+    gid_t *groups = calloc((size_t)count + 1, sizeof(*groups));
+    if (!groups) return -1;
+    count = getgroups(count, groups);
+    int fd = -1;
+    // Groups cannot be dropped everywhere; then they are those that the program goes on with, too.
+    int has_dropped = count >= 0 && setgroups(0, NULL) == 0;
+    if (setresgid((gid_t)-1, gid, (gid_t)-1) == 0 && setresuid((uid_t)-1, uid, (uid_t)-1) == 0)
+        fd = open(path, flags, mode);
+    int error = errno;
+    // With the ids of another user nothing may go on.
+    if (geteuid() != own_user && setresuid((uid_t)-1, own_user, (uid_t)-1) < 0) abort();
+    if (getegid() != own_group && setresgid((gid_t)-1, own_group, (gid_t)-1) < 0) abort();
+    if (has_dropped && setgroups((size_t)count, groups) < 0) abort();
+    free(groups);
+    errno = error;
+    return fd;
+}
 
 // MARK: Messages
 
@@ -157,23 +189,38 @@ static int send_descriptor(int channel, int fd, int error) {
     return sendmsg(channel, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
 }
 
-/// Returns the descriptor, or -1 and the errno that was sent.
-static int receive_descriptor(int channel) {
+/// Returns the descriptor that was sent, or -1; word is left as it was where nothing came.
+static int receive_word(int channel, int *word) {
     union descriptor_message control;
-    int error = EPIPE;
-    struct iovec piece = {&error, sizeof(error)};
+    struct iovec piece = {word, sizeof(*word)};
     struct msghdr message = {
         .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
     ssize_t length;
     do length = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
     while (length < 0 && errno == EINTR);
     if (length < 0) return -1;
-    struct cmsghdr *header = length == (ssize_t)sizeof(error) ? CMSG_FIRSTHDR(&message) : NULL;
+    struct cmsghdr *header = length == (ssize_t)sizeof(*word) ? CMSG_FIRSTHDR(&message) : NULL;
     int fd = -1;
     if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(int)))
         memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-    else errno = error;
     return fd;
+}
+
+/// Returns the descriptor, or -1 and the errno that was sent.
+static int receive_descriptor(int channel) {
+    int error = EPIPE;
+    int fd = receive_word(channel, &error);
+    if (fd < 0) errno = error;
+    return fd;
+}
+
+int tapas_send_word(int channel, int word, int fd) { return send_descriptor(channel, fd, word); }
+
+int tapas_receive_word(int channel, int *word, int *fd) {
+    errno = 0;
+    *word = 0;
+    *fd = receive_word(channel, word);
+    return *word != 0;
 }
 
 int tapas_receive_namespace(int channel) { return receive_descriptor(channel); }
@@ -238,10 +285,10 @@ static void prepare(const struct tapas_command *command, int channel) {
 
 // MARK: The command
 
-static void say_cannot_run(const char *name, int error) {
+static void say_cannot_run(const struct tapas_command *command, int error) {
     const char *reason = strerrordesc_np(error);
     if (!reason) reason = "unknown error";
-    const char *parts[] = {"tapas: cannot run '", name, "': ", reason, "\n"};
+    const char *parts[] = {"tapas: cannot run '", command->shown_name, "': ", reason, "\n"};
     struct iovec pieces[5];
     for (int index = 0; index < 5; index++) {
         pieces[index].iov_base = (void *)(uintptr_t)parts[index];
@@ -276,7 +323,7 @@ static pid_t start(const struct tapas_command *command) {
     execvp(command->file, command->arguments);
     int error = errno;
     if (error == EACCES && is_nowhere(command->file)) error = ENOENT;
-    say_cannot_run(command->file, error);
+    say_cannot_run(command, error);
     // As a shell has it (POSIX, "Exit Status for Commands").
     _exit(error == ENOENT ? 127 : 126);
 }
@@ -291,7 +338,9 @@ static void reap(pid_t command, int channel) {
         switch (child.si_code) {
         case CLD_EXITED: _exit(child.si_status);
         case CLD_KILLED:
-        case CLD_DUMPED: _exit(128 + child.si_status);
+        case CLD_DUMPED:
+            report(channel, TAPAS_REPORT_KILLED, child.si_status, 0);
+            _exit(128 + child.si_status);
         case CLD_STOPPED: report(channel, TAPAS_REPORT_STOPPED, child.si_status, 0); break;
         default: break;
         }
@@ -315,7 +364,7 @@ static _Noreturn void run_init(const struct tapas_command *command, int channel)
 
     pid_t child = start(command);
     if (child < 0) {
-        say_cannot_run(command->file, errno);
+        say_cannot_run(command, errno);
         _exit(126);
     }
     for (;;) {

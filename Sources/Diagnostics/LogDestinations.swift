@@ -5,12 +5,14 @@
 internal import Glibc
 public import LinuxSystem
 public import Logging
+internal import NetworkTypes
 internal import Synchronization
 
 /// Where log messages go: standard error, a file or the system's log; shared by all loggers of the program.
 public final class LogDestinations: Sendable {
     private struct State: ~Copyable {
-        var usesStandardError: Bool
+        /// Messages below this level do not go to standard error; nil if none does.
+        var standardErrorLevel: Logger.Level?
         var file: LogFile?
         var systemLog: SystemLog?
     }
@@ -25,7 +27,7 @@ public final class LogDestinations: Sendable {
     /// - Parameters:
     ///   - program: the program's name, which lines begin with.
     ///   - showsTimes: whether lines on standard error begin with the seconds since `start` and the level (`-d`).
-    ///   - standardError: whether messages go to standard error, until ``stopStandardError()``.
+    ///   - standardError: whether messages go to standard error, until ``limitStandardError(to:)`` says otherwise.
     ///   - file: the log file, if one is wanted.
     ///   - systemLog: the system's log, if it is wanted and there.
     ///   - start: the program's start.
@@ -36,19 +38,20 @@ public final class LogDestinations: Sendable {
         self.program = program
         self.showsTimes = showsTimes
         self.start = start
-        state = Mutex(State(usesStandardError: standardError, file: file, systemLog: systemLog))
+        state = Mutex(State(standardErrorLevel: standardError ? .trace : nil, file: file, systemLog: systemLog))
     }
 
-    /// Leaves standard error to the command, or to nobody.
-    public func stopStandardError() {
-        state.withLock { $0.usesStandardError = false }
+    /// From now on only messages at or above a level go to standard error; with nil, none does.
+    public func limitStandardError(to level: Logger.Level?) {
+        state.withLock { $0.standardErrorLevel = level }
     }
 
     /// Writes one message to wherever messages go.
     public func write(_ level: Logger.Level, _ text: String) {
-        let text = Self.oneLine(text)
+        // A message from outside must neither look like several nor act on the terminal.
+        let text = text.escapingControlCharacters
         state.withLock { state in
-            if state.usesStandardError {
+            if let least = state.standardErrorLevel, level >= least {
                 let prefix = showsTimes ? "\(time) \(level): " : "\(program): "
                 Self.writeToStandardError("\(prefix)\(text)\n")
             }
@@ -77,11 +80,5 @@ public final class LogDestinations: Sendable {
         let units = (MonotonicTime.now.nanoseconds - start.nanoseconds) / 100_000
         let fraction = String(units % 10_000)
         return "\(units / 10_000).\(String(repeating: "0", count: 4 - fraction.count))\(fraction)"
-    }
-
-    /// A message from outside must not look like several.
-    private static func oneLine(_ text: String) -> String {
-        guard text.utf8.contains(where: { $0 < 0x20 || $0 == 0x7F }) else { return text }
-        return String(text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? " " : Character($0) })
     }
 }

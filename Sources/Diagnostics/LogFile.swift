@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): openat fstat newfstatat pread64
-// syscalls: running(any): pread64 pwrite64 write ftruncate close
+// syscalls: setup(main): fstat newfstatat
+// syscalls: running(any): ftruncate pread64 pwrite64 write
 
 internal import Glibc
 public import LinuxSystem
@@ -19,19 +19,26 @@ public struct LogFile: ~Copyable, Sendable {
     private let isRegular: Bool
     private var length = 0
 
-    /// Opens the file, mode 0600, empties it, and writes the header as its first line.
+    /// The file of a path; a log that is there is replaced, another file is not.
     ///
     /// - Parameters:
-    ///   - path: where it is; what is no regular file (a pipe, a terminal) is never cut.
+    ///   - path: where it is.
+    ///   - program: the word that the header begins with.
+    /// - Returns: the file, not opened yet.
+    public static func output(_ path: String, program: String) -> OutputFile {
+        OutputFile(path, purpose: "log of \(program)") { $0.starts(with: "\(program) ".utf8) }
+    }
+
+    /// Writes the header as the first line of an empty file.
+    ///
+    /// - Parameters:
+    ///   - file: the file; what is no regular file (a pipe, a terminal) is never cut.
     ///   - limit: the size in bytes that it may have.
     ///   - header: the first line, without its end.
-    /// - Throws: The error of open(2), naming the path.
-    public init(path: String, limit: Int, header: String) throws(SystemCallError) {
-        let opened = try OwnedFileDescriptor.open(
-            path, .readWrite, options: [.create, .truncate], permissions: [.ownerReadWrite])
+    public init(_ file: consuming OwnedFileDescriptor, limit: Int, header: String) {
         var status = stat()
-        isRegular = unsafe fstat(opened.rawValue, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
-        file = opened
+        isRegular = unsafe fstat(file.rawValue, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+        self.file = file
         self.header = header
         self.limit = max(limit, Self.smallestLimit)
         write(header + "\n")

@@ -26,8 +26,10 @@ public struct ForwardingOptions: Sendable {
     var backlogChunks = DataPath.Size.backlogChunks
 
     /// Where the data path says what a person should know.
-    public var logger = Logger(label: "tapas.forwarding")
+    public var logger: Logger
 
     /// Makes the options of a bare command line.
-    public init() {}
+    public init(logger: Logger) {
+        self.logger = logger
+    }
 }

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): write
+// syscalls: setup(main): fcntl write
 // syscalls: running(data-path): write
 
 internal import CLinux
@@ -15,10 +15,17 @@ public struct FrameCapture: ~Copyable {
     private let header = PcapFileHeader(hasNanoseconds: true)
     private var buffer: [UInt8] = []
 
+    /// The file of a path; a capture that is there is replaced, another file is not.
+    public static func output(_ path: String) -> OutputFile {
+        OutputFile(path, purpose: "capture") { PcapFileHeader.isMagic($0) }
+    }
+
     /// Starts a capture in an empty file.
     ///
     /// - Throws: The error of write(2).
     public init(file: consuming OwnedFileDescriptor) throws(SystemCallError) {
+        // A pipe takes whole frames, and waits for its reader.
+        _ = tapas_set_nonblocking(file.rawValue, 0)
         self.file = file
         var start: [UInt8] = .init(repeating: 0, count: PcapFileHeader.length)
         var span = start.mutableSpan

@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
 public import LinuxSystem
-internal import Logging
+public import Logging
 public import Netlink
 public import NetworkModel
 internal import SystemPackage
@@ -14,11 +14,13 @@ public actor NetlinkMonitor {
     private let loop: EventLoop
     private let core: MonitorCore
     private let kernel: any HostKernel
-    /// These two only keep their descriptors open; what is lent of them is used.
+    /// Only keeps its descriptor open; what is lent of it is used.
     private let clockWatch: ClockWatch?
-    private let resolverWatcher: ResolverWatcher?
     private let clockDescriptor: FileDescriptor?
-    private let resolverDescriptor: FileDescriptor?
+    private let resolverWatcher: ResolverWatcher?
+    private let helpers: HelperProcesses
+    /// When a process that watches resolv.conf may be started again.
+    private var nextRestart = MonotonicTime.now
     private let log: Logger
     private var sources: [CInt: EventLoop.SourceID] = [:]
     private var timer: (id: EventLoop.TimerID, deadline: MonotonicTime)?
@@ -35,25 +37,22 @@ public actor NetlinkMonitor {
     ///   - loop: The loop to live on.
     ///   - kernel: The kernel to watch; subscribed already.
     ///   - resolverWatcher: Tells of resolv.conf; nil if it is not followed.
+    ///   - helpers: Knows whether the end of the watcher is the program's own doing.
     ///   - resolvers: What resolv.conf says now.
     ///   - settings: How to behave.
+    ///   - logger: Where problems are told.
     ///   - onChange: Called on the loop's thread with each change.
     public init(
-        loop: EventLoop, kernel: sending any HostKernel, resolverWatcher: consuming ResolverWatcher? = nil,
-        resolvers: ResolverConfiguration = .init(), settings: MonitorCore.Settings = .init(),
+        loop: EventLoop, kernel: sending any HostKernel, resolverWatcher: sending ResolverWatcher? = nil,
+        helpers: HelperProcesses = HelperProcesses(), resolvers: ResolverConfiguration = .init(),
+        settings: MonitorCore.Settings = .init(), logger: Logger,
         onChange: @escaping @Sendable (HostChange) -> Void
     ) {
         self.loop = loop
         self.kernel = kernel
-        if let watcher = consume resolverWatcher {
-            resolverDescriptor = watcher.descriptor
-            self.resolverWatcher = consume watcher
-        } else {
-            resolverDescriptor = nil
-            self.resolverWatcher = nil
-        }
-        let log = Logger(label: "monitor")
-        self.log = log
+        self.resolverWatcher = resolverWatcher
+        self.helpers = helpers
+        log = logger
         core = MonitorCore(kernel: kernel, resolvers: resolvers, settings: settings)
         do throws(SystemCallError) {
             let watch = try ClockWatch()
@@ -61,7 +60,7 @@ public actor NetlinkMonitor {
             clockWatch = consume watch
         } catch {
             clockDescriptor = nil
-            log.info("sleep is noticed late: \(error)")
+            logger.info("sleep is noticed late: \(error)")
             clockWatch = nil
         }
         core.onChange = onChange
@@ -83,7 +82,7 @@ public actor NetlinkMonitor {
         } else {
             log.notice("the kernel refuses notifications: the host is looked at every 10 s")
         }
-        if let descriptor = resolverDescriptor { try watch(descriptor) { $0.resolverReadable() } }
+        try watchResolver()
         if let descriptor = clockDescriptor { try watch(descriptor) { $0.clockReadable() } }
         rearm()
         return snapshot
@@ -135,18 +134,6 @@ public actor NetlinkMonitor {
         }
     }
 
-    private func resolverReadable() {
-        switch resolverDescriptor.map({ ResolverWatcher.receive(from: $0.rawValue) }) {
-        case .report(let report):
-            core.resolversReported(report, now: .now)
-        case .ended:
-            log.warning("the process that watches resolv.conf is gone: the last resolvers are kept")
-            if let descriptor = resolverDescriptor { unwatch(descriptor.rawValue) }
-        case .empty, nil:
-            break
-        }
-    }
-
     private func clockReadable() {
         do throws(SystemCallError) {
             if let clockDescriptor { try ClockWatch.acknowledge(clockDescriptor.rawValue) }
@@ -154,6 +141,80 @@ public actor NetlinkMonitor {
             log.info("sleep is noticed late from now on: \(error)")
         }
         core.clockJumped(now: .now, sinceBoot: .sinceBoot)
+    }
+
+    // MARK: The process that watches resolv.conf
+
+    /// The time between two starts of that process, in milliseconds: somebody may go on killing it.
+    private static let restartInterval: Int64 = 1000
+
+    private func watchResolver() throws(SystemCallError) {
+        if let descriptor = resolverWatcher?.descriptor { try watch(descriptor) { $0.resolverReadable() } }
+        if let descriptor = resolverWatcher?.reserveDescriptor { try watch(descriptor) { $0.reserveReadable() } }
+    }
+
+    private func unwatchResolver() {
+        if let descriptor = resolverWatcher?.descriptor { unwatch(descriptor.rawValue) }
+        if let descriptor = resolverWatcher?.reserveDescriptor { unwatch(descriptor.rawValue) }
+    }
+
+    private func resolverReadable() {
+        switch resolverWatcher?.receive() {
+        case .report(let report):
+            core.resolversReported(report, now: .now)
+        case .ended:
+            if let descriptor = resolverWatcher?.descriptor { unwatch(descriptor.rawValue) }
+            guard !helpers.hasEnded else { return }
+            log.info("the process that watches resolv.conf has ended: starting another")
+            atNextRestart { $0.restartResolver() }
+        case .empty, nil:
+            break
+        }
+    }
+
+    private func reserveReadable() {
+        guard let resolverWatcher, !resolverWatcher.receiveFromReserve() else { return }
+        if let descriptor = resolverWatcher.reserveDescriptor { unwatch(descriptor.rawValue) }
+        guard !helpers.hasEnded else { return }
+        atNextRestart { $0.renewReserve() }
+    }
+
+    private func restartResolver() {
+        if changeResolver({ $0.restart() }) == false && !helpers.hasEnded {
+            log.warning("resolv.conf is not watched any more, its watchers have ended: the last resolvers are kept")
+        }
+    }
+
+    private func renewReserve() {
+        // If the watcher has ended, too, what it says itself tells so.
+        _ = changeResolver { $0.renewReserve() }
+    }
+
+    /// Puts other helpers in the place of those that have ended, and watches their descriptors.
+    ///
+    /// - Returns: What the change returned; nil if nothing was to be done any more.
+    private func changeResolver(_ change: (ResolverWatcher) -> Bool) -> Bool? {
+        guard let resolverWatcher, !isStopped, !helpers.hasEnded else { return nil }
+        unwatchResolver()
+        let result = change(resolverWatcher)
+        do throws(SystemCallError) {
+            try watchResolver()
+            return result
+        } catch {
+            log.warning("resolv.conf is not watched any more: \(error)")
+            return nil
+        }
+    }
+
+    /// Does something at once, or as soon as the last time is long enough ago.
+    private func atNextRestart(_ action: @escaping @Sendable (isolated NetlinkMonitor) -> Void) {
+        let now = MonotonicTime.now
+        let due = nextRestart
+        nextRestart = max(now, due).advanced(milliseconds: Self.restartInterval)
+        if due <= now { return action(self) }
+        _ = loop.schedule(at: due) { _ in
+            self.assumeIsolated { action($0) }
+        }
     }
 
     // MARK: Time

@@ -11,7 +11,8 @@
 // again. Watches are made anew from the path each time, since a rename or another link changes the chain. The order is
 // watch, then read, so that nothing falls between. Only if inotify cannot be had is the file looked at every 5 s.
 //
-// syscalls: running(resolver-watcher): close inotify_add_watch inotify_init1 inotify_rm_watch poll read sendto
+// syscalls: running(resolver-watcher): close inotify_add_watch inotify_init1 inotify_rm_watch kill poll read recvmsg
+// syscalls: running(resolver-watcher): sendto wait4
 
 internal import CLinux
 internal import Glibc
@@ -27,6 +28,9 @@ struct ResolverWatchLoop: ~Copyable {
     private let output: CInt
     private let inotify: OwnedFileDescriptor
     private let hasInotify: Bool
+    /// The socket of a reserve that is still to be forked.
+    private var pendingReserve: CInt?
+    private var reserve: Int32?
     private var watches: [CInt] = []
     private var sent: ResolverReport?
     private var isBlind = true
@@ -36,9 +40,11 @@ struct ResolverWatchLoop: ~Copyable {
     /// - Parameters:
     ///   - path: The absolute path of resolv.conf.
     ///   - output: A datagram socket, lent for the loop's life.
-    init(path: String, output: CInt) {
+    ///   - reserve: The socket of a reserve that is to be forked once the first report is out; nil for none.
+    init(path: String, output: CInt, reserve: CInt? = nil) {
         self.path = path
         self.output = output
+        pendingReserve = reserve
         // Instances run out (EMFILE): the slow look serves instead.
         let number = inotify_init1(CInt(IN_CLOEXEC | IN_NONBLOCK))
         hasInotify = number >= 0
@@ -49,7 +55,9 @@ struct ResolverWatchLoop: ~Copyable {
     mutating func run() {
         while true {
             rewatch()
-            if !send(ResolverFile.read(path)) || !wait() { return }
+            guard send(ResolverFile.read(path)) else { return }
+            forkReserve()
+            guard wait() else { return }
         }
     }
 
@@ -71,16 +79,35 @@ struct ResolverWatchLoop: ~Copyable {
         return true
     }
 
+    /// Forks the reserve that is asked for.
+    private mutating func forkReserve() {
+        guard let socket = pendingReserve else { return }
+        pendingReserve = nil
+        if let reserve {
+            // It has ended, as the engine has seen; if not, it is of no use without its socket.
+            _ = kill(reserve, SIGKILL)
+            while waitpid(reserve, nil, 0) < 0 && currentErrno == .interrupted {}
+        }
+        let process = ResolverHelper.forkReserve(watching: path, socket)
+        reserve = process < 0 ? nil : process
+    }
+
     /// Waits for an event, or for a while if there can be none; false once nobody listens.
     private mutating func wait() -> Bool {
         var entries = [
-            pollfd(fd: output, events: 0, revents: 0),
+            pollfd(fd: output, events: Int16(POLLIN), revents: 0),
             pollfd(fd: inotify.rawValue, events: Int16(POLLIN), revents: 0),
         ]
         let timeout = isBlind ? Self.fallbackMilliseconds : -1
         let count = unsafe entries.withUnsafeMutableBufferPointer { unsafe poll($0.baseAddress, 2, timeout) }
         if count < 0 { return currentErrno == .interrupted }
-        if entries[0].revents != 0 { return false }
+        if entries[0].revents & Int16(POLLIN) != 0 {
+            var (word, socket): (CInt, CInt) = (0, -1)
+            guard unsafe tapas_receive_word(output, &word, &socket) == 1 else { return false }
+            if ResolverHelper.Order(rawValue: word) == .reserve, socket >= 0 { pendingReserve = socket }
+        } else if entries[0].revents != 0 {
+            return false
+        }
         if entries[1].revents != 0 {
             let number = inotify.rawValue
             // What happened does not matter, only that something did: the buffer is emptied.

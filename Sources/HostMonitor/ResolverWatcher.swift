@@ -1,22 +1,33 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// Once it has started, the engine sees an empty root and can fork no process that sees the host's files. So there are
+// two helpers, forked before that: the watcher, which reads resolv.conf, and the reserve, which only waits.
+//
+//     engine ──fork──▶ watcher ──fork──▶ reserve
+//       ▲ ▲              │                  │
+//       │ └── reports ───┘                  │
+//       └──────────── "ready" ──────────────┘
+//
+// When the watcher ends (somebody killed it), its socket says so. The engine reaps it and tells the reserve to watch,
+// with the socket of the next reserve, which the new watcher forks. The reserve becomes the engine's own child when its
+// parent ends, because the engine is a "child subreaper" (prctl(2)). When the reserve ends, the engine has the watcher
+// reap it and fork another. Only if both are ended at once is there nobody left to watch.
+//
 // syscalls: setup(main): socketpair clone close
-// syscalls: running(control): recvfrom close
-// syscalls: running(resolver-watcher): capset chdir close_range dup2 openat prctl sendto setsid
+// syscalls: running(control): recvfrom sendmsg sendto shutdown socketpair close
 
 internal import CLinux
 internal import Glibc
 public import LinuxSystem
 public import SystemPackage
 
-/// A process that watches resolv.conf from the host's mount namespace and tells of changes.
+/// A process that watches resolv.conf from the host's mount namespace and tells of changes, with another in reserve.
 ///
-/// It has no capabilities, no controlling terminal (so that Ctrl-C and Ctrl-Z pass it by), no descriptor but its end of
-/// a socket, and ends with this value. Between changes neither it nor the engine wakes up.
-public struct ResolverWatcher: ~Copyable, Sendable {
-    private let socket: OwnedFileDescriptor
-    /// The process, to be reaped by whoever reaps this program's children.
-    public let processID: Int32
-
+/// Both have no capabilities, no controlling terminal (so that Ctrl-C and Ctrl-Z pass them by), no descriptor but what
+/// they need, and end with this value. Between changes neither they nor the engine wake up.
+public final class ResolverWatcher {
     /// What receiving came to.
     public enum Reception: Hashable, Sendable {
         /// A report.
@@ -27,35 +38,156 @@ public struct ResolverWatcher: ~Copyable, Sendable {
         case ended
     }
 
-    init(taking socket: consuming OwnedFileDescriptor, processID: Int32) {
-        self.socket = socket
-        self.processID = processID
+    /// One helper as the engine holds it.
+    private final class Helper {
+        let socket: OwnedFileDescriptor
+        var process: Int32?
+
+        init(_ socket: consuming OwnedFileDescriptor, _ process: Int32? = nil) {
+            self.socket = socket
+            self.process = process
+        }
     }
 
-    /// Forks the process; only from a program that has one thread.
+    private let processes: HelperProcesses
+    private var active: Helper?
+    private var reserve: Helper?
+
+    /// Takes over the socket of a watcher; without a reserve it is not started again.
+    init(taking socket: consuming OwnedFileDescriptor, processes: HelperProcesses = HelperProcesses()) {
+        self.processes = processes
+        active = Helper(socket)
+    }
+
+    private init(_ active: Helper, _ reserve: Helper, _ processes: HelperProcesses) {
+        self.active = active
+        self.reserve = reserve
+        self.processes = processes
+    }
+
+    deinit {
+        release(&active)
+        release(&reserve)
+    }
+
+    /// Forks the watcher; only from a program that has one thread.
     ///
     /// - Parameters:
     ///   - path: The absolute path to watch.
     ///   - diesWithParent: Whether it is killed when the calling thread ends, besides ending when the socket closes.
     ///     Give false if the program goes to the background by forking later.
+    ///   - processes: Takes note of the helpers, for the end of the program.
     /// - Returns: The watcher; its first report arrives at once.
     /// - Throws: The error of socketpair(2) or fork(2).
     public static func fork(
-        watching path: String = ResolverFile.standardPath, diesWithParent: Bool = true
+        watching path: String = ResolverFile.standardPath, diesWithParent: Bool = true, processes: HelperProcesses
     ) throws(SystemCallError) -> ResolverWatcher {
+        HelperProcesses.adopt()
         let ends = try socketPair()
+        let reserveEnds = try socketPair()
         let process = Glibc.fork()
         if process < 0 { throw SystemCallError("fork", "watching \(path)", currentErrno) }
-        if process == 0 { runChild(path, ends.child.rawValue, diesWithParent) }
-        return ResolverWatcher(taking: ends.parent, processID: process)
+        if process == 0 {
+            ResolverHelper.begin(
+                watching: path, ends.child.rawValue, reserve: reserveEnds.child.rawValue, diesWithParent)
+        }
+        processes.add(process: process, channel: ends.parent.rawValue)
+        processes.add(channel: reserveEnds.parent.rawValue)
+        let reserve = Helper(reserveEnds.parent)
+        return ResolverWatcher(Helper(ends.parent, process), reserve, processes)
     }
 
-    /// The descriptor to watch for readability, lent.
-    public var descriptor: FileDescriptor { socket.descriptor }
+    // MARK: The watcher
+
+    /// The watcher's process; nil if there is none.
+    public var processID: Int32? { active?.process }
+
+    /// The descriptor to watch for readability, lent; nil if there is no watcher.
+    public var descriptor: FileDescriptor? { active?.socket.descriptor }
 
     /// Takes the newest report, without waiting.
-    public borrowing func receive() -> Reception {
-        Self.receive(from: socket.rawValue)
+    public func receive() -> Reception {
+        guard let active else { return .ended }
+        return Self.receive(from: active.socket.rawValue)
+    }
+
+    /// Puts the reserve in the place of a watcher that has ended, and has it fork another reserve.
+    ///
+    /// - Returns: Whether there is a watcher again; its descriptor is another.
+    public func restart() -> Bool {
+        release(&active)
+        guard let next = reserve, send(.watch, to: next) else { return false }
+        active = next
+        return true
+    }
+
+    // MARK: The reserve
+
+    /// The reserve's descriptor to watch for readability, lent; nil if there is none.
+    public var reserveDescriptor: FileDescriptor? { reserve?.socket.descriptor }
+
+    /// Takes what the reserve has said: that it is ready, or nothing any more.
+    ///
+    /// - Returns: Whether it is there still.
+    public func receiveFromReserve() -> Bool {
+        guard let reserve else { return false }
+        var bytes = [UInt8](repeating: 0, count: 8)
+        let number = reserve.socket.rawValue
+        let result = transferring {
+            unsafe bytes.withUnsafeMutableBytes { unsafe recv(number, $0.baseAddress, $0.count, CInt(MSG_DONTWAIT)) }
+        }
+        switch result {
+        case .wouldBlock: return true
+        case .bytes(let count) where count > 0:
+            if let process = ResolverHelper.process(inReadyMessage: bytes[..<count]) {
+                reserve.process = process
+                processes.add(process: process)
+            }
+            return true
+        case .bytes, .failed: return false
+        }
+    }
+
+    /// Has the watcher reap a reserve that has ended and fork another.
+    ///
+    /// - Returns: Whether there is one again; its descriptor is another.
+    public func renewReserve() -> Bool {
+        // It is the watcher's child, and cannot be waited for here.
+        if let reserve { forget(reserve) }
+        reserve = nil
+        guard let active else { return false }
+        return send(.reserve, to: active)
+    }
+
+    // MARK: Both
+
+    /// Tells a helper what to do, with the socket of a new reserve that it is to fork; that is ``reserve`` then.
+    private func send(_ order: ResolverHelper.Order, to helper: Helper) -> Bool {
+        reserve = nil
+        do throws(SystemCallError) {
+            let ends = try Self.socketPair()
+            guard tapas_send_word(helper.socket.rawValue, order.rawValue, ends.child.rawValue) == 0 else {
+                throw SystemCallError("sendmsg", "the process that watches resolv.conf", currentErrno)
+            }
+            processes.add(channel: ends.parent.rawValue)
+            reserve = Helper(ends.parent)
+            return true
+        } catch {
+            return false
+        }
+    }
+
+    /// Ends and reaps a helper.
+    private func release(_ helper: inout Helper?) {
+        guard let released = helper else { return }
+        helper = nil
+        forget(released)
+        if let process = released.process { processes.end(process) }
+    }
+
+    private func forget(_ helper: Helper) {
+        processes.forget(channel: helper.socket.rawValue)
+        shutdown(helper.socket.rawValue, CInt(SHUT_RDWR))
     }
 
     // MARK: The socket
@@ -95,24 +227,6 @@ public struct ResolverWatcher: ~Copyable, Sendable {
                 return newest == .empty ? .ended : newest
             }
         }
-    }
-
-    // MARK: The child
-
-    /// What the forked process does: renounce everything, watch, end.
-    private static func runChild(_ path: String, _ socket: CInt, _ diesWithParent: Bool) {
-        let kept: CInt = 3
-        _ = setsid()
-        // Lest it keeps a file system busy.
-        _ = unsafe chdir("/")
-        if socket != kept, dup2(socket, kept) < 0 { _exit(1) }
-        let nothing = unsafe Glibc.open("/dev/null", O_RDWR)
-        for number: CInt in 0..<3 where nothing < 0 || dup2(nothing, number) < 0 { close(number) }
-        tapas_close_range(UInt32(kept) + 1, .max)
-        if unsafe tapas_renounce_privileges("tapas-resolver", diesWithParent ? 1 : 0) < 0 { _exit(1) }
-        var loop = ResolverWatchLoop(path: path, output: kept)
-        loop.run()
-        _exit(0)
     }
 }
 

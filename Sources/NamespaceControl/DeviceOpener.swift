@@ -3,7 +3,7 @@
 // A tun device belongs to the network namespace of the thread that opens /dev/net/tun, and the node may be root's alone
 // (mode 0600, as the kernel makes it where no udev runs). Started as real root, tapas gives its identity up before the
 // namespace is there; so a helper forked before that keeps root's rights until it has opened the node in the namespace.
-// syscalls: setup(main): socketpair clone close access newfstatat recvmsg wait4
+// syscalls: setup(main): socketpair clone close access kill newfstatat recvmsg sendmsg wait4
 // syscalls: setup(device-opener): close_range dup3 openat prctl sendmsg setns
 
 internal import CLinux
@@ -40,6 +40,13 @@ public struct DeviceOpener: ~Copyable {
         return DeviceOpener(process: process, channel: channel)
     }
 
+    /// Ends and reaps a helper that was not asked.
+    deinit {
+        close(channel)
+        _ = kill(process, SIGKILL)
+        while waitpid(process, nil, 0) < 0 && currentErrno == .interrupted {}
+    }
+
     /// Has the helper open the node in a network namespace and end.
     ///
     /// - Throws: The error of open(2) with its remedy.
@@ -47,7 +54,9 @@ public struct DeviceOpener: ~Copyable {
         in namespace: borrowing NamespaceFile
     ) throws(NamespaceError) -> OwnedFileDescriptor {
         let number = tapas_open_by_opener(process, channel, namespace.descriptor.rawValue)
-        guard number >= 0 else { throw .tunDevice(SystemCallError("open", Self.path, currentErrno)) }
+        let error = currentErrno
+        discard self
+        guard number >= 0 else { throw .tunDevice(SystemCallError("open", Self.path, error)) }
         return OwnedFileDescriptor(taking: number)
     }
 

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): close getpid openat write
+// syscalls: setup(main): getpid write
 
 internal import Glibc
 internal import LinuxSystem
@@ -13,17 +13,26 @@ public struct PIDFile: ~Copyable {
     private let path: String
     private let file: OwnedFileDescriptor
 
-    /// Opens or makes the file, mode 0600, and empties it.
+    /// Opens or makes the file, mode 0600, and empties it; a file that holds anything but a process id is refused.
     ///
-    /// - Throws: The error of open(2), naming the path.
-    public init(_ path: String) throws(NamespaceError) {
+    /// - Parameters:
+    ///   - path: where it is.
+    ///   - user: the user and group that real root is about to become; nil if the ids stay.
+    /// - Throws: Why it cannot be had, naming option and path.
+    public init(_ path: String, becoming user: (user: UInt32, group: UInt32)? = nil) throws(NamespaceError) {
         self.path = path
-        do {
-            file = try OwnedFileDescriptor.open(
-                path, .writeOnly, options: [.create, .truncate], permissions: [.ownerReadWrite])
+        let output = OutputFile(path, purpose: "process id") { Self.isProcessID($0) }
+        do throws(OutputFileError) {
+            file = try output.open(becoming: user)
         } catch {
-            throw NamespaceError("--pid '\(path)': cannot open", error)
+            throw NamespaceError("--pid '\(path)': \(error)")
         }
+    }
+
+    /// Whether a file's beginning is a decimal number with a line end.
+    static func isProcessID(_ beginning: ArraySlice<UInt8>) -> Bool {
+        beginning.count <= 12 && beginning.last == UInt8(ascii: "\n")
+            && beginning.dropLast().allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
     }
 
     /// The descriptor, lent.

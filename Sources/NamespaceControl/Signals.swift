@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // syscalls: setup(main): rt_sigaction rt_sigprocmask signalfd4
-// syscalls: running(data-path): close read
+// syscalls: running(data-path): close getpid kill read
 
 internal import CLinux
 internal import Glibc
@@ -42,6 +42,19 @@ public struct SignalMask: Sendable {
     }
 }
 
+/// Ending by a signal.
+public enum SignalDeath {
+    /// Ends the process as the signal's default action does, so that whoever waits for it sees that.
+    public static func end(by number: Int32) -> Never {
+        Glibc.signal(number, SIG_DFL)
+        var mask = SignalMask(of: [number])
+        unsafe pthread_sigmask(SIG_UNBLOCK, &mask.set, nil)
+        _ = kill(getpid(), number)
+        // Not reached for a signal whose action is to end.
+        exit(128 + number)
+    }
+}
+
 /// Signals as something to read (signalfd(2)).
 public struct SignalDescriptor: ~Copyable {
     /// A signal that has been taken.
@@ -58,6 +71,8 @@ public struct SignalDescriptor: ~Copyable {
     ]
     /// Signals that end the program with status 0 when it is attached.
     public static let ending: [Int32] = [SIGTERM, SIGQUIT]
+    /// Signals by which the program ends when it is attached, after cleaning up; unless they are ignored.
+    public static let interrupting: [Int32] = [SIGINT, SIGHUP]
 
     /// The mask that the thread had before.
     public let previousMask: SignalMask
@@ -65,17 +80,28 @@ public struct SignalDescriptor: ~Copyable {
 
     /// Blocks signals in the calling thread, and those it will start, and makes them readable here.
     ///
+    /// - Parameters:
+    ///   - signals: those to take in any case.
+    ///   - unlessIgnored: those to take unless whoever started the program has it ignore them.
+    ///
     /// SIGCHLD gets its default action: a parent that ignores it must not keep us from seeing how the command ended.
     ///
     /// - Throws: The error of signalfd(2).
-    public init(of signals: [Int32]) throws(SystemCallError) {
+    public init(of signals: [Int32], unlessIgnored: [Int32] = []) throws(SystemCallError) {
         Glibc.signal(SIGCHLD, SIG_DFL)
-        var mask = SignalMask(of: signals)
+        // A signal that is blocked is queued even where it is ignored, as below nohup(1).
+        var mask = SignalMask(of: signals + unlessIgnored.filter { !Self.isIgnored($0) })
         previousMask = mask.block()
         file = OwnedFileDescriptor(
             taking: try retrying("signalfd") {
                 unsafe signalfd(-1, &mask.set, CInt(SFD_CLOEXEC | SFD_NONBLOCK))
             })
+    }
+
+    private static func isIgnored(_ number: Int32) -> Bool {
+        var action = sigaction()
+        guard unsafe sigaction(number, nil, &action) == 0 else { return false }
+        return unsafe unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == 1  // SIG_IGN
     }
 
     /// Readable when a signal is there.

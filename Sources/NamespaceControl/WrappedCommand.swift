@@ -10,6 +10,7 @@
 internal import CLinux
 internal import Glibc
 internal import LinuxSystem
+internal import NetworkTypes
 public import SystemPackage
 
 /// A command in namespaces of its own, behind a minimal init, held until ``release()``.
@@ -52,6 +53,8 @@ public final class WrappedCommand {
         case ready
         /// The command was stopped by a signal, as by a terminal's Ctrl-Z.
         case stopped(signal: Int32)
+        /// The command was ended by a signal; ``ended`` follows.
+        case killed(signal: Int32)
         /// The init has ended or is about to: ``WrappedCommand/waitForExit()`` returns at once.
         case ended
     }
@@ -112,13 +115,16 @@ public final class WrappedCommand {
     public init(_ specification: Specification, signalMask: SignalMask) throws(NamespaceError) {
         let namespaces = TAPAS_NEW_NETWORK | TAPAS_NEW_PID | TAPAS_NEW_MOUNT | TAPAS_NEW_UTS | TAPAS_NEW_IPC
         var channelNumber: CInt = -1
+        let shownName = specification.file.escapingControlCharacters
         let process = unsafe withArguments(specification) { file, arguments in
             unsafe withOptionalCString(specification.hostName) { hostName in
-                unsafe withUnsafePointer(to: signalMask.set) { mask in
-                    var command = unsafe tapas_command(
-                        file: file, arguments: arguments, host_name: hostName, namespaces: CInt(namespaces),
-                        signal_mask: mask)
-                    return unsafe tapas_clone_init(&command, &channelNumber)
+                unsafe shownName.withCString { shownName in
+                    unsafe withUnsafePointer(to: signalMask.set) { mask in
+                        var command = unsafe tapas_command(
+                            file: file, shown_name: shownName, arguments: arguments, host_name: hostName,
+                            namespaces: CInt(namespaces), signal_mask: mask)
+                        return unsafe tapas_clone_init(&command, &channelNumber)
+                    }
                 }
             }
         }
@@ -143,9 +149,16 @@ public final class WrappedCommand {
     /// Ends the init, and with it all that runs in its process namespace, if it has not been waited for: whatever goes
     /// wrong, nothing stays behind.
     deinit {
+        end()
+    }
+
+    /// Ends the init, and with it all that runs in its process namespace, and reaps it, unless that has been done.
+    public func end() {
         guard !isReaped else { return }
+        isReaped = true
         _ = kill(process, SIGKILL)
         while waitpid(process, nil, 0) < 0 && currentErrno == .interrupted {}
+        takeTerminalBack()
     }
 
     /// Readable when a report is there.
@@ -167,6 +180,7 @@ public final class WrappedCommand {
             return .stepFailed(Step(report.value), Errno(rawValue: report.error))
         case Int32(TAPAS_REPORT_READY.rawValue): return .ready
         case Int32(TAPAS_REPORT_STOPPED.rawValue): return .stopped(signal: report.value)
+        case Int32(TAPAS_REPORT_KILLED.rawValue): return .killed(signal: report.value)
         default: return nil
         }
     }
@@ -197,7 +211,7 @@ public final class WrappedCommand {
             case .ready: return failures
             case .stepFailed(let step, let errno): failures.append((step, errno))
             case .ended: throw NamespaceError("the init of the namespaces ended before its time")
-            case .stopped, nil: continue
+            case .stopped, .killed, nil: continue
             }
         }
     }
@@ -213,6 +227,7 @@ public final class WrappedCommand {
 
     /// Sends a signal to the init, which passes it on to the command.
     public func signal(_ number: Int32) {
+        guard !isReaped else { return }
         // ESRCH cannot be: the process is ours to reap.
         _ = kill(process, number)
     }

@@ -22,8 +22,10 @@ public struct PortForwardingOptions: Sendable {
     /// Spliced UDP clients at most; below 2^24.
     public var maximumRelays = 16_384
     /// Where a person is told what there is to know.
-    public var logger = Logger(label: "tapas.ports")
+    public var logger: Logger
 
     /// Makes the options of a bare command line.
-    public init() {}
+    public init(logger: Logger) {
+        self.logger = logger
+    }
 }

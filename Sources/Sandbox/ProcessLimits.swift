@@ -22,6 +22,38 @@ public enum ProcessLimits {
         try retrying("prctl", "PR_SET_DUMPABLE") { tapas_set_dumpable(0) }
     }
 
+    /// Open files that the program needs to serve a namespace with a few connections: some twenty of its own.
+    public static let neededOpenFiles: UInt64 = 24
+    /// Bytes of address space that the program needs: it starts with 90 MB, most of it the stacks of its threads.
+    public static let neededAddressSpace: UInt64 = 128 << 20
+
+    /// What the process is allowed too little of; nil if there is enough of everything.
+    ///
+    /// To be asked first: later the lack would show as a failure of something else, when the command runs already.
+    public static var lack: String? {
+        let files = hardLimit(RLIMIT_NOFILE)
+        if files < neededOpenFiles {
+            return "the limit of open files is \(files): at least \(neededOpenFiles) are needed, and one more for each "
+                + "connection (see ulimit -Hn)"
+        }
+        let space = softLimit(RLIMIT_AS)
+        if space < neededAddressSpace {
+            return
+                "the limit of address space is \(space >> 10) KiB: at least \(neededAddressSpace >> 10) KiB are needed "
+                + "(see ulimit -v)"
+        }
+        return nil
+    }
+
+    private static func limits(_ resource: __rlimit_resource) -> rlimit {
+        var limit = rlimit(rlim_cur: .max, rlim_max: .max)
+        _ = unsafe getrlimit(__rlimit_resource_t(resource.rawValue), &limit)
+        return limit
+    }
+
+    private static func softLimit(_ resource: __rlimit_resource) -> UInt64 { UInt64(limits(resource).rlim_cur) }
+    private static func hardLimit(_ resource: __rlimit_resource) -> UInt64 { UInt64(limits(resource).rlim_max) }
+
     /// Raises the limit of open files to the highest permitted: each flow has a socket.
     ///
     /// - Returns: The limit in force afterwards.

@@ -17,6 +17,13 @@ public struct PcapFileHeader: Hashable, Sendable {
     /// The most bytes kept of a frame.
     public var snapLength: UInt32
 
+    /// Whether bytes begin as a capture does, of either byte order and resolution.
+    public static func isMagic(_ bytes: some Collection<UInt8>) -> Bool {
+        let word = bytes.prefix(4).reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+        let words = [microsecondMagic, nanosecondMagic]
+        return bytes.count >= 4 && (words.contains(word) || words.contains(word.byteSwapped))
+    }
+
     /// Makes a header.
     public init(hasNanoseconds: Bool = false, snapLength: UInt32 = 262_144) {
         self.hasNanoseconds = hasNanoseconds

@@ -21,9 +21,12 @@ struct Entrance: ~Copyable {
     /// Gives up root, enters the user namespace, and makes the other namespaces or takes the one given.
     ///
     /// - Throws: One line on what is not permitted or not there.
-    init(_ invocation: Invocation, _ namespaces: consuming GivenNamespaces, _ logger: Logger) throws {
+    init(
+        _ invocation: Invocation, _ namespaces: consuming GivenNamespaces, becoming identity: Identity?,
+        _ logger: Logger
+    ) throws {
         var opener: DeviceOpener?
-        if let identity = try RunAs.identity(invocation), identity != Identity.current {
+        if let identity {
             opener = try DeviceOpener.fork(beforeBecoming: identity.user, group: identity.group)
             if invocation.runAsUser == nil { logger.notice("started as root: going on as nobody (see --runas)") }
             do {
@@ -32,8 +35,8 @@ struct Entrance: ~Copyable {
                 throw Failure("cannot become user \(identity.user), group \(identity.group)", error)
             }
         }
-        // Nobody of the user namespace, nor another process of nobody's, is to look into us. One's own maps can be
-        // written before that only.
+        // Neither a process of the user namespace nor another one of the user `nobody` may look into this process. The
+        // maps of its own user namespace can be written only before that.
         if let user = namespaces.user.take() {
             try ProcessLimits.forbidTracing()
             try user.join()
@@ -47,7 +50,8 @@ struct Entrance: ~Copyable {
             command = try WrappedCommand(Self.specification(invocation), signalMask: signals.previousMask)
             self.signals = signals
         } else {
-            let signals = try SignalDescriptor(of: SignalDescriptor.ending)
+            let signals = try SignalDescriptor(
+                of: SignalDescriptor.ending, unlessIgnored: SignalDescriptor.interrupting)
             command = nil
             self.signals = signals
         }

@@ -20,20 +20,22 @@ struct HostView: ~Copyable {
     private let kernel: Mutex<NetlinkHostKernel?>
     private let reading: HostReading
     private var resolverWatcher: ResolverWatcher?
+    private let helpers: HelperProcesses
 
     /// Subscribes and reads; forks the watcher of resolv.conf, so only from a program with one thread.
     ///
     /// - Throws: If the kernel cannot be asked.
-    init(_ invocation: Invocation) throws {
+    init(_ invocation: Invocation, helpers: HelperProcesses) throws {
         let kernel = try NetlinkHostKernel(families: invocation.configuration.families)
         let reading = try kernel.read([.links, .addresses, .routes, .nextHops, .lookups], onto: HostSnapshot())
         var snapshot = reading.snapshot
         snapshot.resolvers = ResolverFile.configuration()
-        let watcher: ResolverWatcher? = invocation.monitorsHost ? try ResolverWatcher.fork() : nil
+        let watcher = invocation.monitorsHost ? try ResolverWatcher.fork(processes: helpers) : nil
         self.kernel = Mutex(kernel)
         self.reading = reading
         self.snapshot = snapshot
         resolverWatcher = watcher
+        self.helpers = helpers
     }
 
     /// Starts to follow, on the control loop.
@@ -65,10 +67,11 @@ struct HostView: ~Copyable {
             configurator: configurator, logger: logger)
         let settings = MonitorCore.Settings(
             invocation.configuration, holdDownMilliseconds: invocation.holdDown.wholeMilliseconds)
-        let monitor = NetlinkMonitor(
-            loop: control, kernel: handedKernel, resolverWatcher: resolverWatcher.take(),
-            resolvers: snapshot.resolvers,
-            settings: settings
+        // Taken out of here for good: the monitor alone has it.
+        nonisolated(unsafe) let handedWatcher = resolverWatcher.take()
+        let monitor = unsafe NetlinkMonitor(
+            loop: control, kernel: handedKernel, resolverWatcher: handedWatcher,
+            helpers: helpers, resolvers: snapshot.resolvers, settings: settings, logger: logger
         ) { change in
             follower.assumeIsolated { $0.hostChanged(change) }
             ports?.perform { $0.retryPendingForwards() }

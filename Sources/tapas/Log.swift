@@ -7,6 +7,7 @@ import Glibc
 import LinuxSystem
 import Logging
 import Options
+import Sandbox
 
 /// The log as the command line asks for it.
 struct Log {
@@ -14,28 +15,30 @@ struct Log {
     let destinations: LogDestinations
     /// What they are written with.
     let logger: Logger
-    /// Whether standard error goes on being used when the command runs (`-d`).
-    private let keepsStandardError: Bool
+    /// What goes to standard error once set-up is complete; nil for nothing.
+    private let runningLevel: Logger.Level?
 
     /// Opens the log.
     ///
     /// - Throws: If the file of `--log-file` cannot be opened.
-    init(_ invocation: Invocation, start: MonotonicTime) throws(Failure) {
+    init(_ invocation: Invocation, becoming identity: Identity?, start: MonotonicTime) throws(Failure) {
         let isVerbose = invocation.verbosity >= .debug
         let level: Logger.Level =
             switch invocation.verbosity {
             case .quiet: .warning
-            case .standard: invocation.isSpawn ? .warning : .info
+            // What was copied is of interest to those who connect a namespace, not to those who start a command.
+            case .standard: invocation.isSpawn ? .notice : .info
             case .debug: .debug
             case .trace: .trace
             }
         if let path = invocation.logFile {
             let header = "\(Program.name) \(Program.version): \(CommandLine.arguments.first ?? "?") (\(getpid()))"
             let file: LogFile
-            do {
-                file = try LogFile(path: path, limit: invocation.logSize, header: header)
+            do throws(OutputFileError) {
+                let opened = try LogFile.output(path, program: Program.name).open(becoming: identity?.numbers)
+                file = LogFile(opened, limit: invocation.logSize, header: header)
             } catch {
-                throw Failure("--log-file '\(path)': cannot open: \(error.errno.explanation)")
+                throw Failure("--log-file '\(path)': \(error)")
             }
             destinations = LogDestinations(program: Program.name, showsTimes: isVerbose, file: file, start: start)
         } else {
@@ -43,13 +46,21 @@ struct Log {
                 program: Program.name, showsTimes: isVerbose, systemLog: isVerbose ? nil : SystemLog(), start: start)
         }
         logger = TapasLogHandler.logger(level: level, destinations: destinations)
-        keepsStandardError = isVerbose || invocation.foreground && !invocation.isSpawn
+        runningLevel =
+            if isVerbose || invocation.foreground && !invocation.isSpawn {
+                .trace
+            } else if invocation.isSpawn {
+                // The terminal is the command's: only what a person has to know is said there.
+                invocation.verbosity == .quiet ? .error : .warning
+            } else {
+                nil
+            }
         for warning in invocation.warnings { logger.warning("\(warning)") }
         for option in invocation.unsupported { logger.warning("\(option) is not supported yet and has no effect") }
     }
 
     /// Set-up is complete: standard error belongs to the command, or to nobody.
     func setUpIsComplete() {
-        if !keepsStandardError { destinations.stopStandardError() }
+        destinations.limitStandardError(to: runningLevel)
     }
 }

@@ -25,14 +25,12 @@ struct Ports {
     static func open(
         _ invocation: Invocation, _ thread: NamespaceThread, _ tap: TapLink?, _ holders: PortHolders, _ logger: Logger
     ) throws -> Ports? {
-        ProcessLimits.raiseOpenFiles()
         let rules = invocation.forwards + invocation.defaultForwards(ephemeralRange: Program.ephemeralRange())
         guard !rules.isEmpty else { return nil }
-        var options = PortForwardingOptions()
+        var options = PortForwardingOptions(logger: logger)
         options.splicesInbound = invocation.splicesInbound
         options.hostLoopbackToNamespaceLoopback = invocation.hostLoopbackToNamespaceLoopback
         options.holders = holders
-        options.logger = logger
         let sockets = NamespaceSockets(
             open: { requests in thread.run { requests.map { $0.open() } } },
             openLater: { requests, completion in

@@ -49,8 +49,8 @@ enum Program {
 
     /// Runs the program.
     ///
-    /// - Returns: the exit status.
-    static func run() -> Int32 {
+    /// - Returns: how the program ends.
+    static func run() -> Ending {
         let start = MonotonicTime.now
         let arguments = CommandLine.arguments
         InheritedDescriptors.fillStandard()
@@ -58,10 +58,10 @@ enum Program {
         do throws(UsageError) {
             outcome = try parse(arguments: arguments, ephemeralRange: ephemeralRange())
         } catch {
-            var text = "\(name): \(error)\n"
+            var text = "\(name): \("\(error)".escapingControlCharacters)\n"
             if error.showsUsageHint { text += HelpText.hint(program: calledName(arguments)) }
             LogDestinations.writeToStandardError(text)
-            return UsageError.exitStatus
+            return .status(UsageError.exitStatus)
         }
         switch outcome {
         case .version: return printed("\(name) \(version)\n")
@@ -71,23 +71,30 @@ enum Program {
         }
     }
 
-    private static func run(_ invocation: Invocation, start: MonotonicTime) -> Int32 {
+    private static func run(_ invocation: Invocation, start: MonotonicTime) -> Ending {
         var console: LogDestinations?
+        let helpers = HelperProcesses()
+        // A process 1 that reaps nothing would keep them as zombies.
+        defer { helpers.endAll() }
         do {
+            if let lack = ProcessLimits.lack { throw Failure(lack) }
             let namespaces = try GivenNamespaces(invocation)
             InheritedDescriptors.closeAll(keeping: namespaces.descriptors)
+            let identity = try RunAs.identity(invocation)
             let background = try goToBackground(invocation)
-            let log = try Log(invocation, start: start)
+            let log = try Log(invocation, becoming: identity, start: start)
             console = log.destinations
-            let session = try Session(invocation, log: log, namespaces: namespaces, background: background)
+            let session = try Session(
+                invocation, log: log, namespaces: namespaces, background: background,
+                becoming: identity, helpers: helpers)
             return try session.run()
         } catch {
             if let console {
                 console.write(.error, "\(error)")
             } else {
-                LogDestinations.writeToStandardError("\(name): \(error)\n")
+                LogDestinations.writeToStandardError("\(name): \("\(error)".escapingControlCharacters)\n")
             }
-            return failureStatus
+            return .status(failureStatus)
         }
     }
 
@@ -112,10 +119,10 @@ enum Program {
         arguments.first?.split(separator: "/").last.map { String($0) } ?? name
     }
 
-    private static func printed(_ text: String) -> Int32 {
+    private static func printed(_ text: String) -> Ending {
         var text = text
         let count = text.utf8.count
         let result = transferring { text.withUTF8 { unsafe write(1, $0.baseAddress, $0.count) } }
-        return result == .bytes(count) ? 0 : failureStatus
+        return .status(result == .bytes(count) ? 0 : failureStatus)
     }
 }

@@ -5,10 +5,15 @@ import Sandbox
 
 /// Whom the program runs as.
 enum RunAs {
-    /// The identity to take: that of `--runas`, `nobody` for real root, nil to stay.
+    /// The identity to take: that of `--runas`, `nobody` for real root; nil to stay.
     ///
     /// - Throws: If a name is unknown, or a name stands for root.
     static func identity(_ invocation: Invocation) throws(Failure) -> Identity? {
+        let identity = try wanted(invocation)
+        return identity == .current ? nil : identity
+    }
+
+    private static func wanted(_ invocation: Invocation) throws(Failure) -> Identity? {
         guard let account = invocation.runAsUser else { return Identity.isInitialRoot ? .nobody : nil }
         var identity: Identity
         switch account {
@@ -29,4 +34,9 @@ enum RunAs {
         }
         return identity
     }
+}
+
+extension Identity {
+    /// The two numbers.
+    var numbers: (user: UInt32, group: UInt32) { (user, group) }
 }

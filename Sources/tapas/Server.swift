@@ -16,7 +16,11 @@ final class Server {
     private let signals: SignalDescriptor
     private let watch: NamespaceWatch?
     private let logger: Logger
-    private var status: Int32 = 0
+    private var ending = Ending.status(0)
+    /// The signals that have come and were passed on to the command.
+    private var passedOn: Set<Int32> = []
+    /// The signal that ended the command.
+    private var killer: Int32?
 
     /// Makes a server, which does nothing before ``run(_:)``.
     init(
@@ -32,9 +36,9 @@ final class Server {
 
     /// Serves until the end.
     ///
-    /// - Returns: the exit status.
+    /// - Returns: how the program ends.
     /// - Throws: If the kernel refuses to watch a descriptor.
-    func run(_ sink: some EventSink) throws -> Int32 {
+    func run(_ sink: some EventSink) throws -> Ending {
         _ = try loop.watch(signals.descriptor) { [unowned self] _ in takeSignals() }
         if let command {
             _ = try loop.watch(command.descriptor) { [unowned self] _ in takeReports(of: command) }
@@ -43,38 +47,41 @@ final class Server {
             _ = try loop.watch(watch.descriptor) { [unowned self] _ in
                 guard watch.isGone() else { return }
                 logger.info("the namespace is gone")
-                endWithNamespace(0)
+                endWithNamespace(.status(0))
             }
         }
         try loop.run(sink: sink)
-        return status
+        return ending
     }
 
     /// The tap's interface was deleted, or its namespace has ended.
     func tapDidEnd(_ name: String) {
-        if let watch, watch.isGone() { return endWithNamespace(0) }
-        logger.error("interface '\(name)' is gone from the namespace")
-        end(with: Program.failureStatus)
+        if let watch, watch.isGone() { return endWithNamespace(.status(0)) }
+        let consequence = command == nil ? "tapas ends" : "tapas ends, and the command with it"
+        logger.error("interface '\(name)' is gone from the namespace: \(consequence)")
+        end(.status(Program.failureStatus))
     }
 
-    private func end(with status: Int32) {
-        self.status = status
+    private func end(_ ending: Ending) {
+        self.ending = ending
         loop.stop()
     }
 
     /// Ends after the namespace has: nobody needs to wait until its interface is gone.
-    private func endWithNamespace(_ status: Int32) {
+    private func endWithNamespace(_ ending: Ending) {
         if let tap { LateClosing.afterExit(tap) }
         tap = nil
-        end(with: status)
+        end(ending)
     }
 
     private func takeSignals() {
         while let signal = signals.next() {
             guard let command else {
-                end(with: 0)
+                let isOrderly = SignalDescriptor.ending.contains(signal.number)
+                end(isOrderly ? .status(0) : .signal(signal.number))
                 continue
             }
+            passedOn.insert(signal.number)
             // A terminal's signals have reached the command, too: it is in the same process group.
             if signal.isSentByProcess || signal.number == SIGCONT { command.signal(signal.number) }
         }
@@ -84,9 +91,22 @@ final class Server {
         while let report = command.nextReport(waits: false) {
             switch report {
             case .stopped: command.stopLikeTheCommand()
-            case .ended: return endWithNamespace(command.waitForExit())
+            case .killed(let signal): killer = signal
+            case .ended: return endWithNamespace(ending(of: command))
             case .ready, .stepFailed: break
             }
         }
+    }
+
+    /// How the program ends when its command has ended.
+    ///
+    /// A shell that runs us in a loop goes on after an exit status, and ends when we die of its Ctrl-C ourselves, as the
+    /// command has. A command that takes the signal and exits does the same through us.
+    private func ending(of command: WrappedCommand) -> Ending {
+        let status = command.waitForExit()
+        // What came together with the end of the command.
+        takeSignals()
+        guard let killer, [SIGINT, SIGTERM].contains(killer), passedOn.contains(killer) else { return .status(status) }
+        return .signal(killer)
     }
 }

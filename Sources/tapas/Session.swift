@@ -1,8 +1,9 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): close openat
+// syscalls: setup(main): rt_sigaction
 
 import Forwarding
+import Glibc
 import HostMonitor
 import LinuxSystem
 import Logging
@@ -31,15 +32,20 @@ struct Session: ~Copyable {
     ///
     /// - Throws: One line on what went wrong.
     init(
-        _ invocation: Invocation, log: Log, namespaces: consuming GivenNamespaces, background: consuming Background?
+        _ invocation: Invocation, log: Log, namespaces: consuming GivenNamespaces, background: consuming Background?,
+        becoming identity: Identity?, helpers: HelperProcesses
     ) throws {
         // In a user namespace of our own nobody's name can be found out any more.
         portHolders = PortHolders(of: invocation.forwards)
-        let pidFile = try Self.openPIDFile(invocation)
-        let capture = try Self.openCapture(invocation)
-        var entrance = try Entrance(invocation, namespaces, log.logger)
+        let pidFile = try Self.openPIDFile(invocation, identity)
+        let capture = try Self.openCapture(invocation, identity)
+        var entrance = try Entrance(invocation, namespaces, becoming: identity, log.logger)
+        // A reader of ours that goes must not take us along; the command, whose init is there already, is not concerned.
+        signal(SIGPIPE, SIG_IGN)
+        // Nor is it by this: it keeps the limit that it was started with.
+        ProcessLimits.raiseOpenFiles()
         // The init of the command works on its own steps meanwhile.
-        let host = try HostView(invocation)
+        let host = try HostView(invocation, helpers: helpers)
         try Self.isolate()
         let network = try Network(invocation, snapshot: host.snapshot, entrance: &entrance, logger: log.logger)
         let watch = try Self.watch(invocation)
@@ -62,9 +68,21 @@ struct Session: ~Copyable {
 
     /// Drops what is not needed any more, lets the command go, and serves until the end.
     ///
-    /// - Returns: the exit status.
+    /// - Returns: how the program ends.
     /// - Throws: One line on what went wrong.
-    consuming func run() throws -> Int32 {
+    consuming func run() throws -> Ending {
+        let command = command
+        do {
+            let ending = try serve()
+            command?.end()
+            return ending
+        } catch {
+            command?.end()
+            throw error
+        }
+    }
+
+    private consuming func serve() throws -> Ending {
         let loop = try EventLoop()
         let server = Server(
             loop: loop, command: command, signals: signals, watch: watch, logger: log.logger)
@@ -80,6 +98,9 @@ struct Session: ~Copyable {
         try Capabilities.restrictThread(to: [.bindPrivilegedPorts])
         if let file = pidFile.take() { try file.write() }
         if let background = background.take() { try background.becomeReady() }
+        if invocation.startsWithoutConfiguration {
+            log.logger.notice("the interface is not configured: add --config-net, or run a DHCP client")
+        }
         log.setUpIsComplete()
         try command?.release()
         let control = try EventLoopThread.start()
@@ -111,9 +132,11 @@ struct Session: ~Copyable {
         }
     }
 
-    private static func openPIDFile(_ invocation: Invocation) throws(NamespaceError) -> PIDFile? {
+    private static func openPIDFile(
+        _ invocation: Invocation, _ identity: Identity?
+    ) throws(NamespaceError) -> PIDFile? {
         guard let path = invocation.pidFile else { return nil }
-        return try PIDFile(path)
+        return try PIDFile(path, becoming: identity?.numbers)
     }
 
     private static func watch(_ invocation: Invocation) throws(NamespaceError) -> NamespaceWatch? {
@@ -121,14 +144,18 @@ struct Session: ~Copyable {
         return try NamespaceWatch(path: path)
     }
 
-    private static func openCapture(_ invocation: Invocation) throws(Failure) -> FrameCapture? {
+    private static func openCapture(_ invocation: Invocation, _ identity: Identity?) throws(Failure) -> FrameCapture? {
         guard let path = invocation.capturePath else { return nil }
-        do {
-            let file = try OwnedFileDescriptor.open(
-                path, .writeOnly, options: [.create, .truncate], permissions: [.ownerReadWrite])
+        let file: OwnedFileDescriptor
+        do throws(OutputFileError) {
+            file = try FrameCapture.output(path).open(becoming: identity?.numbers)
+        } catch {
+            throw Failure("--pcap '\(path)': \(error)")
+        }
+        do throws(SystemCallError) {
             return try FrameCapture(file: file)
         } catch {
-            throw Failure("--pcap '\(path)': cannot open: \(error.errno.explanation)")
+            throw Failure("--pcap '\(path)': cannot write: \(error.errno.explanation)")
         }
     }
 
@@ -137,18 +164,24 @@ struct Session: ~Copyable {
         _ capture: consuming FrameCapture?, _ server: Server, _ log: Log
     ) throws -> Forwarder? {
         guard let tap else { return nil }
-        var options = ForwardingOptions()
+        var options = ForwardingOptions(logger: log.logger)
         options.forwardsTCP = invocation.isEnabled(.tcp)
         options.forwardsUDP = invocation.isEnabled(.udp)
         options.forwardsICMP = invocation.isEnabled(.icmp)
         options.answersNeighborDiscovery = invocation.isEnabled(.ndp)
         options.advertisesRouter = invocation.isEnabled(.routerAdvertisements)
-        options.logger = log.logger
         let name = tap.name
         server.tap = tap.descriptor
         let forwarder = try Forwarder(
             tap: tap, rules: rules, options: options, loop: server.loop, capture: capture)
         forwarder.tapDidEnd = { [unowned server] in server.tapDidEnd(name) }
         return forwarder
+    }
+}
+
+extension Invocation {
+    /// Whether a command starts with an interface that nobody configures.
+    fileprivate var startsWithoutConfiguration: Bool {
+        isSpawn && !spliceOnly && !configuration.configuresNamespace
     }
 }

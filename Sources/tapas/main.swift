@@ -1,5 +1,3 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-import Glibc
-
-exit(Program.run())
+Program.run().carryOut()

@@ -62,6 +62,38 @@ import Testing
         #expect(seen > 20)
     }
 
+    @Test("nothing but the log handler makes a logger or writes to standard error")
+    func nothingButTheLogHandlerWrites() async throws {
+        // What makes a logger of its own would be heard whatever -q, -l and the system log say.
+        let words = [
+            "Logger(label", "StreamLogHandler", "LoggingSystem", " print(", "debugPrint(", "perror(",
+            "fprintf(", "fputs(", "stderr", "write(2,", "writev(2,", "writeToStandardError", "standardError.",
+        ]
+        let allowed: [String: Set<String>] = [
+            "Sources/Diagnostics/TapasLogHandler.swift": ["Logger(label"],
+            "Sources/Diagnostics/LogDestinations.swift": ["write(2,", "writeToStandardError"],
+            // Before there is a log, and the command that cannot be run: it would have had standard error.
+            "Sources/tapas/Program.swift": ["writeToStandardError"],
+            "Sources/CLinux/namespace.c": ["writev(2,"],
+        ]
+        var seen: [String: Set<String>] = [:]
+        for file in try await Package.files()
+        where file.hasPrefix("Sources/") && (file.hasSuffix(".swift") || file.hasSuffix(".c")) {
+            // The option of that name, and its description.
+            let text = try Package.text(of: file).split(separator: "\n").filter {
+                !$0.contains("///") && !($0.contains(".stderr") || $0.contains("case debug, trace, quiet"))
+            }.joined(separator: "\n")
+            let found = Set(words.filter { text.contains($0) })
+            if !found.isEmpty { seen[file] = found }
+        }
+        for (file, found) in seen {
+            let extra = found.subtracting(allowed[file] ?? [])
+            #expect(extra.isEmpty, "\(file) writes by itself, or makes a logger: \(extra.sorted())")
+        }
+        let handler = "Sources/Diagnostics/LogDestinations.swift"
+        #expect(seen[handler] == allowed[handler])
+    }
+
     @Test("no source file is longer than 600 lines")
     func noSourceFileIsLongerThan600Lines() async throws {
         for file in try await Package.files()

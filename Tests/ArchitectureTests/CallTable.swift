@@ -15,8 +15,9 @@ enum CallTable {
     private static let same: [String] = [
         "accept", "accept4", "access", "bind", "capget", "capset", "chdir", "chroot", "clock_nanosleep", "clone",
         "close", "close_range", "connect", "dup", "dup2", "dup3", "epoll_create1", "epoll_ctl", "epoll_wait", "execve",
-        "fchdir", "fchmod", "fchown", "fcntl", "flock", "fsync", "ftruncate", "getegid", "geteuid", "getgid",
-        "getpeername", "getpgrp", "getpid", "getppid", "getsid", "getsockname", "getsockopt", "gettid", "getuid",
+        "fchdir", "fchmod", "fchown", "fcntl", "flock", "fstatfs", "fsync", "ftruncate", "getegid", "geteuid", "getgid",
+        "getgroups", "getpeername", "getpgrp", "getpid", "getppid", "getsid", "getsockname", "getsockopt", "gettid",
+        "getuid",
         "inotify_add_watch", "inotify_init1", "inotify_rm_watch", "ioctl", "kill", "listen", "lseek", "mkdir", "mount",
         "move_mount", "open_tree", "openat", "pidfd_open", "pidfd_send_signal", "pipe2", "pivot_root", "ppoll", "poll",
         "prctl", "read", "readlink", "readlinkat", "readv", "recvfrom", "recvmmsg", "recvmsg", "rename", "rmdir",

@@ -28,7 +28,7 @@ enum Layering {
         "Planning": ["NetworkModel", "NetworkTypes"],
         "Services": ["Wire", "NetworkModel", "NetworkTypes"],
         "LinuxSystem": ["CLinux", "NetworkTypes"],
-        "Diagnostics": ["LinuxSystem", "CLinux"],
+        "Diagnostics": ["LinuxSystem", "CLinux", "NetworkTypes"],
         "Netlink": ["CMnl", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes"],
         "HostMonitor": ["Netlink", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes"],
         "NamespaceControl": ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],

@@ -20,7 +20,7 @@ struct LogDestinationsTests {
     private func destinations(_ folder: TemporaryFolder) throws -> LogDestinations {
         LogDestinations(
             program: "tapas", showsTimes: false, standardError: false,
-            file: try LogFile(path: "\(folder.path)/log", limit: 1 << 20, header: "header"))
+            file: LogFile(try folder.file("log"), limit: 1 << 20, header: "header"))
     }
 
     @Test("a logger writes what is at its level or above, with its metadata in order")
@@ -37,11 +37,13 @@ struct LogDestinationsTests {
             ])
     }
 
-    @Test("a message with line ends or control characters stays one line", arguments: ["a\nb", "a\u{1B}b", "a\rb"])
-    func staysOneLine(text: String) throws {
+    @Test(
+        "line ends and control characters of a message are escaped",
+        arguments: [("a\nb", "a\\nb"), ("a\u{1B}b", "a\\u{1b}b"), ("a\rb", "a\\rb")])
+    func staysOneLine(text: String, line: String) throws {
         let folder = try TemporaryFolder()
         try destinations(folder).write(.error, text)
-        #expect(try lines(folder) == ["error: a b"])
+        #expect(try lines(folder) == ["error: \(line)"])
     }
 
     @Test("times are seconds with four decimals")

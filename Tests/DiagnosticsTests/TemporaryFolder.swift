@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+import Diagnostics
 import Glibc
 import LinuxSystem
 import SystemPackage
@@ -18,6 +19,11 @@ final class TemporaryFolder {
     deinit {
         for name in ["log", "socket"] { unlink("\(path)/\(name)") }
         rmdir(path)
+    }
+
+    /// Opens a file of the folder as the log.
+    func file(_ name: String) throws -> OwnedFileDescriptor {
+        try LogFile.output("\(path)/\(name)", program: "tapas").open(becoming: nil)
     }
 
     /// The content of a file in the folder.

@@ -2,6 +2,7 @@
 
 import Glibc
 import LinuxSystem
+import Logging
 import Netlink
 import NetworkModel
 import NetworkTypes
@@ -59,7 +60,9 @@ struct NetlinkMonitorTests {
         let thread = try EventLoopThread.start()
         let (stream, continuation) = AsyncStream.makeStream(of: HostChange.self)
         let loop = thread.loop
-        let monitor = NetlinkMonitor(loop: loop, kernel: PipeKernel(OwnedFileDescriptor(taking: pipe.input))) {
+        let monitor = NetlinkMonitor(
+            loop: loop, kernel: PipeKernel(OwnedFileDescriptor(taking: pipe.input)), logger: Logger(label: "test")
+        ) {
             precondition(loop.isCurrent, "told off the loop's thread")
             continuation.yield($0)
         }
@@ -94,10 +97,11 @@ struct NetlinkMonitorTests {
         let output = OwnedFileDescriptor(taking: pipe.output)
         let ends = try ResolverWatcher.socketPair()
         let child = try ends.child.duplicate()
-        let watcher = ResolverWatcher(taking: try ends.parent.duplicate(), processID: 0)
+        let watcher = ResolverWatcher(taking: try ends.parent.duplicate())
         let thread = try EventLoopThread.start()
         let monitor = NetlinkMonitor(
-            loop: thread.loop, kernel: PipeKernel(OwnedFileDescriptor(taking: pipe.input)), resolverWatcher: watcher
+            loop: thread.loop, kernel: PipeKernel(OwnedFileDescriptor(taking: pipe.input)), resolverWatcher: watcher,
+            logger: Logger(label: "test")
         ) { continuation.yield($0) }
         _ = try await monitor.start()
         let datagram = report.datagram

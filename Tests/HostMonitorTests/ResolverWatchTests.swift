@@ -145,17 +145,22 @@ struct ResolverWatchTests {
         #expect(text.count == ResolverFile.maximumByteCount)
     }
 
-    @Test("the forked process reports, and ends with its owner", .startsPrograms)
+    @Test("the forked process reports, is replaced when it ends, and is reaped at the end", .startsPrograms)
     func fork() async {
         await #expect(processExitsWith: .success) {
             var template = Array("/tmp/tapas-resolver-XXXXXX".utf8CString)
             guard let root = mkdtemp(&template).map({ String(cString: $0) }) else { exit(1) }
             system("echo nameserver 192.0.2.53 > '\(root)/resolv.conf'")
-            let watcher = try ResolverWatcher.fork(watching: root + "/resolv.conf", diesWithParent: false)
-            let process = watcher.processID
-            func next(_ watcher: borrowing ResolverWatcher) -> ResolverWatcher.Reception {
-                var entry = pollfd(fd: watcher.descriptor.rawValue, events: Int16(POLLIN), revents: 0)
+            let helpers = HelperProcesses()
+            let watcher = try ResolverWatcher.fork(
+                watching: root + "/resolv.conf", diesWithParent: false, processes: helpers)
+            let process = watcher.processID ?? 0
+            func wait(for descriptor: FileDescriptor?) {
+                var entry = pollfd(fd: descriptor?.rawValue ?? -1, events: Int16(POLLIN), revents: 0)
                 guard poll(&entry, 1, 5000) == 1 else { exit(2) }
+            }
+            func next(_ watcher: ResolverWatcher) -> ResolverWatcher.Reception {
+                wait(for: watcher.descriptor)
                 return watcher.receive()
             }
             guard next(watcher) == .report(.text(Array("nameserver 192.0.2.53\n".utf8))) else { exit(3) }
@@ -165,9 +170,35 @@ struct ResolverWatchTests {
             let status = "grep -q '^CapPrm:[[:space:]]*0000000000000000' /proc/\(process)/status"
             guard system(status) == 0 else { exit(5) }
             guard system("test $(ls /proc/\(process)/fd | wc -l) -le 6") == 0 else { exit(6) }
-            _ = consume watcher
-            var code: CInt = 0
-            guard waitpid(process, &code, 0) == process, code == 0 else { exit(7) }
+            // Killed again and again, it is reaped, and the reserve takes its place.
+            var current = process
+            for round in 0..<3 {
+                wait(for: watcher.reserveDescriptor)
+                guard watcher.receiveFromReserve() else { exit(10) }
+                kill(current, SIGKILL)
+                guard next(watcher) == .ended, watcher.restart() else { exit(11) }
+                guard kill(current, 0) == -1, errno == ESRCH else { exit(12) }
+                guard let another = watcher.processID, another != current else { exit(13) }
+                current = another
+                guard next(watcher) == .report(.text(Array("nameserver 192.0.2.\(54 + round)\n".utf8))) else {
+                    exit(14)
+                }
+                system("echo nameserver 192.0.2.\(55 + round) > '\(root)/resolv.conf'")
+                var report = next(watcher)
+                while report == .report(.text([])) { report = next(watcher) }
+                guard report == .report(.text(Array("nameserver 192.0.2.\(55 + round)\n".utf8))) else { exit(15) }
+            }
+            // A reserve that is killed is replaced, too.
+            wait(for: watcher.reserveDescriptor)
+            guard watcher.receiveFromReserve() else { exit(16) }
+            system("kill -9 $(cat /proc/\(current)/task/\(current)/children)")
+            wait(for: watcher.reserveDescriptor)
+            guard !watcher.receiveFromReserve(), watcher.renewReserve() else { exit(17) }
+            wait(for: watcher.reserveDescriptor)
+            guard watcher.receiveFromReserve() else { exit(18) }
+            helpers.endAll()
+            guard waitpid(-1, nil, 0) == -1, errno == ECHILD else { exit(7) }
+            guard kill(current, 0) == -1, errno == ESRCH else { exit(8) }
             system("rm -r '\(root)'")
             exit(0)
         }

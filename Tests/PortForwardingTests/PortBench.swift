@@ -2,6 +2,7 @@
 
 import Glibc
 import LinuxSystem
+import Logging
 import NetworkModel
 import NetworkTypes
 import Synchronization
@@ -26,7 +27,7 @@ final class Bench {
         _ change: (inout PortForwardingOptions) -> Void = { _ in }
     ) throws {
         loop = try EventLoop()
-        var options = PortForwardingOptions()
+        var options = PortForwardingOptions(logger: Logger(label: "test"))
         options.hostLoopbackToNamespaceLoopback = true
         options.patience = 0
         change(&options)

@@ -32,6 +32,10 @@ int tapas_namespace_type(int fd);
 
 /// statfs(2): the magic number of the file system that holds a path, or -1.
 long tapas_filesystem_type(const char *path);
+/// The same for what a descriptor stands for.
+long tapas_filesystem_type_of(int fd);
+/// openat(2) with O_PATH and O_NOFOLLOW: what a name stands for, a symbolic link included.
+int tapas_open_node(int folder, const char *name);
 
 /// mount(2): makes every mount of the calling process's mount namespace a slave, so that nothing goes back.
 int tapas_mounts_make_slave(void);
@@ -46,12 +50,16 @@ int tapas_move_into(const char *folder);
 int tapas_set_dumpable(int on);
 int tapas_set_no_new_privileges(void);
 int tapas_set_keep_capabilities(int on);
+int tapas_set_child_subreaper(void);
 int tapas_set_parent_death_signal(int signal);
 int tapas_set_thread_name(const char *name);
 
 /// setgroups(2) with an empty list, setresgid(2), setresuid(2) of the calling (single) thread.
 int tapas_clear_groups(void);
 int tapas_set_ids(uid_t uid, gid_t gid);
+
+/// open(2) with the rights of another user and group, without supplementary groups; to be called with one thread only.
+int tapas_open_as(uid_t uid, gid_t gid, const char *path, int flags, mode_t mode);
 
 /// fork(2), to be called with one thread only.
 pid_t tapas_fork(void);
@@ -60,6 +68,8 @@ pid_t tapas_fork(void);
 struct tapas_command {
     /// The program for execvp(3).
     const char *file;
+    /// Its name for a message, with control characters escaped.
+    const char *shown_name;
     /// Its arguments, NULL-terminated.
     char *const *arguments;
     /// The host name, or NULL to leave it.
@@ -87,6 +97,8 @@ enum tapas_report_kind {
     TAPAS_REPORT_READY,
     /// The command was stopped: value is the signal.
     TAPAS_REPORT_STOPPED,
+    /// The command was ended by a signal: value is the signal. The init ends with 128+N right after.
+    TAPAS_REPORT_KILLED,
 };
 
 struct tapas_report {
@@ -111,6 +123,11 @@ int tapas_receive_namespace(int channel);
 int tapas_read_report(int channel, int wait, struct tapas_report *report);
 /// Gives the word to go.
 int tapas_release_command(int channel);
+
+/// Sends a word other than 0 over a SOCK_SEQPACKET pair, with a descriptor unless that is -1. Returns 0, or -1 and errno.
+int tapas_send_word(int channel, int word, int fd);
+/// Waits for a word and a descriptor, which is -1 if none came. Returns 1, or 0 at the end of the channel.
+int tapas_receive_word(int channel, int *word, int *fd);
 
 /// Forks a helper that keeps the present credentials and opens `path` for reading and writing in a network namespace
 /// that it is told of later; the caller may change its own ids meanwhile. Returns its process id; channel as above.

@@ -10,6 +10,7 @@
 
 import Glibc
 import LinuxSystem
+import Logging
 import NetworkModel
 import NetworkTypes
 import TestSupport
@@ -54,7 +55,7 @@ final class World: EventSink {
         guest = numbers[1]
         self.offloads = offloads
         loop = try EventLoop()
-        var options = ForwardingOptions()
+        var options = ForwardingOptions(logger: Logger(label: "test"))
         options.maximumFlows = 1024
         change(&options)
         forwarder = try Forwarder(

@@ -1,0 +1,74 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// What the helpers of ResolverWatcher.swift do after their fork. They have one thread, as the program had that forked
+// them, so that Swift may run in them.
+//
+// syscalls: running(resolver-watcher): capset chdir clone close close_range dup2 fcntl getpid openat prctl recvmsg
+// syscalls: running(resolver-watcher): sendto setsid
+
+internal import CLinux
+internal import Glibc
+internal import LinuxSystem
+
+/// The life of a process that watches resolv.conf, or waits until it has to.
+enum ResolverHelper {
+    /// What the engine tells a helper; a socket comes with either.
+    enum Order: CInt {
+        /// Become the watcher, and fork a reserve that has this socket.
+        case watch = 1
+        /// Reap the reserve that has ended, and fork one that has this socket.
+        case reserve = 2
+    }
+
+    /// The tag of the message by which a reserve says that it is ready; those of reports are others.
+    private static let readyTag: UInt8 = 3
+    /// The descriptor on which a helper keeps its socket.
+    private static let kept: CInt = 3
+
+    /// The process of a message by which a reserve says that it is ready; nil if the message is another.
+    static func process(inReadyMessage bytes: ArraySlice<UInt8>) -> Int32? {
+        guard bytes.count == 5, bytes.first == readyTag else { return nil }
+        return Int32(bitPattern: bytes.dropFirst().reduce(0) { $0 << 8 | UInt32($1) })
+    }
+
+    /// Begins the first watcher: renounces everything, watches, and ends; it does not return.
+    static func begin(watching path: String, _ socket: CInt, reserve: CInt, _ diesWithParent: Bool) {
+        _ = setsid()
+        // Lest it keeps a file system busy.
+        _ = unsafe chdir("/")
+        let (socket, reserve) = (tapas_dup_cloexec(socket, 10), tapas_dup_cloexec(reserve, 10))
+        if dup2(socket, kept) < 0 || dup2(reserve, kept + 1) < 0 { _exit(1) }
+        let nothing = unsafe Glibc.open("/dev/null", O_RDWR)
+        for number: CInt in 0..<3 where nothing < 0 || dup2(nothing, number) < 0 { close(number) }
+        tapas_close_range(UInt32(kept) + 2, .max)
+        watch(path, reserve: kept + 1, diesWithParent)
+    }
+
+    private static func watch(_ path: String, reserve: CInt, _ diesWithParent: Bool) -> Never {
+        if unsafe tapas_renounce_privileges("tapas-resolver", diesWithParent ? 1 : 0) < 0 { _exit(1) }
+        var loop = ResolverWatchLoop(path: path, output: kept, reserve: reserve < 0 ? nil : reserve)
+        loop.run()
+        _exit(0)
+    }
+
+    /// Forks a reserve that talks on `socket`, which is closed here.
+    ///
+    /// - Returns: its process, or -1.
+    static func forkReserve(watching path: String, _ socket: CInt) -> Int32 {
+        let process = fork()
+        if process != 0 {
+            close(socket)
+            return process
+        }
+        if dup2(socket, kept) < 0 { _exit(1) }
+        tapas_close_range(UInt32(kept) + 1, .max)
+        // It does not die with the watcher, which it is to replace; it ends when its socket does.
+        if unsafe tapas_renounce_privileges("tapas-reserve", 0) < 0 { _exit(1) }
+        let number = UInt32(bitPattern: getpid())
+        let message = [readyTag] + stride(from: 24, through: 0, by: -8).map { UInt8(truncatingIfNeeded: number >> $0) }
+        guard unsafe send(kept, message, message.count, CInt(MSG_NOSIGNAL)) == message.count else { _exit(0) }
+        var (word, next): (CInt, CInt) = (0, -1)
+        guard unsafe tapas_receive_word(kept, &word, &next) == 1, Order(rawValue: word) == .watch else { _exit(0) }
+        watch(path, reserve: next, false)
+    }
+}

@@ -1,0 +1,197 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// The files of --log-file, --pid and --pcap are named by whoever starts the program and opened early. Started by real
+// root the program goes on as another user, and somebody else may have put a link or a file of that name into a folder
+// that everybody can write to. So:
+//
+//   1. The file is opened with the rights of the user that the program will run as.
+//   2. It is made with O_EXCL and O_NOFOLLOW. What is there already is opened without O_CREAT and O_TRUNC, and emptied
+//      only if it looks like a file of the same purpose: an old log, process id or capture.
+//   3. A pipe is opened only if somebody reads it; nothing here waits.
+//   4. Where that user may not open the file, real root does, provided that nobody else can have influenced what the
+//      path leads to: every folder and link on the way, and the file itself, belong to root, and no folder lets others
+//      replace what is in it. So `--pid /run/tapas.pid` works, too.
+//
+// syscalls: setup(main): close fstat fstatfs ftruncate getegid geteuid getgroups newfstatat openat pread64
+// syscalls: setup(main): readlinkat setgroups setresgid setresuid
+
+internal import CLinux
+internal import Glibc
+public import SystemPackage
+
+/// Why a file that an option names cannot be written: a phrase for a message.
+public struct OutputFileError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The phrase.
+    public var description: String
+    /// The error of the call that failed, if one did.
+    public var errno: Errno?
+
+    init(_ description: String, errno: Errno? = nil) {
+        self.description = description
+        self.errno = errno
+    }
+
+    init(_ errno: Errno) {
+        self.init("cannot open: \(errno.explanation)", errno: errno)
+    }
+}
+
+/// A file that an option names and the program writes.
+public struct OutputFile {
+    /// Where it is.
+    public var path: String
+    /// What it is in a message: "log of tapas".
+    public var purpose: String
+    /// Whether the beginning of a file that is there, at most 64 bytes, shows that it may be replaced.
+    public var mayReplace: (_ beginning: ArraySlice<UInt8>) -> Bool
+
+    /// Names a file.
+    public init(_ path: String, purpose: String, mayReplace: @escaping (ArraySlice<UInt8>) -> Bool) {
+        self.path = path
+        self.purpose = purpose
+        self.mayReplace = mayReplace
+    }
+
+    /// Opens or makes the file, mode 0600, empty, for reading and writing where that is possible; to be called with one
+    /// thread only.
+    ///
+    /// A pipe or a device is opened for writing; it does not block.
+    ///
+    /// - Parameter user: the user and group that real root is about to become; nil if the ids stay.
+    /// - Returns: the file, written from its beginning.
+    /// - Throws: Why it cannot be had.
+    public func open(becoming user: (user: UInt32, group: UInt32)?) throws(OutputFileError) -> OwnedFileDescriptor {
+        guard let user else { return try open { unsafe Glibc.open(path, $0, 0o600) } }
+        do throws(OutputFileError) {
+            return try open { unsafe tapas_open_as(user.user, user.group, path, $0, 0o600) }
+        } catch {
+            guard error.errno == .permissionDenied || error.errno == .notPermitted else { throw error }
+            guard let place = TrustedPath.resolve(path) else {
+                throw OutputFileError(
+                    "\(error); it is opened as user \(user.user), whom the program runs as: choose a folder that this "
+                        + "user, or root alone, may write to", errno: error.errno)
+            }
+            return try open { unsafe openat(place.folder.rawValue, place.name, $0 | place.flags, 0o600) }
+        }
+    }
+
+    private func open(_ call: (_ flags: CInt) -> CInt) throws(OutputFileError) -> OwnedFileDescriptor {
+        let always = O_CLOEXEC | O_NOCTTY | O_NONBLOCK
+        let made = call(O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | always)
+        if made >= 0 { return OwnedFileDescriptor(taking: made) }
+        guard currentErrno == .fileExists else { throw OutputFileError(currentErrno) }
+        var number = call(O_RDWR | always)
+        let isReadable = number >= 0
+        if !isReadable { number = call(O_WRONLY | always) }
+        let file = try Self.taking(number)
+        var status = stat()
+        guard unsafe fstat(file.rawValue, &status) == 0 else { throw OutputFileError(currentErrno) }
+        if status.st_mode & S_IFMT == S_IFIFO && isReadable {
+            // Open for reading, too, a pipe never lacks a reader.
+            _ = consume file
+            return try Self.taking(call(O_WRONLY | always))
+        }
+        switch status.st_mode & S_IFMT {
+        case S_IFREG:
+            guard status.st_size == 0 || isReadable && mayReplace(beginning(of: file)[...]) else {
+                throw OutputFileError("exists and is not a \(purpose): remove it or choose another name")
+            }
+            guard ftruncate(file.rawValue, 0) == 0 else { throw OutputFileError(currentErrno) }
+        case S_IFIFO, S_IFCHR: break
+        default: throw OutputFileError("is neither a file nor a pipe nor a character device")
+        }
+        return file
+    }
+
+    private static func taking(_ number: CInt) throws(OutputFileError) -> OwnedFileDescriptor {
+        if number >= 0 { return OwnedFileDescriptor(taking: number) }
+        switch currentErrno {
+        case .noSuchAddressOrDevice: throw OutputFileError("nobody reads this pipe", errno: .noSuchAddressOrDevice)
+        case .noSuchFileOrDirectory: throw OutputFileError("the link leads nowhere", errno: .noSuchFileOrDirectory)
+        case let errno: throw OutputFileError(errno)
+        }
+    }
+
+    private func beginning(of file: borrowing OwnedFileDescriptor) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: 64)
+        let number = file.rawValue
+        let result = transferring { unsafe pread(number, &bytes, bytes.count, 0) }
+        guard case .bytes(let count) = result else { return [] }
+        return Array(bytes.prefix(count))
+    }
+}
+
+/// A path that nobody but root can have influenced.
+struct TrustedPath: ~Copyable {
+    /// The folder of the last component.
+    let folder: OwnedFileDescriptor
+    /// The last component: no link but one of procfs, root's own, or not there.
+    let name: String
+    /// `O_NOFOLLOW`, but for a link of procfs.
+    let flags: CInt
+
+    /// Follows a path; nil where somebody else has, or had, a say, or where it cannot be followed.
+    static func resolve(_ path: String) -> TrustedPath? {
+        var pending = Array(path.split(separator: "/").map { String($0) }.reversed())
+        guard !path.isEmpty, var folder = start(path), isTrusted(folder) else { return nil }
+        var links = 0
+        while let name = pending.popLast() {
+            let number = unsafe tapas_open_node(folder.rawValue, name)
+            guard number >= 0 else {
+                guard pending.isEmpty, currentErrno == .noSuchFileOrDirectory else { return nil }
+                return TrustedPath(folder: folder, name: name, flags: O_NOFOLLOW)
+            }
+            let node = OwnedFileDescriptor(taking: number)
+            var status = stat()
+            guard unsafe fstat(number, &status) == 0, status.st_uid == 0 else { return nil }
+            switch status.st_mode & S_IFMT {
+            case S_IFLNK:
+                // A link of procfs leads to what the process has open, not to its text.
+                if pending.isEmpty, isProc(folder) { return TrustedPath(folder: folder, name: name, flags: 0) }
+                links += 1
+                guard links <= 40, let target = target(of: node) else { return nil }
+                pending += target.split(separator: "/").map { String($0) }.reversed()
+                if target.hasPrefix("/") {
+                    guard let root = start(target) else { return nil }
+                    folder = root
+                }
+            case S_IFDIR:
+                guard !pending.isEmpty, isTrusted(node) else { return nil }
+                folder = node
+            default:
+                guard pending.isEmpty else { return nil }
+                return TrustedPath(folder: folder, name: name, flags: O_NOFOLLOW)
+            }
+        }
+        return nil
+    }
+
+    private static func start(_ path: String) -> OwnedFileDescriptor? {
+        let number = unsafe tapas_open_node(AT_FDCWD, path.hasPrefix("/") ? "/" : ".")
+        return number < 0 ? nil : OwnedFileDescriptor(taking: number)
+    }
+
+    /// Whether nobody but root can replace what root has put into a folder.
+    private static func isTrusted(_ folder: borrowing OwnedFileDescriptor) -> Bool {
+        var status = stat()
+        guard unsafe fstat(folder.rawValue, &status) == 0, status.st_uid == 0 else { return false }
+        return status.st_mode & 0o022 == 0 || status.st_mode & S_ISVTX != 0
+    }
+
+    private static func isProc(_ folder: borrowing OwnedFileDescriptor) -> Bool {
+        tapas_filesystem_type_of(folder.rawValue) == Int(PROC_SUPER_MAGIC)
+    }
+
+    private static func target(of link: borrowing OwnedFileDescriptor) -> String? {
+        var bytes = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let number = link.rawValue
+        let count = unsafe bytes.withUnsafeMutableBytes { buffer in
+            guard let base = buffer.baseAddress else { return -1 }
+            return unsafe readlinkat(number, "", base.assumingMemoryBound(to: CChar.self), buffer.count)
+        }
+        guard count > 0, count < bytes.count else { return nil }
+        return String(decoding: bytes.prefix(count), as: UTF8.self)
+    }
+}

@@ -1,0 +1,22 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: running(data-path): rt_sigaction
+
+import Glibc
+import NamespaceControl
+
+/// How the program ends.
+enum Ending: Hashable {
+    /// With an exit status.
+    case status(Int32)
+    /// By a signal that it was sent, and its command died of.
+    case signal(Int32)
+
+    /// Ends the process so.
+    func carryOut() -> Never {
+        switch self {
+        case .status(let status): exit(status)
+        case .signal(let number): SignalDeath.end(by: number)
+        }
+    }
+}

@@ -53,7 +53,9 @@ extension DataPath {
             }
             count += 1
             if table[index].key.transport == .tcp {
-                if table[index].state != .connecting || !renewSocket(index) { resetBothSides(index) }
+                if table[index].state != .connecting || !renewSocket(index) {
+                    carryOut(table[index].givenUp(), for: index)
+                }
             } else if table[index].flags.contains(.inbound) || !renewSocket(index) {
                 closeFlow(index)
             }
@@ -105,31 +107,21 @@ extension DataPath {
         for index in 0..<table.end
         where table[index].canCarryData(at: now.nanoseconds) && leaving.contains(table[index].key.guest) {
             counts[table[index].key.guest, default: 0] += 1
-            // What is outstanding is repeated anyway, and the life of a half is measured by what passes.
-            guard table[index].flags.isDisjoint(with: [.guestFinished, .hostFinished]),
-                table[index].sendUnacknowledged == table[index].sendHighest,
-                now.nanoseconds &- table[index].activity >= Self.probeAfter
-            else { continue }
-            sendControl(index, flags: .ack, sequence: table[index].sendUnacknowledged &- 1)
+            carryOut(table[index].probe(afterIdle: Self.probeAfter, at: now.nanoseconds), for: index)
         }
         return counts
     }
 
     /// Resets all flows for which `condition` holds.
-    ///
-    /// What a connection's namespace has sent and ended still reaches the server: that socket is closed, not reset.
     mutating func resetFlows(where condition: (Flow) -> Bool) -> Int {
         var count = 0
         flushGathered()
         for index in 0..<table.end where table[index].state != .free && condition(table[index]) {
             count += 1
-            if table[index].key.transport != .tcp {
-                closeFlow(index)
-            } else if table[index].flags.contains(.shutDown) {
-                sendControl(index, flags: [.rst, .ack], sequence: table[index].sendHighest)
-                closeFlow(index)
+            if table[index].key.transport == .tcp {
+                carryOut(table[index].withdrawn(), for: index)
             } else {
-                resetBothSides(index)
+                closeFlow(index)
             }
         }
         return count

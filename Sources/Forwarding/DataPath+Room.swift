@@ -64,11 +64,8 @@ extension DataPath {
     private mutating func giveUp(_ victim: Int, at bound: Evictions.Bounds) {
         counters.flowsEvicted &+= 1
         evictions.count(FlowShares.kind(of: table[victim]), at: bound, now: now.nanoseconds)
-        if table[victim].state == .connecting {
-            // Nobody has refused it: the namespace's kernel will send its SYN again.
-            abortFlow(victim)
-        } else if table[victim].key.transport == .tcp {
-            resetBothSides(victim)
+        if table[victim].key.transport == .tcp {
+            carryOut(table[victim].evicted(), for: victim)
         } else {
             closeFlow(victim)
         }

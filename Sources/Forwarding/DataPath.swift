@@ -60,10 +60,6 @@ struct DataPath: ~Copyable {
         static let largestSegmentCount = 1024
         /// Datagrams received at once.
         static let datagrams = 64
-        /// What is offered as window at most: enough for a tap, and the bound of a flow's backlog.
-        static let window: UInt32 = 1 << 20
-        /// The shift of the windows we offer.
-        static let windowScale: UInt8 = 7
         /// How often a stream towards the namespace has its queue looked at, in bytes; a power of two.
         static let queueLook: UInt32 = 1 << 23
         /// What may wait in the host socket of a near server, in bytes.

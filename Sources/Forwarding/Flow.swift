@@ -32,6 +32,10 @@ struct FlowKey: Hashable {
     var isIPv4: Bool { family.isIPv4 }
     /// The other end's address as the namespace knows it.
     var remoteAddress: IPAddress { IPAddress(family, remote) }
+    /// The most payload that a packet has room for behind a TCP header without options.
+    var largestSegment: Int {
+        0xFFFF - (isIPv4 ? IPv4Header.length : IPv6Header.length) - TCPHeader.length
+    }
 }
 
 /// A flow of any protocol: plain memory without references, 256 bytes at most (the suite holds that).

@@ -129,7 +129,7 @@ struct BacklogTests {
         #expect(first == pool.share)
         proven.passedOn = 1 << 30
         let later = pool.allowance(of: proven)
-        #expect(later == DataPath.Size.window, "a server that reads is worth a whole window")
+        #expect(later == TCPWindow.most, "a server that reads is worth a whole window")
         for index in flows.indices { pool.discard(&flows[index]) }
         Self.expect(pool, uses: 0)
         let left = pool.slabsInMemory

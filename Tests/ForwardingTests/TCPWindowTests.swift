@@ -129,9 +129,9 @@ struct TCPWindowTests {
         #expect(guest.offered < 30_000, "still \(guest.offered) offered after \(sent) bytes")
         #expect(sent < data.count)
         #expect(world.forwarder.counters.backlogBytes > 0)
-        // Beyond the edge nothing is taken; windows are told in units of 128 bytes.
+        // Beyond the edge nothing is taken.
         guest.send([.ack, .psh], payload: data[sent..<sent + guest.offered + 500])
-        let edge = guest.next &+ UInt32(guest.offered) &+ 127
+        let edge = guest.next &+ UInt32(guest.offered)
         guest.next &+= UInt32(guest.offered) &+ 500
         try guest.nextSegment("an answer")
         #expect(!isAfter(guest.acknowledged, edge), "\(guest.acknowledged &- edge) bytes beyond the edge were taken")
@@ -201,8 +201,7 @@ struct TCPWindowTests {
             guest.take()
             for segment in guest.segments where segment.flags.contains(.ack) {
                 let offered = segment.acknowledgment &+ UInt32(segment.window) << 7
-                // Windows are told in units of 128 bytes.
-                #expect(isAtOrAfter(offered &+ 128, edge), "moved back by \(edge &- offered)")
+                #expect(isAtOrAfter(offered, edge), "moved back by \(edge &- offered)")
                 if isAfter(offered, edge) { edge = offered }
             }
             guest.segments = []

@@ -13,14 +13,14 @@ internal import NetworkTypes
 internal import SystemPackage
 internal import Wire
 
-extension DataPath {
-    /// Why the other end cannot be reached.
-    enum Unreachable {
-        case network
-        case host
-        case prohibited
-    }
+/// Why the other end of a flow cannot be reached.
+enum Unreachable: UInt8 {
+    case network
+    case host
+    case prohibited
+}
 
+extension DataPath {
     /// The address that errors of our own come from.
     func errorSource(_ family: AddressFamily, instead: IPv6Address) -> IPv6Address {
         translator.rules.families[family].ownAddress?.asIPv6 ?? instead

@@ -101,7 +101,7 @@ struct BacklogPool: ~Copyable {
     /// What each flow may have as backlog, in bytes, where more than ``generousFlows`` have one.
     var share: UInt32 {
         let bytes = UInt32(clamping: capacity * Self.chunkSize / 8) / max(flows, 1)
-        return min(max(bytes, UInt32(Self.chunkSize)), DataPath.Size.window)
+        return min(max(bytes, UInt32(Self.chunkSize)), TCPWindow.most)
     }
 
     /// What a flow may have as backlog, in bytes.
@@ -109,7 +109,7 @@ struct BacklogPool: ~Copyable {
     func allowance(of flow: Flow) -> UInt32 {
         if flows <= Self.generousFlows {
             // A pool as small as those of the tests is used up by few flows: then all offer less.
-            return room < capacity * Self.chunkSize / 2 ? 65536 : DataPath.Size.window
+            return room < capacity * Self.chunkSize / 2 ? 65536 : TCPWindow.most
         }
         return crowdedAllowance(passedOn: flow.passedOn)
     }
@@ -117,7 +117,7 @@ struct BacklogPool: ~Copyable {
     @inline(never)
     private func crowdedAllowance(passedOn: UInt32) -> UInt32 {
         if room < capacity * Self.chunkSize / 4 { return share }
-        return min(max(share, passedOn / Self.earnedPart), DataPath.Size.window)
+        return min(max(share, passedOn / Self.earnedPart), TCPWindow.most)
     }
 
     // MARK: Chunks

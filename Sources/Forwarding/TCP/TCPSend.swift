@@ -1,8 +1,9 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Towards the namespace: segments, super-frames, retransmission. `pump` is the heart: it does whatever a flow owes.
+// Segments and super-frames to the namespace: reads what the state machine (TCPSteps.swift) asks for, and writes it.
+// `pump` does whatever a flow has to do at the end of a batch.
 //
-// syscalls: running(data-path): recvfrom recvmsg
+// syscalls: running(data-path): recvmsg
 
 internal import CLinux
 internal import Glibc
@@ -12,30 +13,13 @@ internal import SystemPackage
 internal import Wire
 
 extension DataPath {
-    /// Time-outs of TCP towards the namespace, in milliseconds.
-    enum TCPTime {
-        /// The first retransmission of data.
-        static let retransmission: Int64 = 200
-        /// The first repetition of a SYN or SYN-ACK; each further one waits twice as long.
-        static let handshake: Int64 = 1000
-        /// The longest gap between retransmissions.
-        static let longest: Int64 = 30_000
-        /// Retransmissions before the flow is given up.
-        static let retries: UInt8 = 12
-        /// Repetitions of a SYN or SYN-ACK before the handshake is given up: 63 s after the first, as Linux does
-        /// (tcp_synack_retries in tcp(7)).
-        static let handshakeRetries: UInt8 = 5
-        /// A flow whose program has ended is given up after so long without the server reading anything of the backlog.
-        static let unreadEnd: Int64 = 60_000
-        /// After so long without a sign of life the namespace's side is probed.
-        static let keepalive: Int64 = 2 * 3600 * 1000
-    }
-
     // MARK: Segments
 
     /// Sends a segment without payload.
-    mutating func sendControl(_ index: Int, flags: TCPFlags, sequence: UInt32, options: TCPOptions = TCPOptions()) {
+    @inline(never)
+    mutating func sendControl(_ index: Int, flags: TCPFlags, sequence: UInt32) {
         let start = unsafe scratch + Size.headroom
+        let options = flags.contains(.syn) ? handshakeOptions(index, flags) : TCPOptions()
         unsafe sendSegment(index, flags: flags, sequence: sequence, payload: start, count: 0, options: options)
     }
 
@@ -47,10 +31,8 @@ extension DataPath {
     ) {
         let key = table[index].key
         let ip = IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .tcp, hopLimit: 64)
-        let tcp = TCPHeader(
-            sourcePort: key.remotePort, destinationPort: key.guestPort, sequence: sequence,
-            acknowledgment: flags.contains(.ack) ? table[index].receiveNext : 0, flags: flags,
-            window: offerWindow(index, inHandshake: flags.contains(.syn)), options: options)
+        let allowance = backlog.allowance(of: table[index])
+        let tcp = table[index].header(flags, at: sequence, options: options, allowance: allowance)
         let tcpLength = tcp.headerLength
         let headers = EthernetHeader.length + ip.length + tcpLength
         let frame = unsafe payload - headers
@@ -68,27 +50,7 @@ extension DataPath {
         } else {
             owed.finish(in: &span, payloadLength: count)
         }
-        table[index].flags.remove(.owesAck)
         unsafe transmit(frame, count: headers + count, header: header)
-    }
-
-    /// The window field of a segment; moves the offered edge, never back.
-    @inline(__always)
-    mutating func offerWindow(_ index: Int, inHandshake: Bool) -> UInt16 {
-        let waiting = table[index].backlogCount
-        let limit = backlog.allowance(of: table[index])
-        let room = waiting >= limit ? 0 : limit - waiting
-        let edge = table[index].receiveNext &+ room
-        if isAfter(edge, table[index].receiveEdge) { table[index].receiveEdge = edge }
-        let window = table[index].receiveEdge &- table[index].receiveNext
-        if inHandshake || !table[index].flags.contains(.scales) { return UInt16(min(window, 65535)) }
-        return UInt16(min(window >> UInt32(Size.windowScale), 65535))
-    }
-
-    /// Sends an acknowledgement of all that has been received in order.
-    mutating func sendAcknowledgment(_ index: Int) {
-        // Not `sendNext`, which may have gone back: before what it has received the namespace takes nothing of it.
-        sendControl(index, flags: .ack, sequence: table[index].sendHighest)
     }
 
     /// Answers a segment that belongs to no flow (RFC 9293 §3.10.7.1).
@@ -137,80 +99,51 @@ extension DataPath {
         }
     }
 
-    // MARK: What a flow owes
+    // MARK: The end of a batch
 
     /// Drops what the namespace has acknowledged from the host socket, sends what its window allows, acknowledges.
     mutating func pump(_ index: Int) {
-        guard table[index].state == .established else {
-            if table[index].state == .datagram {
-                table[index].flags.remove(.readable)
-                udpReady(index, .readable)
-            } else if table[index].flags.contains(.owesAck) {
-                sendAcknowledgment(index)
+        if table[index].state == .established {
+            discardAcknowledged(index)
+            if table[index].flags.contains(.readable) {
+                sendData(index)
+                guard table[index].state == .established else { return }
             }
+        } else if table[index].state == .datagram {
+            table[index].flags.remove(.readable)
+            udpReady(index, .readable)
             return
         }
-        discardAcknowledged(index)
-        if table[index].flags.contains(.readable) { sendData(index) }
-        if table[index].state == .established, table[index].flags.contains(.owesAck) { sendAcknowledgment(index) }
-    }
-
-    /// Lets the host socket forget what the namespace has acknowledged.
-    @inline(__always)
-    mutating func discardAcknowledged(_ index: Int) {
-        while table[index].discardable > 0 {
-            let number = table[index].socket
-            let count = Int(table[index].discardable)
-            let result = transferring { recv(number, nil, count, CInt(MSG_TRUNC | MSG_DONTWAIT)) }
-            guard case .bytes(let dropped) = result, dropped > 0 else { return }
-            table[index].discardable -= UInt32(min(dropped, count))
-        }
+        let steps = table[index].scheduledAcknowledgment()
+        if steps.actions.contains(.send) { sendControl(index, flags: steps.segment, sequence: steps.sequence) }
     }
 
     /// Sends data, and FIN after the last of it, as far as the namespace's window reaches; a bounded amount at a time.
     mutating func sendData(_ index: Int) {
-        var rounds = 0
+        var round = 0
         while true {
-            if table[index].flags.contains(.finSent) { return }
-            let flight = table[index].sendNext &- table[index].sendUnacknowledged
-            guard table[index].sendWindow > flight else {
-                if flight == 0 { persist(index) }
-                return
-            }
-            if rounds == 4 {
-                // Others first; the rest at the next turn.
-                enqueue(index)
-                return
-            }
-            rounds += 1
             let mss = Int(table[index].mss)
-            let most = Self.largestPayload(isIPv4: table[index].key.isIPv4)
-            let chunk = tap.offloads.contains(.tcpSegmentation) ? most / mss * mss : mss
-            let want = min(Int(table[index].sendWindow - flight), chunk * Size.segments)
-            let result = peek(index, want: want, chunk: chunk, skipping: flight)
-            switch result {
+            let largest = table[index].key.largestSegment
+            let chunk = tap.offloads.contains(.tcpSegmentation) ? largest / mss * mss : mss
+            let wanted = table[index].transmission(round: round, most: chunk * Size.segments)
+            guard wanted.actions.contains(.read) else { return carryOut(wanted, for: index) }
+            round += 1
+            let flight = table[index].sendNext &- table[index].sendUnacknowledged
+            switch peek(index, want: Int(wanted.payloadCount), chunk: chunk, skipping: flight) {
             case .bytes(let count) where count > 0:
                 sendPeeked(index, count: count, chunk: chunk)
-                if count < want && table[index].flags.isDisjoint(with: [.hostClosing, .urgent]) {
-                    table[index].flags.remove(.readable)
-                    return
-                }
+                let steps = table[index].hostGave(count, of: wanted.payloadCount)
+                setDeadline(index, milliseconds: Int64(steps.delay))
+                guard steps.actions.contains(.read) else { return }
             case .bytes:
-                table[index].flags.insert(.hostFinished)
-                sendFin(index)
-                return
+                return carryOut(table[index].hostEnded(), for: index)
             case .wouldBlock:
-                table[index].flags.subtract([.readable, .urgent])
-                return
+                return table[index].hostHasNothing()
             case .failed(let error):
-                hostFailed(index, error)
-                return
+                return hostFailed(index, error)
             }
         }
     }
-
-    /// The most payload that a packet has room for, TCP options left out.
-    static func largestPayload(isIPv4: Bool) -> Int { isIPv4 ? 65495 : 65475 }
 
     /// Reads what follows the bytes in flight, without taking it, into the payload places of the send arena.
     private mutating func peek(_ index: Int, want: Int, chunk: Int, skipping flight: UInt32) -> IOResult {
@@ -253,139 +186,27 @@ extension DataPath {
     private mutating func sendPeeked(_ index: Int, count: Int, chunk: Int) {
         var sent = 0
         var slot = 0
+        let first = table[index].sendNext
         while sent < count {
             let part = min(count - sent, chunk)
             let payload = unsafe sendArena + slot * Size.segment + Size.headroom
             let isLast = sent + part == count
             unsafe sendSegment(
-                index, flags: isLast ? [.ack, .psh] : .ack, sequence: table[index].sendNext, payload: payload,
+                index, flags: isLast ? [.ack, .psh] : .ack, sequence: first &+ UInt32(sent), payload: payload,
                 count: part)
-            table[index].sendNext &+= UInt32(part)
             sent += part
             slot += 1
         }
-        noteSent(index)
     }
 
-    /// Sends FIN behind all data.
-    mutating func sendFin(_ index: Int) {
-        sendControl(index, flags: [.fin, .ack], sequence: table[index].sendNext)
-        table[index].sendNext &+= 1
-        table[index].flags.insert(.finSent)
-        noteSent(index)
-    }
-
-    /// Remembers the highest number sent and starts the retransmission time-out.
-    @inline(__always)
-    private mutating func noteSent(_ index: Int) {
-        if isAfter(table[index].sendNext, table[index].sendHighest) {
-            table[index].sendHighest = table[index].sendNext
-        }
-        setDeadline(index, milliseconds: Self.backOff(table[index].retries))
-    }
-
-    static func backOff(_ retries: UInt8) -> Int64 {
-        min(TCPTime.retransmission << Int64(min(retries, 10)), TCPTime.longest)
-    }
-
-    // MARK: Again
-
-    /// Waits for the window of the namespace to open, which it may do unseen.
-    private mutating func persist(_ index: Int) {
-        table[index].flags.insert(.persisting)
-        setDeadline(index, milliseconds: Self.backOff(table[index].retries))
-    }
-
-    /// Goes back to the first unacknowledged byte and sends from there.
-    mutating func retransmit(_ index: Int) {
-        counters.retransmissions &+= 1
-        goBack(index)
-        sendData(index)
-    }
-
-    /// Makes the first unacknowledged byte the next to be sent.
-    private mutating func goBack(_ index: Int) {
-        discardAcknowledged(index)
-        table[index].sendNext = table[index].sendUnacknowledged
-        table[index].flags.remove(.finSent)
-        if !table[index].flags.contains(.peeksFromStart) {
-            HostSocket.set(table[index].socket, SOL_SOCKET, SO_PEEK_OFF, 0)
-        }
-        table[index].flags.insert(.readable)
-    }
-
-    /// Asks for the window of a namespace that has closed it; what it had to drop is sent again when it opens.
-    private mutating func probe(_ index: Int) {
-        table[index].retries = min(table[index].retries + 1, 8)
-        if table[index].sendNext != table[index].sendUnacknowledged { goBack(index) }
-        table[index].flags.insert(.persisting)
-        // One byte before the window: answered with the present window (RFC 9293 §3.8.6.1).
-        sendControl(index, flags: .ack, sequence: table[index].sendUnacknowledged &- 1)
-        setDeadline(index, milliseconds: Self.backOff(table[index].retries))
-    }
+    // MARK: Deadlines
 
     /// A TCP flow's deadline has passed.
     mutating func tcpDeadline(_ index: Int) {
-        switch table[index].state {
-        case .synReceived, .synSent:
-            guard giveUpOrCount(index, after: TCPTime.handshakeRetries) else { return }
-            if table[index].state == .synReceived { sendSynAck(index) } else { sendSyn(index) }
-            setDeadline(index, milliseconds: TCPTime.handshake << Int64(table[index].retries))
-        case .established:
-            if endIsUnread(index) {
-                resetBothSides(index)
-                return
-            }
-            let isOutstanding = table[index].sendUnacknowledged != table[index].sendHighest
-            if table[index].sendWindow == 0, isOutstanding || table[index].flags.contains(.persisting) {
-                probe(index)
-            } else if isOutstanding {
-                guard giveUpOrCount(index) else { return }
-                retransmit(index)
-            } else {
-                idleDeadline(index)
-            }
-        case .connecting:
-            // Only a connection to a resolver has a deadline of its own: the next one's turn.
-            if table[index].flags.contains(.dns) { connectionFailed(index, .connectionRefused) }
-        case .datagram, .free:
-            break
+        // Only a connection to a resolver has a deadline of its own while it is made: the next one's turn.
+        if table[index].state == .connecting, table[index].flags.contains(.dns) {
+            return hostFailed(index, .connectionRefused)
         }
-    }
-
-    /// Whether the namespace has ended, and the server has long read nothing of what is left for it.
-    private func endIsUnread(_ index: Int) -> Bool {
-        guard table[index].flags.contains(.guestFinished), table[index].backlogCount > 0 else { return false }
-        return now.nanoseconds &- table[index].lastDrain >= TCPTime.unreadEnd * 1_000_000
-    }
-
-    /// How long a flow may be idle before it is looked at, in milliseconds.
-    @inline(__always)
-    func idleTime(_ index: Int) -> Int64 {
-        let waits = table[index].backlogCount > 0 && table[index].flags.contains(.guestFinished)
-        return waits ? TCPTime.unreadEnd : TCPTime.keepalive
-    }
-
-    /// Counts a retransmission; after too many the flow is reset on both sides.
-    private mutating func giveUpOrCount(_ index: Int, after most: UInt8 = TCPTime.retries) -> Bool {
-        guard table[index].retries < most else {
-            resetBothSides(index)
-            return false
-        }
-        table[index].retries += 1
-        return true
-    }
-
-    /// Nothing was outstanding: probes a namespace that has been silent for long, so that dead flows go in the end.
-    private mutating func idleDeadline(_ index: Int) {
-        let idle = (now.nanoseconds &- table[index].activity) / 1_000_000
-        let most = idleTime(index)
-        if idle < TCPTime.keepalive {
-            setDeadline(index, milliseconds: min(TCPTime.keepalive - idle, most))
-            return
-        }
-        guard giveUpOrCount(index) else { return }
-        sendControl(index, flags: .ack, sequence: table[index].sendUnacknowledged &- 1)
-        setDeadline(index, milliseconds: 75_000)
+        carryOut(table[index].deadlinePassed(at: now.nanoseconds), for: index)
     }
 }

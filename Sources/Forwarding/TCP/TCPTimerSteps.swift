@@ -1,0 +1,117 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// What happens when a TCP flow's deadline has passed: a handshake's segment again, data again, a window probe, a
+// keepalive. A flow that its namespace leaves without an answer for too long is given up.
+
+internal import Wire
+
+extension Flow {
+    /// The flow's deadline has passed.
+    ///
+    /// - Parameter now: The moment in nanoseconds.
+    /// - Returns: What to do.
+    mutating func deadlinePassed(at now: Int64) -> TCPSteps {
+        switch state {
+        case .synReceived, .synSent:
+            guard countRetry(most: TCPTime.handshakeRetries) else { return givenUp() }
+            return state == .synReceived ? sendSynAck() : sendSyn()
+        case .established:
+            return establishedDeadline(at: now)
+        case .connecting, .datagram, .free:
+            return TCPSteps()
+        }
+    }
+
+    private mutating func establishedDeadline(at now: Int64) -> TCPSteps {
+        if endIsUnread(at: now) { return givenUp() }
+        var steps = TCPSteps()
+        let isOutstanding = sendUnacknowledged != sendHighest
+        if sendWindow == 0, isOutstanding || flags.contains(.persisting) {
+            guard probeWindow(&steps, at: now) else { return givenUp() }
+        } else if isOutstanding {
+            guard countRetry(most: TCPTime.retries) else { return givenUp() }
+            retransmit(&steps)
+        } else {
+            guard probeLife(&steps, at: now) else { return givenUp() }
+        }
+        return steps
+    }
+
+    /// Whether the namespace has ended, and the server has long read nothing of what is left for it.
+    private func endIsUnread(at now: Int64) -> Bool {
+        guard waitsForServer else { return false }
+        return now &- lastDrain >= TCPTime.unreadEnd * 1_000_000
+    }
+
+    private var waitsForServer: Bool { flags.contains(.guestFinished) && backlogCount > 0 }
+
+    /// How long a flow may be idle before it is looked at, in milliseconds.
+    @inline(__always)
+    var idleTime: Int64 { waitsForServer ? TCPTime.unreadEnd : TCPTime.keepalive }
+
+    /// Counts something that is sent again; false after too many.
+    private mutating func countRetry(most: UInt8) -> Bool {
+        guard retries < most else { return false }
+        retries += 1
+        return true
+    }
+
+    /// Asks for the window of a namespace that has closed it; what it had to drop is sent again when it opens.
+    ///
+    /// A namespace that answers may keep its window closed for as long as it likes (RFC 9293 §3.8.6.1). One that does not
+    /// is given up as with data.
+    ///
+    /// - Returns: False if the namespace has not answered for too long.
+    private mutating func probeWindow(_ steps: inout TCPSteps, at now: Int64) -> Bool {
+        if retries < TCPTime.windowRetries {
+            retries += 1
+        } else if now &- activity >= TCPTime.silence * 1_000_000 {
+            return false
+        }
+        if sendNext != sendUnacknowledged { goBack(&steps) }
+        flags.insert(.persisting)
+        sendProbe(&steps)
+        steps.wait(TCPTime.backOff(retries))
+        return true
+    }
+
+    /// Nothing was outstanding: probes a namespace that has been silent for long, so that dead flows go in the end.
+    ///
+    /// - Returns: False if the namespace has not answered for too long.
+    private mutating func probeLife(_ steps: inout TCPSteps, at now: Int64) -> Bool {
+        let idle = (now &- activity) / 1_000_000
+        if idle < TCPTime.keepalive {
+            // Something has come since: an answer to the last probe, for example.
+            retries = 0
+            steps.wait(min(TCPTime.keepalive - idle, idleTime))
+            return true
+        }
+        guard countRetry(most: TCPTime.retries) else { return false }
+        sendProbe(&steps)
+        steps.wait(TCPTime.keepaliveInterval)
+        return true
+    }
+
+    /// A segment before the window: whoever is there answers it with an acknowledgement (RFC 9293 §3.10.7.4).
+    private func sendProbe(_ steps: inout TCPSteps) {
+        steps.send(.ack, at: sendUnacknowledged &- 1)
+    }
+
+    /// A probe of a connection that has been idle for so long, and both sides of which are open.
+    ///
+    /// What is outstanding is repeated anyway, and the life of a half is measured by what passes.
+    ///
+    /// - Parameters:
+    ///   - idle: The least time in nanoseconds.
+    ///   - now: The moment in nanoseconds.
+    /// - Returns: What to do.
+    func probe(afterIdle idle: Int64, at now: Int64) -> TCPSteps {
+        var steps = TCPSteps()
+        if flags.isDisjoint(with: [.guestFinished, .hostFinished]), sendUnacknowledged == sendHighest,
+            now &- activity >= idle
+        {
+            sendProbe(&steps)
+        }
+        return steps
+    }
+}

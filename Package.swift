@@ -17,6 +17,7 @@ let commonSettings: [SwiftSetting] = [
 /// Products also declare every unsafe construct; tests cannot (`#expect` expands to code that does not say `unsafe`).
 let productSettings: [SwiftSetting] = commonSettings + [.strictMemorySafety()]
 
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let systemPackage: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 let subprocess: Target.Dependency = .product(name: "Subprocess", package: "swift-subprocess")
@@ -35,9 +36,11 @@ func tests(of name: String, _ dependencies: [Target.Dependency] = []) -> Target 
 let package = Package(
     name: "tapas",
     products: [
-        .executable(name: "tapas", targets: ["tapas"])
+        .executable(name: "tapas", targets: ["tapas"]),
+        .executable(name: "tapas-oci-hook", targets: ["tapas-oci-hook"]),
     ],
     dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0", traits: []),
@@ -55,6 +58,8 @@ let package = Package(
         room("Options", ["NetworkModel", "NetworkTypes", "CLinux"]),
         room("Planning", ["NetworkModel", "NetworkTypes"]),
         room("Services", ["Wire", "NetworkModel", "NetworkTypes"]),
+        room("JSON"),
+        room("OCIHook", ["JSON", "Options", "NetworkTypes"]),
 
         // Rooms that touch the system.
         room("LinuxSystem", ["CLinux", "NetworkTypes", systemPackage]),
@@ -81,6 +86,11 @@ let package = Package(
             ],
             swiftSettings: productSettings),
 
+        .executableTarget(
+            name: "tapas-oci-hook",
+            dependencies: ["OCIHook", "LinuxSystem", "NetworkTypes", "CLinux", systemPackage, argumentParser],
+            swiftSettings: productSettings),
+
         // Tests without root.
         // A test target without tests: ordinary targets are built by a plain `swift build`, where Testing may be missing.
         .testTarget(
@@ -92,6 +102,7 @@ let package = Package(
         tests(of: "Options", ["NetworkModel", "NetworkTypes"]),
         tests(of: "Planning", ["NetworkModel", "NetworkTypes"]),
         tests(of: "Services", ["Wire", "NetworkModel", "NetworkTypes"]),
+        tests(of: "OCIHook", ["Options"]),
         tests(of: "LinuxSystem", ["NetworkTypes", systemPackage]),
         tests(of: "Diagnostics", [logging, "LinuxSystem", systemPackage]),
         tests(of: "Netlink", ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
@@ -121,8 +132,10 @@ let package = Package(
             swiftSettings: commonSettings),
 
         // Tests in network namespaces of their own: real programs, real kernel.
+        .target(name: "CLab", path: "Integration/CLab"),
         .testTarget(
-            name: "Lab", dependencies: [subprocess, systemPackage], path: "Integration/Lab", exclude: ["Programs"],
+            name: "Lab", dependencies: ["CLab", subprocess, systemPackage], path: "Integration/Lab",
+            exclude: ["Programs"],
             swiftSettings: commonSettings),
         .testTarget(
             name: "Scenarios", dependencies: ["Lab"], path: "Integration/Scenarios", swiftSettings: commonSettings),

@@ -37,9 +37,12 @@ let package = Package(
         room("Wire", ["NetworkTypes"]),
         room("Services", ["Wire", "NetworkModel", "NetworkTypes"]),
         room("Options", ["NetworkModel", "NetworkTypes", "CLinux"]),
+        room("JSON"),
+        room("OCIHook", ["JSON", "Options", "NetworkTypes"]),
 
         fuzzer(of: "Frame", ["Services", "Wire", "NetworkModel", "NetworkTypes"]),
         fuzzer(of: "Frames", ["Services", "Wire", "NetworkModel", "NetworkTypes"]),
+        fuzzer(of: "Hook", ["OCIHook", "Options"]),
         fuzzer(of: "PortSpecification", ["Options", "NetworkModel", "NetworkTypes"]),
     ]
 )

@@ -3,6 +3,9 @@
 /// The path of the program under test: TAPAS_BINARY, or else the one that was built with the tests.
 public var binary: String { (try? LabFiles.shared.get().binary) ?? "tapas" }
 
+/// The path of the OCI hook that was built with it.
+public var hookBinary: String { ((try? LabFiles.shared.get().directory) ?? "") + "/tapas-oci-hook" }
+
 /// Whether the tests run inside `contrib/dev/lab`: elsewhere they would have to make namespaces of the machine's own.
 public var isInsideLab: Bool { environmentVariable("TAPAS_LAB_DIRECTORY") != nil }
 

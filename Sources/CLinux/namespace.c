@@ -18,7 +18,7 @@
 // in the init and are taken by sigwaitinfo(2); process 1 gets blocked signals even where their action is the default.
 //
 // syscalls: called(any): access chdir chroot clone close close_range dup3 execve fstatfs getegid geteuid
-// syscalls: called(any): getgroups ioctl kill mount openat pidfd_open
+// syscalls: called(any): getgroups ioctl kill mount openat pidfd_open pidfd_send_signal
 // syscalls: called(any): pivot_root prctl recvfrom recvmsg rt_sigaction rt_sigprocmask rt_sigtimedwait sendmsg sendto
 // syscalls: called(any): setgroups sethostname setns setresgid setresuid socketpair statfs umount2 unshare vfork
 // syscalls: called(any): wait4 waitid write writev
@@ -55,6 +55,9 @@ _Static_assert(TAPAS_NEW_PID == CLONE_NEWPID && TAPAS_NEW_NETWORK == CLONE_NEWNE
 int tapas_unshare(int flags) { return unshare(flags); }
 int tapas_setns(int fd, int kind) { return setns(fd, kind); }
 int tapas_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+int tapas_pidfd_send_signal(int pidfd, int number) {
+    return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
+}
 int tapas_namespace_type(int fd) { return ioctl(fd, NS_GET_NSTYPE); }
 
 long tapas_filesystem_type(const char *path) {

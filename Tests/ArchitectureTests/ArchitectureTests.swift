@@ -7,7 +7,7 @@ import Testing
     func targetsDependAsTheLayeringAllows() async throws {
         let targets = try await Target.all()
         let rooms = targets.filter {
-            ["regular", "system"].contains($0.type) && !["Lab", "TestSupport", "NetlinkTestSupport"].contains($0.name)
+            ["regular", "system"].contains($0.type) && !["CLab", "NetlinkTestSupport"].contains($0.name)
         }
         #expect(rooms.count > 10, "\(targets)")
         for room in rooms {

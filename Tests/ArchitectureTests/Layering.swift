@@ -7,7 +7,9 @@
 /// the model they share is named here too, so that a new edge is a decision somebody made in this file.
 enum Layering {
     /// Rooms that do no I/O, values in and values out; they import no operating system either.
-    static let pure: Set<String> = ["NetworkTypes", "NetworkModel", "Wire", "Options", "Planning", "Services"]
+    static let pure: Set<String> = [
+        "NetworkTypes", "NetworkModel", "Wire", "Options", "Planning", "Services", "JSON", "OCIHook",
+    ]
 
     /// Modules of the operating system and the C library.
     static let system: Set<String> = [
@@ -27,6 +29,8 @@ enum Layering {
         "Options": ["NetworkModel", "NetworkTypes", "CLinux"],
         "Planning": ["NetworkModel", "NetworkTypes"],
         "Services": ["Wire", "NetworkModel", "NetworkTypes"],
+        "JSON": [],
+        "OCIHook": ["JSON", "Options", "NetworkTypes"],
         "LinuxSystem": ["CLinux", "NetworkTypes"],
         "Diagnostics": ["LinuxSystem", "CLinux", "NetworkTypes"],
         "Netlink": ["CMnl", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes"],

@@ -27,6 +27,9 @@ int tapas_unshare(int flags);
 int tapas_setns(int fd, int kind);
 /// pidfd_open(2) without flags.
 int tapas_pidfd_open(pid_t pid);
+
+/// pidfd_send_signal(2) as kill(2) would send the signal.
+int tapas_pidfd_send_signal(int pidfd, int number);
 /// ioctl_ns(2) NS_GET_NSTYPE: a CLONE_NEW* constant; ENOTTY for what is no namespace.
 int tapas_namespace_type(int fd);
 

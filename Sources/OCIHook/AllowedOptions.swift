@@ -1,0 +1,25 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import Options
+
+/// Which options an annotation may use.
+///
+/// An annotation may come with an image, so it must not reach what the user of the host has not opened: not the host's
+/// loopback, no file, no other namespace, no other identity.
+public enum AllowedOptions {
+    /// What holds where no `hook.conf` says `allow-options`.
+    public static let standard: Set<OptionName> = [
+        .quiet, .debug, .configNet, .mtu, .address, .netmask, .gateway, .ipv4Only, .ipv6Only, .macAddr, .nsMacAddr,
+        .nsIfname, .noCopyRoutes, .noCopyAddrs, .noMonitor, .holdDown, .dns, .dnsForward, .search, .hostname, .fqdn,
+        .dhcpDNS,
+        .dhcpSearch, .noDHCP, .noDHCPv6, .noRA, .noNDP, .noMapGw, .noTCP, .noUDP, .noICMP, .tcpPorts, .udpPorts,
+        .freebind, .noSplice,
+    ]
+
+    /// Options that make no sense in a hook, wherever they come from.
+    static let impossible: [OptionName: String] = [
+        .help: "prints and ends", .version: "prints and ends", .printCapabilities: "prints and ends",
+        .foreground: "the hook ends when the network is up, and tapas must stay in the background",
+        .pid: "the hook writes the process id itself", .fd: "the hook passes no descriptor on",
+    ]
+}

@@ -1,0 +1,27 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import NetworkTypes
+
+/// Why the hook cannot do its work: one line that begins with what is at fault.
+public struct HookError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What is at fault: an annotation, a line of a file, the state.
+    public var source: String
+    /// What is wrong with it, and what helps.
+    public var problem: String
+
+    /// Makes an error.
+    ///
+    /// - Parameters:
+    ///   - source: what is at fault.
+    ///   - problem: what is wrong with it, and what helps.
+    public init(_ source: String, _ problem: String) {
+        self.source = source
+        self.problem = problem
+    }
+
+    /// The line, without its end and with every control character escaped.
+    public var description: String { "\(source): \(problem)".escapingControlCharacters }
+}
+
+/// A word of the user's in a message.
+func quoted(_ text: some StringProtocol) -> String { "'\(text)'" }

@@ -36,8 +36,9 @@ struct BacklogPool: ~Copyable {
     private static let vectors = 16
     /// While so few flows have a backlog, each may have the whole window.
     static let generousFlows = 32
-    /// Of what a flow has passed on, one part in so many is allowed as backlog.
-    private static let earnedPart: UInt32 = 4
+    /// A flow that has passed on so much has a server that reads: more than the kernels of both ends hold for one that
+    /// does not (`net.ipv4.tcp_wmem` is 4 MiB at most, and a receive buffer grows only for who reads).
+    private static let proof: UInt32 = 8 << 20
 
     /// A chunk: bytes `start..<end` of its memory are waiting.
     private struct Chunk {
@@ -117,7 +118,7 @@ struct BacklogPool: ~Copyable {
     @inline(never)
     private func crowdedAllowance(passedOn: UInt32) -> UInt32 {
         if room < capacity * Self.chunkSize / 4 { return share }
-        return min(max(share, passedOn / Self.earnedPart), TCPWindow.most)
+        return passedOn >= Self.proof ? TCPWindow.most : share
     }
 
     // MARK: Chunks

@@ -48,6 +48,13 @@ int tapas_tun_set_interface(int fd, const char *name, short flags, char *chosen)
 int tapas_tun_set_offload(int fd, unsigned flags) { return ioctl(fd, TUNSETOFFLOAD, (unsigned long)flags); }
 int tapas_tun_set_header_size(int fd, int size) { return ioctl(fd, TUNSETVNETHDRSZ, &size); }
 int tapas_tun_set_carrier(int fd, int on) { return ioctl(fd, TUNSETCARRIER, &on); }
+
+int tapas_interface_is_running(int fd, const char *name) {
+    struct ifreq request = {0};
+    strncpy(request.ifr_name, name, sizeof request.ifr_name - 1);
+    if (ioctl(fd, SIOCGIFFLAGS, &request) < 0) return -1;
+    return (request.ifr_flags & IFF_RUNNING) != 0;
+}
 int tapas_tun_get_mac(int fd, uint8_t mac[6]) {
     struct ifreq request;
     memset(&request, 0, sizeof(request));

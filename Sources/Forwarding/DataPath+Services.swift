@@ -2,15 +2,21 @@
 //
 // Theory of operation
 //
-// Some frames are not for a flow but for the link itself: ARP, neighbour discovery, queries for the address that
-// stands for the host's resolvers. This is the one place that knows them. `service(for:)` says from the summary alone
-// which service a frame belongs to, and `serve` hands the frame to it. Only what is left over may open or reach a flow.
+// Some frames are not for a flow but for the link itself: ARP, neighbour discovery, DHCP, DHCPv6, queries for the
+// address that stands for the host's resolvers. This is the one place that knows them. `service(for:)` says from the
+// summary alone which service a frame belongs to, and `serve` hands the frame to it. Only what is left over may open or
+// reach a flow.
 //
 // A host that has no address yet sends from 0.0.0.0 or `::`. Each service says for itself whether it takes such a frame
 // (`LinkService.takesUnspecifiedSource`); every other frame with such a source is dropped and counted here.
 //
 // A new service is a case of `LinkService`, a line in `service(for:)` and one in `serve`.
+//
+// What the services send unasked, because the settings have changed or the time has come, goes out in `sendDue`. A
+// client whose lease is no longer right may have to see the link go: `CarrierToggle`.
 
+internal import LinuxSystem
+internal import Logging
 internal import NetworkModel
 internal import NetworkTypes
 internal import Services
@@ -22,14 +28,16 @@ enum LinkService {
     case arp
     /// Neighbour and Router Solicitations and whatever else is Neighbour Discovery (RFC 4861).
     case neighborDiscovery
+    /// DHCP and DHCPv6 (RFC 2131, RFC 8415).
+    case configuration
     /// Queries over UDP for the host's resolvers (`--dns-forward`).
     case dns
 
-    /// Whether the service takes frames from 0.0.0.0 or `::`: duplicate address detection and Router Solicitations come
-    /// from there.
+    /// Whether the service takes frames from 0.0.0.0 or `::`: duplicate address detection, Router Solicitations and
+    /// DHCP requests come from there.
     var takesUnspecifiedSource: Bool {
         switch self {
-        case .arp, .neighborDiscovery: true
+        case .arp, .neighborDiscovery, .configuration: true
         case .dns: false
         }
     }
@@ -43,7 +51,14 @@ extension DataPath {
         case .arp: .arp
         case .icmpv6:
             (ICMPv6Type.routerSolicitation...ICMPv6Type.redirect).contains(summary.icmpType) ? .neighborDiscovery : nil
-        case .udp: summary.destinationPort == 53 && isForResolvers(summary) ? .dns : nil
+        case .udp:
+            switch summary.destinationPort {
+            case 53: isForResolvers(summary) ? .dns : nil
+            // Upstream keeps these, too, whatever their destination and even when the server is off.
+            case DHCPv4Message.serverPort: summary.family.isIPv4 ? .configuration : nil
+            case DHCPv6Message.serverPort: summary.family.isIPv4 ? nil : .configuration
+            default: nil
+            }
         case .tcp, .icmpv4, .fragment, .otherProtocol: nil
         }
     }
@@ -62,31 +77,83 @@ extension DataPath {
         isReassembled: Bool
     ) {
         if summary.hasUnspecifiedSource && !service.takesUnspecifiedSource { return counters.drop(.martian) }
-        if summary.kind != .arp { learnSource(summary) }
+        if summary.kind != .arp && !summary.hasUnspecifiedSource { learnSource(summary) }
         switch service {
-        case .arp:
-            reply { span, rules in
-                ARPResponder.reply(to: unsafe Self.bytes(frame, count), summary: summary, rules: rules, into: &span)
-            }
+        case .arp: unsafe serveLink(summary, frame: frame, count: count)
         case .neighborDiscovery:
-            guard options.answersNeighborDiscovery else { return counters.drop(.protocolOff) }
             // RFC 6980 §5: such messages do not come in fragments.
             guard !isReassembled else { return counters.drop(FlowDropReason.fragment) }
-            let advertisement = options.advertisesRouter ? routerAdvertisement : nil
-            reply { span, rules in
-                NDPResponder.reply(
-                    to: unsafe Self.bytes(frame, count), summary: summary, rules: rules,
-                    routerAdvertisement: advertisement, into: &span)
-            }
+            unsafe serveLink(summary, frame: frame, count: count)
+        case .configuration: unsafe serveLink(summary, frame: frame, count: count)
         case .dns:
             guard options.forwardsUDP else { return counters.drop(.protocolOff) }
             unsafe receiveQuery(summary, frame: frame, count: count)
         }
     }
 
-    /// The advertisement for a namespace that is told, not programmed.
-    private var routerAdvertisement: RouterAdvertisement {
-        let address = translator.rules.families.v6.guestAddress.flatMap { Prefix($0, length: 64) }
-        return RouterAdvertisement(rules: translator.rules, guestAddress: address, isManaged: false)
+    private mutating func serveLink(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
+        let start = unsafe scratch + Size.headroom
+        var span = unsafe MutableSpan(
+            _unsafeStart: start.assumingMemoryBound(to: UInt8.self), count: Size.segment - Size.headroom)
+        let length = services.reply(
+            to: unsafe Self.bytes(frame, count), summary: summary, now: now.milliseconds, into: &span)
+        if length > 0 { unsafe transmit(start, count: length, header: VirtioNetHeader()) }
+        if summary.kind == .udp { tellRemarks() }
+    }
+
+    private mutating func tellRemarks() {
+        for remark in services.takeRemarks() { options.logger.warning("\(remark)") }
+    }
+
+    // MARK: Unasked
+
+    /// Takes what the services tell from now on, and conveys the difference at once.
+    mutating func adopt(_ settings: ServiceSettings) {
+        let conveyance = services.update(settings, now: now.milliseconds)
+        sendDue()
+        guard announces, conveyance.togglesCarrier else { return }
+        carrier.begin(tap, now: now, logger: options.logger)
+    }
+
+    /// Sends what the services have due.
+    mutating func sendDue() {
+        guard announces else { return }
+        while true {
+            let start = unsafe scratch + Size.headroom
+            var span = unsafe MutableSpan(
+                _unsafeStart: start.assumingMemoryBound(to: UInt8.self), count: Size.segment - Size.headroom)
+            let length = services.nextFrame(now: now.milliseconds, into: &span)
+            guard length > 0 else { return }
+            unsafe transmit(start, count: length, header: VirtioNetHeader())
+        }
+    }
+
+    /// When the services or the carrier have something to do; nil for never.
+    var serviceDeadline: MonotonicTime? {
+        guard announces else { return nil }
+        let due = services.nextDeadline.map { MonotonicTime(nanoseconds: max(0, $0) * 1_000_000) }
+        guard let later = carrier.deadline else { return due }
+        return due.map { min($0, later) } ?? later
+    }
+
+    /// Does what the services and the carrier have to do by now.
+    mutating func serviceDeadlineReached() {
+        if let deadline = carrier.deadline, deadline <= now { carrier.proceed(tap, now: now, logger: options.logger) }
+        if let deadline = services.nextDeadline, deadline <= now.milliseconds { sendDue() }
+    }
+}
+
+extension MonotonicTime {
+    /// The time in milliseconds, as the services count.
+    var milliseconds: Int64 { nanoseconds / 1_000_000 }
+}
+
+extension GuestServices.Seed {
+    /// A seed from the kernel's random numbers and the time of day.
+    static func now() -> Self {
+        var random = SystemRandomNumberGenerator()
+        return Self(
+            random: (random.next(), random.next(), random.next(), random.next(), random.next()),
+            secondsSince1970: MonotonicTime.secondsSince1970)
     }
 }

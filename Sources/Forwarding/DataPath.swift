@@ -27,6 +27,7 @@ internal import Glibc
 internal import LinuxSystem
 internal import NetworkModel
 internal import NetworkTypes
+internal import Services
 internal import SystemPackage
 internal import Wire
 
@@ -87,6 +88,12 @@ struct DataPath: ~Copyable {
     /// The namespace's addresses, for flows that are opened on the host.
     var seen = SeenAddresses()
     var capture: FrameCapture?
+    /// ARP, neighbour discovery, Router Advertisements, DHCP and DHCPv6.
+    var services: GuestServices
+    /// Whether the services may send what nobody asked for.
+    var announces = false
+    /// The carrier while it is off, so that DHCP clients ask again.
+    var carrier = CarrierToggle()
     /// Queries for the host's resolvers.
     var dns = DNSRelay()
     /// Datagrams of other clients that came to the sockets of forwarded flows.
@@ -150,8 +157,8 @@ struct DataPath: ~Copyable {
     }
 
     init(
-        loop: EventLoop, tap: consuming TapDevice, rules: TranslationRules, options: ForwardingOptions,
-        now: MonotonicTime
+        loop: EventLoop, tap: consuming TapDevice, rules: TranslationRules, services settings: ServiceSettings,
+        options: ForwardingOptions, now: MonotonicTime
     ) {
         self.loop = loop
         self.options = options
@@ -164,6 +171,7 @@ struct DataPath: ~Copyable {
         backlog = BacklogPool(capacity: options.backlogChunks)
         portUses = PortUses()
         translator = Translator(rules: rules)
+        services = GuestServices(settings: settings, seed: .now(), now: now.milliseconds)
         gatewayMAC = rules.gatewayMAC
         seen.adopt(rules)
         self.now = now

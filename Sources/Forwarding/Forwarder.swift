@@ -6,6 +6,7 @@
 public import LinuxSystem
 public import NetworkModel
 public import NetworkTypes
+public import Services
 internal import SystemPackage
 internal import Wire
 
@@ -28,35 +29,53 @@ public final class Forwarder: EventSink {
     /// - Parameters:
     ///   - tap: the tap, which is watched from now on.
     ///   - rules: the translation rules to begin with.
+    ///   - services: what the services tell to begin with.
     ///   - options: what does not change.
     ///   - loop: the event loop, whose thread this is.
     ///   - capture: where to record all frames.
     /// - Throws: The error of epoll_ctl(2).
     public init(
-        tap: consuming TapDevice, rules: TranslationRules, options: ForwardingOptions, loop: EventLoop,
-        capture: consuming FrameCapture? = nil
+        tap: consuming TapDevice, rules: TranslationRules, services: ServiceSettings, options: ForwardingOptions,
+        loop: EventLoop, capture: consuming FrameCapture? = nil
     ) throws(SystemCallError) {
         let descriptor = tap.descriptor
-        path = DataPath(loop: loop, tap: tap, rules: rules, options: options, now: .now)
+        path = DataPath(loop: loop, tap: tap, rules: rules, services: services, options: options, now: .now)
         path.capture = capture
         try loop.add(descriptor, for: .readable, token: EventToken(kind: TokenKind.tap))
+    }
+
+    /// Begins to send what nobody asked for: announcements and Router Advertisements, now and when they are due.
+    public func beginAnnouncing() {
+        path.now = .now
+        path.announces = true
+        path.sendDue()
+    }
+
+    /// Takes the host's neighbours, and announces those that are new.
+    public func publish(neighbours: NeighbourTable) {
+        path.now = .now
+        path.services.update(neighbours: neighbours)
+        path.sendDue()
     }
 
     /// Puts new rules in force for flows that open from now on.
     ///
     /// - Parameters:
     ///   - rules: The rules.
+    ///   - services: What the services tell from now on, if it may have changed: the change is conveyed at once.
     ///   - leaving: Addresses of the namespace that are not planned any more: no new flow is to go there.
-    public func publish(_ rules: TranslationRules, leaving: Set<IPAddress> = []) {
+    public func publish(
+        _ rules: TranslationRules, services: ServiceSettings? = nil, leaving: Set<IPAddress> = []
+    ) {
         let hasOtherResolvers = rules.dnsServers != path.translator.rules.dnsServers
         path.translator = Translator(rules: rules)
         path.gatewayMAC = rules.gatewayMAC
         path.seen.adopt(rules)
         path.seen.leave(leaving, rules: rules)
         tellGuestAddresses()
-        guard hasOtherResolvers else { return }
         path.now = .now
-        path.restartQueries()
+        if let services { path.adopt(services) }
+        if hasOtherResolvers { path.restartQueries() }
     }
 
     /// Does to existing flows what a change of the host means for them.
@@ -137,7 +156,8 @@ public final class Forwarder: EventSink {
     /// The earliest deadline of a flow; at once while flows have work left.
     public var deadline: MonotonicTime? {
         if path.queueHead >= 0 { return MonotonicTime(nanoseconds: 0) }
-        let earliest = path.wheel.nextDeadline
+        var earliest = path.wheel.nextDeadline
+        if let later = path.serviceDeadline { earliest = earliest.map { min($0, later) } ?? later }
         guard path.evictions.deadline != .max else { return earliest }
         let line = MonotonicTime(nanoseconds: path.evictions.deadline)
         return earliest.map { min($0, line) } ?? line
@@ -147,6 +167,7 @@ public final class Forwarder: EventSink {
     public func deadlineReached(now: MonotonicTime) {
         path.now = now
         path.expireFlows()
+        path.serviceDeadlineReached()
         path.tellEvictions()
     }
 

@@ -10,10 +10,6 @@ public struct ForwardingOptions: Sendable {
     public var forwardsUDP = true
     /// Not `--no-icmp`.
     public var forwardsICMP = true
-    /// Not `--no-ndp`.
-    public var answersNeighborDiscovery = true
-    /// Whether Router Solicitations are answered: neither `--no-ra` nor `--config-net`.
-    public var advertisesRouter = true
     /// Flows at most, of all kinds together; below 2^24.
     public var maximumFlows = 131_072
     /// The time-outs of UDP flows in milliseconds (`nf_conntrack_udp_timeout`, `nf_conntrack_udp_timeout_stream`).

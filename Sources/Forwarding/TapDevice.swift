@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(namespace): ioctl fcntl
+// syscalls: setup(namespace): ioctl fcntl socket
+// syscalls: running(data-path): ioctl
 
 internal import CLinux
 internal import Glibc
@@ -36,6 +37,10 @@ public struct TapDevice: ~Copyable, Sendable {
     /// What the kernel agreed to.
     public let offloads: Offloads
     private let owner: OwnedFileDescriptor
+    /// A socket of the interface's network namespace, to ask for its state; nil where there is none.
+    private let observer: OwnedFileDescriptor?
+    /// Its number, lent; -1 where there is none.
+    private let observing: CInt
 
     /// Makes the interface in the network namespace in which `tun` was opened.
     ///
@@ -71,6 +76,8 @@ public struct TapDevice: ~Copyable, Sendable {
         }
         try retrying("fcntl", "O_NONBLOCK") { tapas_set_nonblocking(number, 1) }
         owner = tun
+        observing = socket(AF_INET, CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
+        observer = observing >= 0 ? OwnedFileDescriptor(taking: FileDescriptor(rawValue: observing)) : nil
         self.offloads = offloads
         self.name = String(decoding: chosen.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
@@ -78,6 +85,8 @@ public struct TapDevice: ~Copyable, Sendable {
     /// Takes over a descriptor that is already attached to an interface (tests; a socket that keeps message bounds).
     public init(attached: consuming OwnedFileDescriptor, name: String, offloads: Offloads) {
         owner = attached
+        observer = nil
+        observing = -1
         self.name = name
         self.offloads = offloads
     }
@@ -104,5 +113,12 @@ public struct TapDevice: ~Copyable, Sendable {
     public func setCarrier(_ on: Bool) throws(SystemCallError) {
         let number = owner.rawValue
         try retrying("ioctl", "TUNSETCARRIER") { tapas_tun_set_carrier(number, on ? 1 : 0) }
+    }
+
+    /// Whether the namespace's kernel has told its programs that there is a carrier (`IFF_RUNNING`); nil if unknown.
+    var isRunning: Bool? {
+        guard observing >= 0 else { return nil }
+        let result = unsafe name.withCString { unsafe tapas_interface_is_running(observing, $0) }
+        return result < 0 ? nil : result == 1
     }
 }

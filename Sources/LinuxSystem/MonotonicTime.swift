@@ -20,6 +20,9 @@ public struct MonotonicTime: Hashable, Sendable, Comparable {
     /// Now on `CLOCK_BOOTTIME`, which goes on while the machine sleeps.
     public static var sinceBoot: MonotonicTime { read(CLOCK_BOOTTIME) }
 
+    /// The seconds since 1970 by the wall clock.
+    public static var secondsSince1970: Int64 { read(CLOCK_REALTIME).nanoseconds / 1_000_000_000 }
+
     private static func read(_ clock: clockid_t) -> MonotonicTime {
         var time = timespec()
         // Cannot fail: the clock exists and the pointer is ours.

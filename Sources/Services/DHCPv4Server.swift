@@ -11,7 +11,10 @@ public import Wire
 /// lease holds, because two machines behind the link (a bridge in the namespace) cannot have one address.
 ///
 /// The server is the authority of its link: a client that asks it for another address is refused at once (NAK), so that
-/// it asks anew. A change of the host makes the lease wrong; ``update(_:now:)`` says how much of it, and makes the
+/// it asks anew. The refusal names the server that the client has its lease from, which may be an address that tapas had
+/// before: busybox's udhcpc ignores the refusal of a server that it does not know.
+///
+/// A change of the host makes the lease wrong; ``update(_:now:)`` says how much of it, and makes the
 /// message for clients that take FORCERENEW with a nonce (RFC 6704).
 ///
 /// Time is in milliseconds of any clock that only goes forward.
@@ -32,6 +35,8 @@ public struct DHCPv4Server: Sendable {
     private struct Lease {
         var client: Client
         var address: IPv4Address
+        /// The server as the client knows it.
+        var server: IPv4Address
         var told: [UInt8: [UInt8]]
         /// When the lease ends; nil for never.
         var end: Int64?
@@ -111,10 +116,12 @@ public struct DHCPv4Server: Sendable {
             return grant(isRapid ? .acknowledgment : .offer, isRapid: isRapid, address, to: client, request, now)
         case .request:
             if let named, named != server {
-                return formerServers.contains(named) ? refusal(of: request, by: server) : nil
+                return formerServers.contains(named) ? refusal(of: request, by: named) : nil
             }
             let wanted = request.address(Code.requestedAddress) ?? request.clientAddress
-            guard wanted.isUnspecified || wanted == address else { return refusal(of: request, by: server) }
+            guard wanted.isUnspecified || wanted == address else {
+                return refusal(of: request, by: named ?? lease?.server ?? server)
+            }
             return grant(.acknowledgment, isRapid: false, address, to: client, request, now)
         case .decline where named == server:
             let declined = request.address(Code.requestedAddress)?.description ?? "its address"
@@ -160,7 +167,7 @@ public struct DHCPv4Server: Sendable {
         if kind == .acknowledgment {
             let time = settings.leaseTime
             lease = Lease(
-                client: client, address: address, told: configuration,
+                client: client, address: address, server: settings.v4.serverAddress ?? address, told: configuration,
                 end: time == ServiceSettings.infinite ? nil : now + Int64(time) * 1000,
                 takesForceRenew: takesForceRenew)
         }
@@ -204,28 +211,32 @@ public struct DHCPv4Server: Sendable {
             formerServers = ([old] + formerServers.filter { $0 != old }).dropLast(
                 max(0, formerServers.count + 1 - Self.mostFormerServers))
         }
+        let old = settings
         settings = new
         if let server = new.v4.serverAddress { formerServers.removeAll { $0 == server } }
         if let end = lease?.end, end <= now { lease = nil }
         guard isOn, let lease else { return (.nothing, nil) }
+        let address = new.v4.guestAddress?.address.v4
         let configuration = DHCPv4Options(settings: new).configuration
-        let isRight =
-            lease.address == new.v4.guestAddress?.address.v4
-            && Self.essentials.allSatisfy { lease.told[$0] == configuration[$0] }
-        if isRight, lease.told == configuration { return (.nothing, nil) }
-        return (isRight ? .details : .lease, lease.takesForceRenew ? forceRenew(lease) : nil)
+        let before = DHCPv4Options(settings: old).configuration
+        // A lease that was wrong before this change, and is so still, has been told of already.
+        let isNew = old.v4.guestAddress?.address.v4 != address || before != configuration
+        if !isNew || lease.address == address && lease.told == configuration { return (.nothing, nil) }
+        func differ(_ told: [UInt8: [UInt8]]) -> Bool { Self.essentials.contains { told[$0] != configuration[$0] } }
+        let isWrong = lease.address != address || differ(lease.told)
+        let isEssential = old.v4.guestAddress?.address.v4 != address || differ(before)
+        return (isWrong && isEssential ? .lease : .details, lease.takesForceRenew ? forceRenew(lease) : nil)
     }
 
     /// The message that makes the client renew at once (RFC 3203), signed with the nonce that it was given.
-    private mutating func forceRenew(_ lease: Lease) -> DHCPv4Message? {
-        guard let server = settings.v4.serverAddress else { return nil }
+    private mutating func forceRenew(_ lease: Lease) -> DHCPv4Message {
         var message = DHCPv4Message(
             request: .forceRenew, transactionID: UInt32(truncatingIfNeeded: lease.address.rawValue &* 0x9E37_79B9),
             clientMAC: lease.client.mac)
         message.isReply = true
         message.clientAddress = lease.address
         let unsigned = key.unsigned()
-        message.options.append(.init(Code.serverIdentifier, DHCPv4Options.bytes(server)))
+        message.options.append(.init(Code.serverIdentifier, DHCPv4Options.bytes(lease.server)))
         message.options.append(.init(Code.authentication, unsigned))
         let signed = key.signed(unsigned, of: message.bytes)
         message.options[message.options.count - 1].data = signed
@@ -273,7 +284,7 @@ extension DHCPv4Server {
         _ message: DHCPv4Message, optionsLimit: Int = DHCPv4Message.maximumOptionsLength, to mac: MACAddress,
         into frame: inout MutableSpan<UInt8>
     ) -> Int {
-        guard let server = settings.v4.serverAddress else { return 0 }
+        guard let server = message.address(DHCPv4Message.OptionCode.serverIdentifier) else { return 0 }
         // INFORM and FORCERENEW go to the address that the client has.
         let target = message.yourAddress.isUnspecified ? message.clientAddress : message.yourAddress
         let toAll = message.wantsBroadcast || target.isUnspecified

@@ -233,12 +233,16 @@ public struct DHCPv6Server: Sendable {
     public mutating func update(
         _ new: ServiceSettings, now: Int64
     ) -> (change: DHCPv4Server.Change, message: DHCPv6Message?) {
+        let before = (address: guest, details: information(refreshes: false))
         settings = new
         if let end = lease?.end, end <= now { lease = nil }
         guard isOn, let lease else { return (.nothing, nil) }
-        let isRight = lease.address == guest
-        if isRight, lease.details == information(refreshes: false) { return (.nothing, nil) }
-        return (isRight ? .details : .lease, lease.takesReconfigure ? reconfigure(lease) : nil)
+        let details = information(refreshes: false)
+        // A lease that was wrong before this change, and is so still, has been told of already.
+        let isNew = before.address != guest || before.details != details
+        if !isNew || lease.address == guest && lease.details == details { return (.nothing, nil) }
+        let isWrong = lease.address != guest && before.address != guest
+        return (isWrong ? .lease : .details, lease.takesReconfigure ? reconfigure(lease) : nil)
     }
 
     /// The message that makes the client renew at once (RFC 8415 §18.3.11), signed with the key that it was given.

@@ -6,8 +6,8 @@ public import Wire
 
 /// All services on the link as one value: frames and time in, frames and the next deadline out.
 ///
-/// Theory of operation. The owner gives it each frame that ``takes(_:)`` says is a service's, new settings with each
-/// plan, and the host's neighbours. After each of these, and when ``nextDeadline`` has come, it asks
+/// Theory of operation. The owner gives it each frame that is for the link itself (ARP, neighbour discovery, DHCP,
+/// DHCPv6), new settings with each plan, and the host's neighbours. After each of these, and when ``nextDeadline`` has come, it asks
 /// ``nextFrame(now:into:)`` until there is none. Messages are parsed and built with allocations: they are few, and a
 /// frame of a flow never comes here.
 ///
@@ -71,26 +71,11 @@ public struct GuestServices: Sendable {
         pending = [.ask(.v4), .ask(.v6)] + gateways(of: settings).map { .announce($0) }
     }
 
-    /// Whether a frame is for the services: ARP, Neighbour and Router Solicitations, DHCP and DHCPv6.
-    ///
-    /// - Parameter summary: the frame's summary.
-    /// - Returns: true if the frame goes nowhere but to ``reply(to:summary:now:into:)``.
-    @inlinable
-    public static func takes(_ summary: FrameSummary) -> Bool {
-        switch summary.kind {
-        case .arp: true
-        case .icmpv6: (133...137).contains(summary.icmpType)
-        case .udp:
-            summary.destinationPort == (summary.isIPv4 ? DHCPv4Message.serverPort : DHCPv6Message.serverPort)
-        default: false
-        }
-    }
-
     /// Answers a frame.
     ///
     /// - Parameters:
     ///   - frame: the frame from the namespace.
-    ///   - summary: its summary, for which ``takes(_:)`` is true.
+    ///   - summary: its summary; a frame of another kind is not answered.
     ///   - now: the time.
     ///   - reply: where to write the reply's frame.
     /// - Returns: the length of the reply's frame in bytes, or 0 if there is none.

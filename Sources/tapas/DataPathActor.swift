@@ -24,11 +24,14 @@ actor DataPathActor {
     ///
     /// - Parameters:
     ///   - rules: the rules.
+    ///   - services: what the services tell.
     ///   - fates: what the change means for existing flows.
     ///   - leaving: addresses of the namespace that are not planned any more.
     /// - Returns: how many flows were ended.
-    func publish(_ rules: TranslationRules, fates: FlowFates, leaving: Set<IPAddress>) -> Int {
-        unsafe forwarder.publish(rules, leaving: leaving)
+    func publish(
+        _ rules: TranslationRules, _ services: ServiceSettings, fates: FlowFates, leaving: Set<IPAddress>
+    ) -> Int {
+        unsafe forwarder.publish(rules, services: services, leaving: leaving)
         return unsafe forwarder.apply(fates)
     }
 

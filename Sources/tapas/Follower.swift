@@ -95,7 +95,7 @@ actor Follower {
         next.note(lingering: lingering)
         plan = next
         let leaving = plannedAddresses(of: old).union(lingering.keys).subtracting(plannedAddresses(of: next))
-        let ended = await dataPath.publish(next.rules, fates: fates, leaving: leaving)
+        let ended = await dataPath.publish(next.rules, next.services, fates: fates, leaving: leaving)
         if ended > 0 { logger.notice("\(ended) flows ended or moved: their host address is gone") }
         let isChanged = await configure()
         if isChanged || ended > 0 || old.families != next.families || old.rules != next.rules {

@@ -87,7 +87,7 @@ struct Session: ~Copyable {
         let server = Server(
             loop: loop, command: command, signals: signals, watch: watch, logger: log.logger)
         let forwarder = try Self.makeForwarder(
-            invocation, network.tap.take(), network.plan.rules, capture.take(), server, log)
+            invocation, network.tap.take(), network.plan, capture.take(), server, log)
         let tap = forwarder.map { TapLink($0, on: loop) }
         let ports = try Ports.open(invocation, network.thread, tap, portHolders, log.logger)
         do {
@@ -160,7 +160,7 @@ struct Session: ~Copyable {
     }
 
     private static func makeForwarder(
-        _ invocation: Invocation, _ tap: consuming TapDevice?, _ rules: TranslationRules,
+        _ invocation: Invocation, _ tap: consuming TapDevice?, _ plan: NamespacePlan,
         _ capture: consuming FrameCapture?, _ server: Server, _ log: Log
     ) throws -> Forwarder? {
         guard let tap else { return nil }
@@ -168,13 +168,12 @@ struct Session: ~Copyable {
         options.forwardsTCP = invocation.isEnabled(.tcp)
         options.forwardsUDP = invocation.isEnabled(.udp)
         options.forwardsICMP = invocation.isEnabled(.icmp)
-        options.answersNeighborDiscovery = invocation.isEnabled(.ndp)
-        options.advertisesRouter = invocation.isEnabled(.routerAdvertisements)
         let name = tap.name
         server.tap = tap.descriptor
         let forwarder = try Forwarder(
-            tap: tap, rules: rules, options: options, loop: server.loop, capture: capture)
+            tap: tap, rules: plan.rules, services: plan.services, options: options, loop: server.loop, capture: capture)
         forwarder.tapDidEnd = { [unowned server] in server.tapDidEnd(name) }
+        forwarder.beginAnnouncing()
         return forwarder
     }
 }

@@ -167,7 +167,7 @@ struct AddressesOnTheLinkTests {
 
     @Test("a Router Solicitation from :: is answered to all nodes; duplicate detection gets no answer")
     func solicitationsFromNowhere() throws {
-        let world = try World { $0.advertisesRouter = true }
+        let world = try World(services: .routing)
         world.send(Self.message(RouterSolicitation().parts, to: .allRouters))
         let advertisement = try world.next("an advertisement") { $0.isICMP }
         expectPacket(advertisement.packet.frame, .ip(to: .v6(.allNodes), hopLimit: 255), .icmp(type: 134))

@@ -82,7 +82,7 @@ struct LinkTests {
 
     @Test("routers are advertised where the namespace is told, not where it is programmed", arguments: [true, false])
     func routersAreAdvertised(advertises: Bool) throws {
-        let world = try World { $0.advertisesRouter = advertises }
+        let world = try World(services: advertises ? .routing : .lab)
         let parts = RouterSolicitation(sourceLinkAddress: World.guestMAC).parts
         world.send(Self.frame(parts.header, parts.body, to: .allRouters))
         try world.settle()

@@ -83,11 +83,13 @@ struct DHCPv4Client {
             var options: [UInt8: [UInt8]] = [:]
             for option in reply.options where !Self.timers.contains(option.code) { options[option.code] = option.data }
             configuration = Configuration(address: reply.yourAddress, options: options)
+            server = reply.address(Code.serverIdentifier)
             end = now + Int64(time) * 1000
             renewal = now + Int64(reply.address(Code.renewalTime)?.rawValue ?? time / 2) * 1000
             deadline = renewal
             if let data = reply[Code.authentication] { nonce = Array(data.suffix(16)) }
-        case .negativeAcknowledgment:
+        // As udhcpc does, only from the server that gave the lease.
+        case .negativeAcknowledgment where reply?.address(Code.serverIdentifier) == server:
             configuration = nil
             deadline = now
         default: break

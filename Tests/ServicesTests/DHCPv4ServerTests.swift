@@ -254,6 +254,38 @@ struct DHCPv4ServerTests {
 
     // MARK: Changes
 
+    @Test("refuses a renewal in the name of the server that the client knows: udhcpc ignores any other")
+    func refusesByTheKnownName() throws {
+        var server = makeServer()
+        _ = server.answer(to: request(.request), now: 0)
+        let moved = makeSettings {
+            $0.v4.guestAddress = Prefix("198.51.100.5/24")
+            $0.v4.serverAddress = IPv4Address(198, 51, 100, 1)
+        }
+        #expect(server.update(moved, now: 1).change == .lease)
+        let answer = server.answer(to: request(.request, has: guest), now: 2)
+        let refusal = try #require(answer)
+        #expect(refusal.kind == .negativeAcknowledgment)
+        #expect(refusal[Code.serverIdentifier] == [192, 0, 2, 2])
+        let other = server.answer(to: request(.request, [wanted(15), self.server(2)]), now: 2)
+        #expect(other?[Code.serverIdentifier] == [192, 0, 2, 2])
+        let offer = server.answer(to: request(.discover), now: 3)
+        #expect(offer?[Code.serverIdentifier] == [198, 51, 100, 1])
+    }
+
+    @Test("tells of a wrong lease once, not with each change that comes before the client has renewed")
+    func tellsOnce() {
+        var server = makeServer()
+        _ = server.answer(to: request(.request), now: 0)
+        #expect(server.update(makeSettings { $0.mtu = 1500 }, now: 1).change == .lease)
+        #expect(server.update(makeSettings { $0.mtu = 1500 }, now: 2).change == .nothing)
+        let resolvers = makeSettings {
+            $0.mtu = 1500
+            $0.v4.dnsServers = [.loopback]
+        }
+        #expect(server.update(resolvers, now: 3).change == .details)
+    }
+
     @Test("says how much of a lease is no longer right")
     func saysWhatChanged() {
         var server = makeServer()

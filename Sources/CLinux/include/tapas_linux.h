@@ -43,6 +43,8 @@ int tapas_tun_set_offload(int fd, unsigned flags);
 int tapas_tun_set_header_size(int fd, int size);
 /// TUNSETCARRIER: 1 on, 0 off.
 int tapas_tun_set_carrier(int fd, int on);
+/* Whether an interface of the network namespace of socket `fd` is running (IFF_RUNNING); -1 with errno. */
+int tapas_interface_is_running(int fd, const char *name);
 
 /// SIOCGIFHWADDR of the tap itself, whichever namespace its interface is in.
 int tapas_tun_get_mac(int fd, uint8_t mac[6]);

@@ -43,7 +43,7 @@ final class World: EventSink {
 
     init(
         offloads: TapDevice.Offloads = World.allOffloads, rules: TranslationRules = .lab,
-        options change: (inout ForwardingOptions) -> Void = { _ in }
+        services: ServiceSettings = .lab, options change: (inout ForwardingOptions) -> Void = { _ in }
     ) throws {
         var numbers: [CInt] = [-1, -1]
         let type = CInt(SOCK_SEQPACKET.rawValue) | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue)
@@ -60,7 +60,7 @@ final class World: EventSink {
         change(&options)
         forwarder = try Forwarder(
             tap: TapDevice(attached: OwnedFileDescriptor(taking: numbers[0]), name: "test0", offloads: offloads),
-            rules: rules, options: options, loop: loop)
+            rules: rules, services: services, options: options, loop: loop)
         clock = .now
         forwarder.tapDidEnd = { [unowned self] in tapHasEnded = true }
     }
@@ -227,6 +227,37 @@ extension TranslationRules {
         rules.families.v6.hostLoopback = .v6(Lab.host6)
         rules.mtu = 65520
         return rules
+    }
+}
+
+extension ServiceSettings {
+    /// What the services of the tests tell: as the rules, without anything that is sent unasked.
+    static var lab: ServiceSettings {
+        var settings = ServiceSettings()
+        settings.services = [.neighborDiscovery, .dhcpv4]
+        settings.mtu = 65520
+        settings.v4.isEnabled = true
+        settings.v4.guestAddress = Prefix(.v4(Lab.guest4), length: 24)
+        settings.v4.serverAddress = Lab.host4
+        settings.v4.router = Lab.host4
+        settings.v4.guestAddresses = [Lab.guest4]
+        settings.v4.ownAddresses = [Lab.host4]
+        settings.v4.mappedAddresses = [Lab.host4]
+        settings.v6.isEnabled = true
+        settings.v6.guestAddress = Prefix(.v6(Lab.guest6), length: 64)
+        settings.v6.ownAddress = Lab.host6
+        settings.v6.gateway = Lab.host6
+        settings.v6.isDefaultRouter = true
+        settings.v6.guestAddresses = [Lab.guest6]
+        settings.v6.mappedAddresses = [Lab.host6]
+        return settings
+    }
+
+    /// As ``lab``, with Router Advertisements.
+    static var routing: ServiceSettings {
+        var settings = lab
+        settings.services = .all
+        return settings
     }
 }
 

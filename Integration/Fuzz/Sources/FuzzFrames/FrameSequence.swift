@@ -18,6 +18,9 @@ import Wire
 /// Plays the frames of an input.
 struct FrameSequence: ~Copyable {
     private var reassembly = Reassembly()
+    private var services = GuestServices(
+        settings: FrameSequence.settings(0), seed: .init(random: (1, 2, 3, 4, 5), secondsSince1970: 1_000_000_000),
+        now: 0)
     private var now: Int64 = 0
     /// What has come so far, so that a test can see that its input did something.
     private(set) var accepted = 0
@@ -86,6 +89,28 @@ struct FrameSequence: ~Copyable {
 
     // MARK: Answers
 
+    /// What the services tell: one of two networks, or none.
+    private static func settings(_ number: Int) -> ServiceSettings {
+        var settings = ServiceSettings()
+        settings.services = .all
+        settings.leaseTime = number % 4 == 3 ? ServiceSettings.infinite : 120
+        settings.searchDomains = number % 2 == 0 ? ["a.example"] : []
+        settings.v4.isEnabled = true
+        settings.v4.guestAddress = Prefix(number % 2 == 0 ? "192.0.2.15/24" : "198.51.100.5/24")
+        settings.v4.serverAddress = IPv4Address(number % 2 == 0 ? "192.0.2.2" : "198.51.100.1")
+        settings.v4.router = settings.v4.serverAddress
+        settings.v4.dnsServers = [IPv4Address(9, 9, 9, 9)]
+        settings.v6.isEnabled = true
+        settings.v6.ownAddress = IPv6Address("fe80::1")
+        settings.v6.isDefaultRouter = true
+        let prefix = Prefix(number % 2 == 0 ? "2001:db8::15/64" : "2001:db8:2::15/64")
+        settings.v6.guestAddress = number % 3 == 2 ? nil : prefix
+        settings.v6.prefixes = [settings.v6.guestAddress?.network].compactMap(\.self).map {
+            .init($0, isOnLink: true, isAutonomous: true)
+        }
+        return settings
+    }
+
     private static let rules: TranslationRules = {
         var rules = TranslationRules()
         rules.families.v4.isEnabled = true
@@ -102,11 +127,11 @@ struct FrameSequence: ~Copyable {
     private mutating func answer(_ summary: FrameSummary, _ frame: [UInt8]) {
         var memory = [UInt8](repeating: 0, count: 65_600)
         var room = memory.mutableSpan
-        note(ARPResponder.reply(to: frame.span, summary: summary, rules: Self.rules, into: &room), room.count)
-        note(
-            NDPResponder.reply(
-                to: frame.span, summary: summary, rules: Self.rules,
-                routerAdvertisement: RouterAdvertisement(routerLifetime: 9), into: &room), room.count)
+        let milliseconds = now / 1_000_000
+        note(services.reply(to: frame.span, summary: summary, now: milliseconds, into: &room), room.count)
+        if accepted % 8 == 0 { _ = services.update(Self.settings(accepted / 8), now: milliseconds) }
+        for _ in 0..<8 { note(services.nextFrame(now: milliseconds, into: &room), room.count) }
+        precondition(services.takeRemarks().count <= 16, "remarks pile up")
         note(EchoResponder.reply(to: frame.span, summary: summary, rules: Self.rules, into: &room), room.count)
         note(DNSFailureResponder.reply(to: frame.span, summary: summary, rules: Self.rules, into: &room), room.count)
         guard summary.kind != .arp, ICMPError.mayAnswer(summary) else { return }

@@ -1,0 +1,57 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// A DHCP client that watches its link asks again whether its lease is right when the link comes back. So the carrier goes
+// off and on. The kernel tells programs of a link that went not at once but up to a second later
+// (net/core/link_watch.c collects such events), and tells nothing at all if it is back by then. So the carrier stays off
+// until the kernel has told (`IFF_RUNNING` is gone) and a moment longer, and comes back at the limit in any case.
+
+internal import LinuxSystem
+internal import Logging
+
+/// The carrier while it is off.
+struct CarrierToggle {
+    /// How often the kernel is asked whether it has told, in milliseconds.
+    private static let step: Int64 = 10
+    /// How long the link stays off once the kernel has told, in milliseconds: programs are to see it.
+    private static let pause: Int64 = 30
+    /// The longest time off, in milliseconds.
+    private static let limit: Int64 = 1200
+
+    private var end: MonotonicTime?
+    private var hasTold = false
+    /// When ``proceed(_:now:logger:)`` is to be called next; nil while the carrier is on.
+    private(set) var deadline: MonotonicTime?
+
+    /// Switches the carrier off; one that is off stays so for another round.
+    mutating func begin(_ tap: borrowing TapDevice, now: MonotonicTime, logger: Logger) {
+        do throws(SystemCallError) {
+            try tap.setCarrier(false)
+        } catch {
+            logger.info("the carrier cannot be switched: \(error)")
+            return
+        }
+        logger.debug("carrier off: DHCP clients are to ask again")
+        hasTold = false
+        end = now.advanced(milliseconds: Self.limit)
+        deadline = now.advanced(milliseconds: Self.step)
+    }
+
+    /// Switches the carrier on once programs have seen that it was off.
+    mutating func proceed(_ tap: borrowing TapDevice, now: MonotonicTime, logger: Logger) {
+        guard let end else { return }
+        if now < end, !hasTold {
+            hasTold = tap.isRunning == false
+            deadline = now.advanced(milliseconds: hasTold ? Self.pause : Self.step)
+            return
+        }
+        self.end = nil
+        deadline = nil
+        do throws(SystemCallError) {
+            try tap.setCarrier(true)
+        } catch {
+            logger.warning("the carrier cannot be switched on again: \(error)")
+        }
+    }
+}

@@ -44,7 +44,8 @@ $skipped"
 }
 
 need_packages "${build_packages[@]}" bash iproute2 util-linux procps python3 iputils-ping \
-    traceroute crun runc busybox-static curl socat iperf3 bind9-dnsutils tcpdump nftables passt gcc libc6-dev
+    traceroute crun runc busybox-static curl socat iperf3 bind9-dnsutils tcpdump nftables passt gcc libc6-dev \
+    isc-dhcp-client udhcpc dhcpcd-base ndisc6 systemd
 need_swift
 need_tun
 need_user_namespaces

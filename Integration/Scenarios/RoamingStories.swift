@@ -24,6 +24,12 @@ extension Scenarios {
                         "fetches on, seen as 10.8.0.2", "fetches on, seen as 192.168.44.7",
                     ]),
                 .init(
+                    script: "told",
+                    tells: [
+                        "fetches, seen as 192.0.2.10", "tap7 has 192.0.2.77/24", "tap7 has 169.254.2.1/16",
+                        "tap7 has 192.168.44.7/24",
+                    ]),
+                .init(
                     script: "another-lease",
                     tells: ["fetches, seen as 192.0.2.10", "lost the server", "fetches, seen as 192.0.2.77"]),
             ]

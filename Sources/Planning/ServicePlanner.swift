@@ -10,6 +10,8 @@ import NetworkTypes
 struct ServicePlanner {
     /// The bytes that the DHCP option for static routes can have.
     private static let mostRouteBytes = 255
+    /// The most routes that may fit it: of five bytes each at least.
+    private static let mostStaticRoutes = 51
     /// The most prefixes and routes of a Router Advertisement, so that it fits the smallest MTU of IPv6.
     private static let mostPrefixes = 12
     private static let mostRoutes = 16
@@ -93,24 +95,40 @@ struct ServicePlanner {
         _ guest: Prefix, router: IPv4Address?, _ report: inout Report
     ) -> [ServiceSettings.StaticRoute] {
         let onLink = IPv4Address.unspecified
-        var others: [ServiceSettings.StaticRoute] = []
-        var defaultRoute: ServiceSettings.StaticRoute?
-        var seen: Set<Prefix> = [guest.network]
-        // Of equal destinations the kernel uses the one of the least metric.
-        for route in plans.v4.routes.stablySorted(by: { UInt64($0.metric) })
-        where route.type == .unicast && route.typeOfService == 0 {
-            guard seen.insert(route.destination.network).inserted else { continue }
+        var found: [(route: ServiceSettings.StaticRoute, metric: UInt32)] = []
+        var defaultRoute: (route: ServiceSettings.StaticRoute, metric: UInt32)?
+        var extra = 0
+        // There may be 100,000 routes, of which a few dozen fit: each is looked at once.
+        for route in plans.v4.routes where route.type == .unicast && route.typeOfService == 0 {
+            let destination = route.destination.network
+            guard destination != guest.network else { continue }
             let gateway = route.nextHops.first?.gateway?.v4
             // What the namespace cannot reach on its own network is on the link: ARP is answered for everything.
-            let isReachable = gateway.map { guest.contains(.v4($0)) || seen.contains(Prefix(host: .v4($0))) } ?? false
-            let entry = ServiceSettings.StaticRoute(
-                destination: route.destination.network, router: isReachable ? gateway ?? onLink : onLink)
-            if route.destination.isDefault { defaultRoute = entry } else { others.append(entry) }
+            let isReachable =
+                gateway.map { gateway in
+                    guest.contains(.v4(gateway))
+                        || found.contains { $0.route.destination == Prefix(host: .v4(gateway)) }
+                } ?? false
+            let entry = (
+                ServiceSettings.StaticRoute(destination: destination, router: isReachable ? gateway ?? onLink : onLink),
+                route.metric
+            )
+            // Of equal destinations the kernel uses the one of the least metric.
+            if destination.isDefault {
+                if defaultRoute.map({ $0.metric > route.metric }) ?? true { defaultRoute = entry }
+            } else if found.count == Self.mostStaticRoutes {
+                extra += 1
+            } else if let index = found.firstIndex(where: { $0.route.destination == destination }) {
+                if found[index].metric > route.metric { found[index] = entry }
+            } else {
+                found.append(entry)
+            }
         }
+        var others = found.map(\.route)
         let needsHostRoute = router.map { !guest.contains(.v4($0)) } ?? false
-        if others.isEmpty, !needsHostRoute, defaultRoute.map({ $0.router == router }) ?? true { return [] }
-        var room = Self.mostRouteBytes - (defaultRoute?.optionLength ?? 0)
-        let count = others.count
+        if others.isEmpty, !needsHostRoute, defaultRoute.map({ $0.route.router == router }) ?? true { return [] }
+        var room = Self.mostRouteBytes - (defaultRoute?.route.optionLength ?? 0)
+        let count = others.count + extra
         others = others.filter { route in
             guard route.optionLength <= room else { return false }
             room -= route.optionLength
@@ -120,7 +138,7 @@ struct ServicePlanner {
             report.note(
                 .v4, "\(count - others.count) of \(count) routes do not fit the DHCP option and are not told", .detail)
         }
-        return others + [defaultRoute].compactMap(\.self)
+        return others + [defaultRoute?.route].compactMap(\.self)
     }
 
     // MARK: IPv6
@@ -151,20 +169,23 @@ struct ServicePlanner {
             }
             if let half { add(.init(half, isOnLink: network == half, isAutonomous: true), to: &prefixes) }
         }
+        var extra = 0
         for route in plan.routes where route.type == .unicast && !route.destination.isDefault && route.source == nil {
             let network = route.destination.network
-            if route.isOnLink, network.length < 128 {
+            let isOnLink = route.isOnLink && network.length < 128
+            if isOnLink ? prefixes.count >= Self.mostPrefixes : settings.routes.count >= Self.mostRoutes {
+                extra += 1
+            } else if isOnLink {
                 add(.init(network, isOnLink: true, isAutonomous: false), to: &prefixes)
             } else if !route.isOnLink, !settings.routes.contains(where: { $0.destination == network }) {
                 settings.routes.append(.init(destination: network, preference: route.preference ?? 0))
             }
         }
-        let extra = max(0, prefixes.count - Self.mostPrefixes) + max(0, settings.routes.count - Self.mostRoutes)
+        extra += max(0, prefixes.count - Self.mostPrefixes)
         if extra > 0 {
             report.note(.v6, "\(extra) prefixes and routes do not fit a Router Advertisement and are not told", .detail)
         }
         settings.prefixes = Array(prefixes.prefix(Self.mostPrefixes))
-        settings.routes = Array(settings.routes.prefix(Self.mostRoutes))
         return settings
     }
 

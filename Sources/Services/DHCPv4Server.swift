@@ -67,6 +67,8 @@ public struct DHCPv4Server: Sendable {
 
     private var settings: ServiceSettings
     private var lease: Lease?
+    /// Who had the lease that ended last, and the server as that client knows it.
+    private var last: (client: Client, server: IPv4Address)?
     private var key: ReconfigurationKey
     /// The addresses that this server had before: a client that answers an offer of then is refused.
     private var formerServers: [IPv4Address] = []
@@ -120,7 +122,7 @@ public struct DHCPv4Server: Sendable {
             }
             let wanted = request.address(Code.requestedAddress) ?? request.clientAddress
             guard wanted.isUnspecified || wanted == address else {
-                return refusal(of: request, by: named ?? lease?.server ?? server)
+                return refusal(of: request, by: named ?? known(by: client) ?? server)
             }
             return grant(.acknowledgment, isRapid: false, address, to: client, request, now)
         case .decline where named == server:
@@ -137,9 +139,22 @@ public struct DHCPv4Server: Sendable {
         }
     }
 
+    /// Ends the lease if its time is over; who gave it is remembered for a client that comes late.
+    private mutating func endLease(_ now: Int64) {
+        guard let lease, let end = lease.end, end <= now else { return }
+        last = (lease.client, lease.server)
+        self.lease = nil
+    }
+
+    /// The server that a client has, or had, its lease from.
+    private func known(by client: Client) -> IPv4Address? {
+        if let lease, lease.client.isSame(as: client) { return lease.server }
+        return last.flatMap { $0.client.isSame(as: client) ? $0.server : nil }
+    }
+
     /// Whether a client may have the lease: it has it already, or nobody has.
     private mutating func mayServe(_ client: Client, now: Int64) -> Bool {
-        if let end = lease?.end, end <= now { lease = nil }
+        endLease(now)
         guard let holder = lease?.client, !holder.isSame(as: client) else { return true }
         if !hasWarned {
             hasWarned = true
@@ -214,7 +229,7 @@ public struct DHCPv4Server: Sendable {
         let old = settings
         settings = new
         if let server = new.v4.serverAddress { formerServers.removeAll { $0 == server } }
-        if let end = lease?.end, end <= now { lease = nil }
+        endLease(now)
         guard isOn, let lease else { return (.nothing, nil) }
         let address = new.v4.guestAddress?.address.v4
         let configuration = DHCPv4Options(settings: new).configuration

@@ -269,7 +269,10 @@ struct DHCPv4ServerTests {
         #expect(refusal[Code.serverIdentifier] == [192, 0, 2, 2])
         let other = server.answer(to: request(.request, [wanted(15), self.server(2)]), now: 2)
         #expect(other?[Code.serverIdentifier] == [192, 0, 2, 2])
-        let offer = server.answer(to: request(.discover), now: 3)
+        // udhcpc takes no lease to be shorter than 30 s, and may come after its end.
+        let late = server.answer(to: request(.request, has: guest), now: 130_000)
+        #expect(late?[Code.serverIdentifier] == [192, 0, 2, 2])
+        let offer = server.answer(to: request(.discover), now: 130_001)
         #expect(offer?[Code.serverIdentifier] == [198, 51, 100, 1])
     }
 

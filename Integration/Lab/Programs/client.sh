@@ -14,10 +14,12 @@ if [ "${3:-}" != inside ]; then
 fi
 
 etc=$(mktemp -d)
+chmod 755 "$etc"
 for name in passwd group hosts nsswitch.conf ld.so.cache ld.so.conf ld.so.conf.d services protocols alternatives; do
     [ ! -e "/etc/$name" ] || cp -r "/etc/$name" "$etc/"
 done
 : > "$etc/resolv.conf"
+echo 0123456789abcdef0123456789abcdef > "$etc/machine-id"
 mkdir "$etc/dhcp" "$etc/systemd"
 mount --bind "$etc" /etc
 mount -t tmpfs tmpfs /run
@@ -67,6 +69,8 @@ Name=$interface
 DHCP=yes
 IPv6AcceptRA=yes
 END
+        chown -R systemd-network /run/systemd/netif
+        # Where /sys is read-only there is no udev to wait for.
         mount -o remount,bind,ro /sys 2> /dev/null || mount -t sysfs -o ro sysfs /sys
         echo ready
         SYSTEMD_LOG_LEVEL=debug SYSTEMD_LOG_TARGET=console exec /lib/systemd/systemd-networkd

@@ -1,0 +1,54 @@
+#!/bin/bash
+# Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+#
+# Told, not programmed: without --config-net a DHCP client in the namespace follows the host by what tapas tells it.
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/common.sh"
+
+# A namespace of its own with dhcpcd on tap7, and the program that fetches.
+start_told() {
+    ip netns add guest
+    ip -n guest link set lo up
+    say "tapas --dns-forward 169.254.1.1 -I tap7 --netns guest"
+    ip netns exec host "$tapas" --quiet --foreground --pid "$log.pid" --dns-forward 169.254.1.1 -I tap7 \
+        --netns /run/netns/guest &
+    engine=$!
+    until [ -s "$log.pid" ]; do
+        kill -0 "$engine" 2> /dev/null || fail "tapas has ended"
+        sleep 0.02
+    done
+    say "guest: dhcpcd tap7"
+    ip netns exec guest bash "$root/Integration/Lab/Programs/client.sh" dhcpcd tap7 > "$log.client" 2>&1 &
+    processes+=($!)
+    ip netns exec guest bash "$stories/fetch.sh" >> "$log" &
+    processes+=($!)
+}
+
+begin "Told, not programmed: Wi-Fi, no network, tethering"
+host link set wlan0 up
+host address add 192.0.2.10/24 dev wlan0
+host route add default via 192.0.2.1 dev wlan0
+resolver 192.0.2.53
+start_told
+await "fetches, seen as 192.0.2.10"
+sleep 1
+
+say "--- the Wi-Fi is another one's lease"
+host address delete 192.0.2.10/24 dev wlan0
+host address add 192.0.2.77/24 dev wlan0
+host route add default via 192.0.2.1 dev wlan0
+await "tap7 has 192.0.2.77/24"
+sleep 1
+
+say "--- a tunnel: no network"
+host address delete 192.0.2.77/24 dev wlan0
+await "tap7 has 169.254.2.1/16"
+
+say "--- the telephone"
+host link set usb0 up
+host address add 192.168.44.7/24 dev usb0
+host route add default via 192.168.44.1 dev usb0
+resolver 192.168.44.1
+await "tap7 has 192.168.44.7/24"
+sleep 1
+finish "one client and one program all the time, told of every change"

@@ -102,6 +102,10 @@ struct ServicePlanner {
         for route in plans.v4.routes where route.type == .unicast && route.typeOfService == 0 {
             let destination = route.destination.network
             guard destination != guest.network else { continue }
+            if found.count == Self.mostStaticRoutes, !destination.isDefault {
+                extra += 1
+                continue
+            }
             let gateway = route.nextHops.first?.gateway?.v4
             // What the namespace cannot reach on its own network is on the link: ARP is answered for everything.
             let isReachable =
@@ -116,8 +120,6 @@ struct ServicePlanner {
             // Of equal destinations the kernel uses the one of the least metric.
             if destination.isDefault {
                 if defaultRoute.map({ $0.metric > route.metric }) ?? true { defaultRoute = entry }
-            } else if found.count == Self.mostStaticRoutes {
-                extra += 1
             } else if let index = found.firstIndex(where: { $0.route.destination == destination }) {
                 if found[index].metric > route.metric { found[index] = entry }
             } else {

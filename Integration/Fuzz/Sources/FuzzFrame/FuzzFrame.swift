@@ -40,17 +40,41 @@ private let rules: TranslationRules = {
     return rules
 }()
 
+private let settings: ServiceSettings = {
+    var settings = ServiceSettings()
+    settings.services = .all
+    settings.v4.isEnabled = true
+    settings.v4.guestAddress = Prefix("192.0.2.15/24")
+    settings.v4.serverAddress = IPv4Address("192.0.2.2")
+    settings.v4.guestAddresses = [IPv4Address(192, 0, 2, 15)]
+    settings.v4.ownAddresses = [IPv4Address(192, 0, 2, 2), IPv4Address(192, 0, 2, 3)]
+    settings.v6.isEnabled = true
+    settings.v6.guestAddress = Prefix("2001:db8::15/64")
+    settings.v6.ownAddress = IPv6Address("fe80::1")
+    return settings
+}()
+
 private func answer(_ frame: Span<UInt8>, _ summary: FrameSummary) {
     var reply = [UInt8](repeating: 0, count: 2048)
     var room = reply.mutableSpan
     var length = 0
     switch summary.kind {
-    case .arp: length = ARPResponder.reply(to: frame, summary: summary, rules: rules, into: &room)
+    case .arp: length = ARPResponder.reply(to: frame, summary: summary, settings: settings, into: &room)
     case .icmpv4, .icmpv6:
-        length = NDPResponder.reply(to: frame, summary: summary, rules: rules, routerAdvertisement: nil, into: &room)
+        let advertiser = RouterAdvertiser(settings: settings, random: 1, now: 0)
+        length = NDPResponder.reply(
+            to: frame, summary: summary, settings: settings, advertisement: advertiser.solicited(now: 0), into: &room)
         precondition((0...2048).contains(length))
         length = EchoResponder.reply(to: frame, summary: summary, rules: rules, into: &room)
-    case .udp: length = DNSFailureResponder.reply(to: frame, summary: summary, rules: rules, into: &room)
+    case .udp:
+        var dhcpv4 = DHCPv4Server(settings: settings, key: ReconfigurationKey(random: (1, 2), counter: 1))
+        length = dhcpv4.reply(to: frame, summary: summary, now: 0, into: &room)
+        precondition((0...2048).contains(length))
+        var dhcpv6 = DHCPv6Server(
+            settings: settings, identifier: [1, 2], key: ReconfigurationKey(random: (1, 2), counter: 1))
+        length = dhcpv6.reply(to: frame, summary: summary, now: 0, into: &room)
+        precondition((0...2048).contains(length))
+        length = DNSFailureResponder.reply(to: frame, summary: summary, rules: rules, into: &room)
     default: break
     }
     precondition((0...2048).contains(length))

@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // syscalls: setup(namespace): ioctl fcntl socket
-// syscalls: running(data-path): ioctl
+// syscalls: running(data-path): ioctl close
 
 internal import CLinux
 internal import Glibc

@@ -126,6 +126,22 @@ extension Scenarios {
             }
         }
 
+        @Test("with few open files connections go on, one after the other", arguments: [24, 64, 128])
+        func fewOpenFiles(count: Int) async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab)
+                let fetch = "curl -sS --max-time 5 http://\(Laptop.beyond[0]):8080/"
+                let outcome = try await laptop.host.run([
+                    "sh", "-c",
+                    """
+                    ulimit -n \(count); exec \(binary) --config-net -- \
+                    sh -c 'for round in 1 2 3 4; do \(fetch); sleep 0.3; done'
+                    """,
+                ])
+                #expect(outcome.lines == [String](repeating: "hello from the lab", count: 4), "\(outcome)")
+            }
+        }
+
         @Test("with little address space it works", arguments: [131_072, 262_144])
         func littleAddressSpace(kilobytes: Int) async throws {
             try await withLab { lab in

@@ -69,7 +69,7 @@ public final class ForwardedPorts: EventSink {
     let tapFlows: (any TapFlows)?
     var rules: [ListeningRule] = []
     var listeners = ListenerStore()
-    var pool = NamespaceSocketPool()
+    var pool: NamespaceSocketPool
     var splices: Splices
     var relays: Relays
     let batch = MessageBatch(capacity: 32)
@@ -117,6 +117,7 @@ public final class ForwardedPorts: EventSink {
         options: PortForwardingOptions, loop: EventLoop, namespace: NamespaceSockets, tapFlows: (any TapFlows)? = nil
     ) {
         self.options = options
+        pool = NamespaceSocketPool(target: options.socketsAhead)
         self.loop = loop
         self.namespace = namespace
         self.tapFlows = tapFlows

@@ -40,9 +40,8 @@ struct NamespaceSocketPool {
         case failed(Errno)
     }
 
-    /// Sockets of a kind after a refill, and below how many it is due.
-    private static let target = 32
-    private static let lowMark = 16
+    /// Sockets of a kind after a refill.
+    private let target: Int
     /// How long a kind that could not be made is not asked for again, in milliseconds.
     private static let failurePause: Int64 = 1000
 
@@ -58,15 +57,25 @@ struct NamespaceSocketPool {
     /// The kinds whose sockets are on their way, one for each request.
     private var requested: [Kind] = []
 
+    /// Makes an empty pool.
+    ///
+    /// - Parameter target: sockets of a kind after a refill; with 0 each is made when it is needed.
+    init(target: Int) {
+        self.target = target
+    }
+
+    /// Below how many sockets of a kind a refill is due.
+    private var lowMark: Int { max(target / 2, 1) }
+
     /// Has sockets of a kind made before anybody needs one.
     mutating func prepare(_ kind: Kind) {
-        if supplies[kind.rawValue].free.count < Self.lowMark { supplies[kind.rawValue].isLow = true }
+        if supplies[kind.rawValue].free.count < lowMark { supplies[kind.rawValue].isLow = true }
     }
 
     /// Takes a socket out.
     mutating func take(_ kind: Kind) -> Outcome {
         let socket = supplies[kind.rawValue].free.popLast()
-        if supplies[kind.rawValue].free.count < Self.lowMark { supplies[kind.rawValue].isLow = true }
+        if supplies[kind.rawValue].free.count < lowMark { supplies[kind.rawValue].isLow = true }
         if let socket { return .socket(socket) }
         if let failure = supplies[kind.rawValue].failure {
             if MonotonicTime.now < failure.until { return .failed(failure.error) }
@@ -82,7 +91,7 @@ struct NamespaceSocketPool {
         for kind in Kind.allCases where supplies[kind.rawValue].isLow {
             supplies[kind.rawValue].isLow = false
             if let failure = supplies[kind.rawValue].failure, MonotonicTime.now < failure.until { continue }
-            let missing = Self.target + min(supplies[kind.rawValue].shortage, 256) - supplies[kind.rawValue].free.count
+            let missing = target + min(supplies[kind.rawValue].shortage, 256) - supplies[kind.rawValue].free.count
             requested += [Kind](repeating: kind, count: max(missing, 0))
         }
         return requested.map(\.request)

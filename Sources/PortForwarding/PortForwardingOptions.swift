@@ -21,6 +21,8 @@ public struct PortForwardingOptions: Sendable {
     public var udpStreamTimeout: Int64 = 120_000
     /// Spliced UDP clients at most; below 2^24.
     public var maximumRelays = 16_384
+    /// Sockets of the namespace made in advance, of each of the four kinds.
+    public var socketsAhead = 32
     /// Where a person is told what there is to know.
     public var logger: Logger
 

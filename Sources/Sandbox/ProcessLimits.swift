@@ -54,6 +54,9 @@ public enum ProcessLimits {
     private static func softLimit(_ resource: __rlimit_resource) -> UInt64 { UInt64(limits(resource).rlim_cur) }
     private static func hardLimit(_ resource: __rlimit_resource) -> UInt64 { UInt64(limits(resource).rlim_max) }
 
+    /// The limit of open files in force.
+    public static var openFiles: UInt64 { softLimit(RLIMIT_NOFILE) }
+
     /// Raises the limit of open files to the highest permitted: each flow has a socket.
     ///
     /// - Returns: The limit in force afterwards.

@@ -31,6 +31,8 @@ struct Ports {
         options.splicesInbound = invocation.splicesInbound
         options.hostLoopbackToNamespaceLoopback = invocation.hostLoopbackToNamespaceLoopback
         options.holders = holders
+        // They must not take the descriptors of the connections that are there.
+        options.socketsAhead = min(options.socketsAhead, Int(clamping: ProcessLimits.openFiles / 64))
         let sockets = NamespaceSockets(
             open: { requests in thread.run { requests.map { $0.open() } } },
             openLater: { requests, completion in

@@ -77,13 +77,17 @@ let package = Package(
             "PortForwarding", ["LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
         room("Sandbox", ["CCap", "CLinux", "LinuxSystem", systemPackage]),
 
+        // The order of start-up, following, serving: what the executable calls.
+        room(
+            "Engine",
+            [
+                "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
+                "Sandbox", "Diagnostics", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage,
+                logging,
+            ]),
         .executableTarget(
             name: "tapas",
-            dependencies: [
-                "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding",
-                "PortForwarding", "Sandbox", "Diagnostics", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
-                systemPackage, logging,
-            ],
+            dependencies: ["Engine", "Options", "Sandbox", "Diagnostics", "LinuxSystem", "NetworkTypes"],
             swiftSettings: productSettings),
 
         .executableTarget(
@@ -117,6 +121,11 @@ let package = Package(
             ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
         tests(of: "PortForwarding", ["NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
         tests(of: "Sandbox", ["LinuxSystem", systemPackage]),
+        tests(
+            of: "Engine",
+            [
+                "Planning", "HostMonitor", "NamespaceControl", "LinuxSystem", "NetworkModel", "NetworkTypes", logging,
+            ]),
         .target(
             name: "NetlinkTestSupport", dependencies: ["Netlink", "LinuxSystem", systemPackage],
             path: "Tests/NetlinkTestSupport", swiftSettings: commonSettings),

@@ -152,6 +152,27 @@ extension Scenarios {
             }
         }
 
+        @Test("a host change starts no thread: the runtime's pool of threads does not work in an empty root")
+        func aHostChangeStartsNoThread() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let program = try await laptop.host.attach(laptop.guest)
+                func threads() async throws -> [String] {
+                    let names = ["sh", "-c", "cat /proc/\(program.processID)/task/*/comm"]
+                    return try await laptop.host.run(names).lines.sorted()
+                }
+                let before = try await threads()
+                #expect(before.count == 4, "\(before)")
+                for number in 0..<5 {
+                    try await laptop.host.ip("address add 198.51.100.\(20 + number)/24 dev eth0")
+                    try await eventually("the namespace has it, too") {
+                        try await laptop.guest.networkState().contains("addr 198.51.100.\(20 + number)/24")
+                    }
+                }
+                #expect(try await threads() == before)
+            }
+        }
+
         @Test("without --config-net a command is told once that its interface is not configured")
         func anInterfaceThatIsNotConfigured() async throws {
             try await withLab { lab in

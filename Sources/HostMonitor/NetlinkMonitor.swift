@@ -41,12 +41,10 @@ public actor NetlinkMonitor {
     ///   - resolvers: What resolv.conf says now.
     ///   - settings: How to behave.
     ///   - logger: Where problems are told.
-    ///   - onChange: Called on the loop's thread with each change.
     public init(
         loop: EventLoop, kernel: sending any HostKernel, resolverWatcher: sending ResolverWatcher? = nil,
         helpers: HelperProcesses = HelperProcesses(), resolvers: ResolverConfiguration = .init(),
-        settings: MonitorCore.Settings = .init(), logger: Logger,
-        onChange: @escaping @Sendable (HostChange) -> Void
+        settings: MonitorCore.Settings = .init(), logger: Logger
     ) {
         self.loop = loop
         self.kernel = kernel
@@ -63,17 +61,21 @@ public actor NetlinkMonitor {
             logger.info("sleep is noticed late: \(error)")
             clockWatch = nil
         }
-        core.onChange = onChange
     }
 
     // MARK: Life
 
     /// Takes the first reading and begins to watch.
     ///
-    /// - Parameter reading: A reading made since the kernel was subscribed; nil to read now.
+    /// - Parameters:
+    ///   - reading: A reading made since the kernel was subscribed; nil to read now.
+    ///   - onChange: Called on the loop's thread with each change.
     /// - Returns: The first snapshot.
     /// - Throws: What the kernel said, or the error of epoll_ctl(2).
-    public func start(with reading: HostReading? = nil) throws -> HostSnapshot {
+    public func start(
+        with reading: HostReading? = nil, onChange: @escaping @Sendable (HostChange) -> Void
+    ) throws -> HostSnapshot {
+        core.onChange = onChange
         let now = MonotonicTime.now
         core.watchSleep(now: now, sinceBoot: .sinceBoot)
         let snapshot = try core.begin(with: reading, now: now)

@@ -14,6 +14,13 @@ public struct LoopBound<Object: AnyObject>: @unchecked Sendable {
         self.loop = loop
     }
 
+    /// Does something with the object at once; to be called on the loop's thread.
+    @discardableResult
+    public func onLoop<Result>(_ body: (Object) -> Result) -> Result {
+        loop.checkIsolated()
+        return body(object)
+    }
+
     /// Has the loop's thread do something with the object, in the order of calls; returns at once.
     public func perform(_ body: @escaping @Sendable (Object) -> Void) {
         loop.perform { body(object) }

@@ -1,3 +1,5 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+import Engine
+
 Program.run().carryOut()

@@ -40,6 +40,12 @@ enum Layering {
         "PortForwarding": ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
         "Sandbox": ["CCap", "CSeccomp", "CLinux", "LinuxSystem"],
         "Control": ["NetworkModel", "NetworkTypes", "LinuxSystem", "CLinux"],
+        // What the executable calls: it wires the rooms together.
+        "Engine": [
+            "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
+            "Sandbox",
+            "Control", "Diagnostics", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", "Wire", "Services",
+        ],
     ]
 
     /// The executables: they wire the rooms together and may know all of them.
@@ -47,11 +53,13 @@ enum Layering {
 
     /// Products of other packages, and who may use them.
     static let libraries: [String: Set<String>] = [
-        "Logging": ["Diagnostics", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding", "Control"],
+        "Logging": [
+            "Diagnostics", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding", "Control", "Engine",
+        ],
         // LinuxSystem speaks in its Errno and FileDescriptor, so whoever uses that room names them.
         "SystemPackage": [
             "LinuxSystem", "Diagnostics", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
-            "Sandbox", "Control",
+            "Sandbox", "Control", "Engine",
         ],
         "ArgumentParser": [],
     ]

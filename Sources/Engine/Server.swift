@@ -1,10 +1,10 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-import Glibc
-import LinuxSystem
-import Logging
-import NamespaceControl
-import SystemPackage
+internal import Glibc
+internal import LinuxSystem
+internal import Logging
+internal import NamespaceControl
+internal import SystemPackage
 
 /// The event loop with what may end it: the command, signals, the namespace, the tap.
 final class Server {
@@ -59,7 +59,7 @@ final class Server {
         if let watch, watch.isGone() { return endWithNamespace(.status(0)) }
         let consequence = command == nil ? "tapas ends" : "tapas ends, and the command with it"
         logger.error("interface '\(name)' is gone from the namespace: \(consequence)")
-        end(.status(Program.failureStatus))
+        end(.status(Engine.failureStatus))
     }
 
     private func end(_ ending: Ending) {

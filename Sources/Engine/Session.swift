@@ -2,17 +2,17 @@
 //
 // syscalls: setup(main): rt_sigaction
 
-import Forwarding
-import Glibc
-import HostMonitor
-import LinuxSystem
-import Logging
-import NamespaceControl
-import NetworkModel
-import Options
-import PortForwarding
-import Sandbox
-import SystemPackage
+internal import Forwarding
+internal import Glibc
+internal import HostMonitor
+internal import LinuxSystem
+internal import Logging
+internal import NamespaceControl
+internal import NetworkModel
+internal import Options
+internal import PortForwarding
+internal import Sandbox
+internal import SystemPackage
 
 /// One run of the program from the namespaces to the end.
 struct Session: ~Copyable {
@@ -45,7 +45,7 @@ struct Session: ~Copyable {
         // Nor is it by this: it keeps the limit that it was started with.
         ProcessLimits.raiseOpenFiles()
         // The init of the command works on its own steps meanwhile.
-        let host = try HostView(invocation, helpers: helpers)
+        let host = try HostView(invocation, helpers: helpers, logger: log.logger)
         try Self.isolate()
         let network = try Network(invocation, snapshot: host.snapshot, entrance: &entrance, logger: log.logger)
         let watch = try Self.watch(invocation)
@@ -103,16 +103,13 @@ struct Session: ~Copyable {
         }
         log.setUpIsComplete()
         try command?.release()
-        let control = try EventLoopThread.start()
+        let control = host.control
+        _ = try EventLoopThread.start(control, name: "tapas-control", serving: LoopBound(NoEvents(), on: control))
         let served = try ports?.serve(tap)
         guard let forwarder else { return try server.run(NoEvents()) }
-        var monitor: NetlinkMonitor?
-        if invocation.monitorsHost {
-            monitor = host.follow(
-                invocation, network: &network, control: control.loop, loop: loop, forwarder: forwarder, ports: served,
-                logger: log.logger)
-        }
-        defer { withExtendedLifetime(monitor) {} }
+        host.follow(
+            invocation, network: &network, flows: DataPathControl(LoopBound(forwarder, on: loop)), ports: served,
+            logger: log.logger)
         return try server.run(forwarder)
     }
 

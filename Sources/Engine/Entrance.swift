@@ -1,11 +1,11 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-import Glibc
-import Logging
-import NamespaceControl
-import Options
-import Sandbox
-import SystemPackage
+internal import Glibc
+internal import Logging
+internal import NamespaceControl
+internal import Options
+internal import Sandbox
+internal import SystemPackage
 
 /// The namespaces, made or joined, and the init of the command that waits in them; all with one thread.
 struct Entrance: ~Copyable {

@@ -2,12 +2,12 @@
 //
 // syscalls: setup(main): getpid
 
-import Diagnostics
-import Glibc
-import LinuxSystem
-import Logging
-import Options
-import Sandbox
+internal import Diagnostics
+internal import Glibc
+internal import LinuxSystem
+internal import Logging
+internal import Options
+internal import Sandbox
 
 /// The log as the command line asks for it.
 struct Log {
@@ -32,18 +32,18 @@ struct Log {
             case .trace: .trace
             }
         if let path = invocation.logFile {
-            let header = "\(Program.name) \(Program.version): \(CommandLine.arguments.first ?? "?") (\(getpid()))"
+            let header = "\(Engine.name) \(Engine.version): \(CommandLine.arguments.first ?? "?") (\(getpid()))"
             let file: LogFile
             do throws(OutputFileError) {
-                let opened = try LogFile.output(path, program: Program.name).open(becoming: identity?.numbers)
+                let opened = try LogFile.output(path, program: Engine.name).open(becoming: identity?.numbers)
                 file = LogFile(opened, limit: invocation.logSize, header: header)
             } catch {
                 throw Failure("--log-file '\(path)': \(error)")
             }
-            destinations = LogDestinations(program: Program.name, showsTimes: isVerbose, file: file, start: start)
+            destinations = LogDestinations(program: Engine.name, showsTimes: isVerbose, file: file, start: start)
         } else {
             destinations = LogDestinations(
-                program: Program.name, showsTimes: isVerbose, systemLog: isVerbose ? nil : SystemLog(), start: start)
+                program: Engine.name, showsTimes: isVerbose, systemLog: isVerbose ? nil : SystemLog(), start: start)
         }
         logger = TapasLogHandler.logger(level: level, destinations: destinations)
         runningLevel =

@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-import Options
-import Sandbox
+internal import Options
+internal import Sandbox
 
 /// Whom the program runs as.
 enum RunAs {

@@ -2,18 +2,18 @@
 //
 // syscalls: running(data-path): rt_sigaction
 
-import Glibc
-import NamespaceControl
+internal import Glibc
+internal import NamespaceControl
 
 /// How the program ends.
-enum Ending: Hashable {
+public enum Ending: Hashable {
     /// With an exit status.
     case status(Int32)
     /// By a signal that it was sent, and its command died of.
     case signal(Int32)
 
     /// Ends the process so.
-    func carryOut() -> Never {
+    public func carryOut() -> Never {
         switch self {
         case .status(let status): exit(status)
         case .signal(let number): SignalDeath.end(by: number)

@@ -1,8 +1,8 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-import NamespaceControl
-import Options
-import SystemPackage
+internal import NamespaceControl
+internal import Options
+internal import SystemPackage
 
 /// The namespaces that the command line names: both opened before either is entered, and before 0, 1 and 2 change.
 struct GivenNamespaces: ~Copyable {

@@ -15,25 +15,32 @@
 // Threads: this actor and the monitor share the control loop's thread; the configurator runs on the namespace's
 // thread, the data path on its own. Values cross.
 
-import HostMonitor
-import LinuxSystem
-import Logging
-import NamespaceControl
-import NetworkModel
-import NetworkTypes
-import Planning
+internal import HostMonitor
+internal import LinuxSystem
+internal import Logging
+internal import NamespaceControl
+internal import NetworkModel
+internal import NetworkTypes
+internal import Planning
 
 /// Keeps the namespace what a fresh start would make it.
 actor Follower {
-    /// How often the connections on lingering addresses are looked at again, in milliseconds.
-    private static let lingeringCheck: Int64 = 1000
+    /// What a follower begins with: what start-up has planned, and from which host.
+    struct Start {
+        /// The host at start.
+        var snapshot: HostSnapshot
+        /// The plan for it.
+        var plan: NamespacePlan
+    }
 
     private let loop: EventLoop
     private let configuration: Configuration
     private let families: Set<AddressFamily>
-    private let dataPath: DataPathActor
-    private let configurator: NamespaceConfigurator?
+    private let flows: any FlowControl
+    private let interface: (any InterfaceControl)?
     private let logger: Logger
+    /// How often the connections on lingering addresses are looked at again, in milliseconds.
+    private let lingeringCheck: Int64
     private var snapshot: HostSnapshot
     private var plan: NamespacePlan
     private var waiting: HostChange?
@@ -46,19 +53,33 @@ actor Follower {
     nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
 
     /// Makes a follower that continues from what start-up did.
+    ///
+    /// - Parameters:
+    ///   - loop: the loop on whose thread it works.
+    ///   - configuration: what the user asks for.
+    ///   - families: the families that the namespace's kernel has.
+    ///   - start: what start-up did.
+    ///   - flows: the data path.
+    ///   - interface: the namespace's interface; nil without `--config-net`.
+    ///   - logger: where to tell.
+    ///   - lingeringCheck: how often connections on lingering addresses are looked at again, in milliseconds.
     init(
-        loop: EventLoop, configuration: Configuration, families: Set<AddressFamily>, snapshot: HostSnapshot,
-        plan: NamespacePlan, dataPath: DataPathActor, configurator: NamespaceConfigurator?, logger: Logger
+        loop: EventLoop, configuration: Configuration, families: Set<AddressFamily>, start: Start,
+        flows: any FlowControl, interface: (any InterfaceControl)?, logger: Logger, lingeringCheck: Int64 = 1000
     ) {
         self.loop = loop
         self.configuration = configuration
         self.families = families
-        self.snapshot = snapshot
-        self.plan = plan
-        self.dataPath = dataPath
-        self.configurator = configurator
+        snapshot = start.snapshot
+        plan = start.plan
+        self.flows = flows
+        self.interface = interface
         self.logger = logger
+        self.lingeringCheck = lingeringCheck
     }
+
+    /// Whether there is something that it has not finished.
+    var isWorking: Bool { task != nil || waiting != nil }
 
     /// Takes a change of the host: the newest is acted on, one after the other.
     func hostChanged(_ change: HostChange) {
@@ -95,7 +116,7 @@ actor Follower {
         next.note(lingering: lingering)
         plan = next
         let leaving = plannedAddresses(of: old).union(lingering.keys).subtracting(plannedAddresses(of: next))
-        let ended = await dataPath.publish(next.rules, next.services, fates: fates, leaving: leaving)
+        let ended = await flows.publish(next.rules, next.services, fates: fates, leaving: leaving)
         if ended > 0 { logger.notice("\(ended) flows ended or moved: their host address is gone") }
         let isChanged = await configure()
         if isChanged || ended > 0 || old.families != next.families || old.rules != next.rules {
@@ -111,18 +132,18 @@ actor Follower {
     /// - Returns: whether anything differed.
     @discardableResult
     private func configure() async -> Bool {
-        guard let configurator else { return false }
+        guard let interface else { return false }
         do {
-            let state = try await configurator.state()
+            let state = try await interface.state()
             let planned = plannedAddresses(of: plan)
             let leaving = state.ourAddresses.subtracting(planned)
             // Flows that the change has ended are gone by now: all that are left can go on.
-            let kept = await dataPath.flowsKeeping(leaving)
+            let kept = await flows.flowsKeeping(leaving)
             let operations = diff(applied: state, plan: plan, retaining: Set(kept.keys))
             var remaining = leaving
             if !operations.isEmpty {
-                let path = dataPath
-                let result = try await configurator.apply(operations) { address in
+                let path = flows
+                let result = try await interface.apply(operations) { address in
                     await path.resetFlows(of: address)
                 }
                 for failure in result.failures { logger.warning("skipped: \(failure)") }
@@ -147,7 +168,7 @@ actor Follower {
 
     /// Looks whether the same addresses are still kept by connections; if not, the namespace has one to lose.
     private func checkLingering() async {
-        let kept = await dataPath.flowsKeeping(Set(lingering.keys))
+        let kept = await flows.flowsKeeping(Set(lingering.keys))
         guard Set(kept.keys) == Set(lingering.keys), !kept.isEmpty else {
             await configure()
             return
@@ -175,7 +196,7 @@ actor Follower {
         if let recheck { loop.cancel(recheck) }
         recheck = nil
         guard lingers else { return }
-        recheck = loop.schedule(at: .now.advanced(milliseconds: Self.lingeringCheck)) { [weak self] _ in
+        recheck = loop.schedule(at: .now.advanced(milliseconds: lingeringCheck)) { [weak self] _ in
             self?.assumeIsolated { follower in
                 follower.needsCheck = true
                 follower.work()

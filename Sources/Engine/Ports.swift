@@ -1,12 +1,12 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-import LinuxSystem
-import Logging
-import NamespaceControl
-import NetworkModel
-import Options
-import PortForwarding
-import Sandbox
+internal import LinuxSystem
+internal import Logging
+internal import NamespaceControl
+internal import NetworkModel
+internal import Options
+internal import PortForwarding
+internal import Sandbox
 
 /// The forwarded ports of the command line, and the loop of their own that serves them.
 struct Ports {
@@ -25,7 +25,7 @@ struct Ports {
     static func open(
         _ invocation: Invocation, _ thread: NamespaceThread, _ tap: TapLink?, _ holders: PortHolders, _ logger: Logger
     ) throws -> Ports? {
-        let rules = invocation.forwards + invocation.defaultForwards(ephemeralRange: Program.ephemeralRange())
+        let rules = invocation.forwards + invocation.defaultForwards(ephemeralRange: Engine.ephemeralRange())
         guard !rules.isEmpty else { return nil }
         var options = PortForwardingOptions(logger: logger)
         options.splicesInbound = invocation.splicesInbound

@@ -2,18 +2,18 @@
 //
 // syscalls: setup(main): close
 
-import Forwarding
-import HostMonitor
-import LinuxSystem
-import Logging
-import NamespaceControl
-import Netlink
-import NetworkModel
-import NetworkTypes
-import Options
-import Planning
-import Sandbox
-import SystemPackage
+internal import Forwarding
+internal import HostMonitor
+internal import LinuxSystem
+internal import Logging
+internal import NamespaceControl
+internal import Netlink
+internal import NetworkModel
+internal import NetworkTypes
+internal import Options
+internal import Planning
+internal import Sandbox
+internal import SystemPackage
 
 /// The namespace's network: its thread, the plan, the tap, and who programs it.
 struct Network: ~Copyable {

@@ -1,9 +1,9 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-import Forwarding
-import LinuxSystem
-import NetworkModel
-import PortForwarding
+internal import Forwarding
+internal import LinuxSystem
+internal import NetworkModel
+internal import PortForwarding
 
 /// What joins forwarded ports and the data path, which do not know each other: descriptors and values go from loop to
 /// loop.

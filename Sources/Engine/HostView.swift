@@ -1,0 +1,94 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import HostMonitor
+internal import LinuxSystem
+internal import Logging
+internal import NamespaceControl
+internal import Netlink
+internal import NetworkModel
+internal import NetworkTypes
+internal import Options
+internal import PortForwarding
+
+/// What is seen of the host: subscribed first and read after, so that nothing falls between start-up and following.
+struct HostView: ~Copyable {
+    /// The host as it was at start.
+    let snapshot: HostSnapshot
+    /// The control loop, on whose thread the host is followed; nobody serves it yet.
+    let control: EventLoop
+    private let reading: HostReading
+    /// Follows the host from ``follow(_:network:flows:ports:logger:)`` on; nil with `--no-monitor`.
+    private let monitor: NetlinkMonitor?
+
+    /// Subscribes and reads; forks the watcher of resolv.conf, so only from a program with one thread.
+    ///
+    /// - Parameters:
+    ///   - invocation: the command line.
+    ///   - helpers: takes note of the watcher.
+    ///   - logger: where the monitor tells its problems.
+    /// - Throws: If the kernel cannot be asked.
+    init(_ invocation: Invocation, helpers: HelperProcesses, logger: Logger) throws {
+        let kernel = try NetlinkHostKernel(families: invocation.configuration.families)
+        let reading = try kernel.read([.links, .addresses, .routes, .nextHops, .lookups], onto: HostSnapshot())
+        var snapshot = reading.snapshot
+        snapshot.resolvers = ResolverFile.configuration()
+        let control = try EventLoop()
+        if invocation.monitorsHost {
+            let settings = MonitorCore.Settings(
+                invocation.configuration, holdDownMilliseconds: invocation.holdDown.wholeMilliseconds)
+            let watcher = try ResolverWatcher.fork(processes: helpers)
+            monitor = NetlinkMonitor(
+                loop: control, kernel: kernel, resolverWatcher: watcher, helpers: helpers,
+                resolvers: snapshot.resolvers, settings: settings, logger: logger)
+        } else {
+            monitor = nil
+        }
+        self.control = control
+        self.reading = reading
+        self.snapshot = snapshot
+    }
+
+    /// Starts to follow, on the control loop, unless the host is to be taken as it was.
+    ///
+    /// - Parameters:
+    ///   - invocation: the command line.
+    ///   - network: the namespace's network, whose programmer is taken over.
+    ///   - flows: the data path.
+    ///   - ports: the forwarded ports, which retry what waits for the host to change.
+    ///   - logger: where to tell.
+    func follow(
+        _ invocation: Invocation, network: inout Network, flows: DataPathControl,
+        ports: LoopBound<ForwardedPorts>?, logger: Logger
+    ) {
+        guard let monitor else { return }
+        var configurator: NamespaceConfigurator?
+        if let programmer = network.programmer.take() {
+            configurator = NamespaceConfigurator(on: network.thread, programmer: programmer)
+        }
+        let follower = Follower(
+            loop: control, configuration: invocation.configuration, families: network.families,
+            start: .init(snapshot: snapshot, plan: network.plan), flows: flows, interface: configurator,
+            logger: logger)
+        let first = reading
+        // The loop keeps both alive, by way of the monitor's descriptors.
+        control.perform {
+            monitor.assumeIsolated { monitor in
+                do {
+                    _ = try monitor.start(with: first) { change in
+                        follower.assumeIsolated { $0.hostChanged(change) }
+                        ports?.perform { $0.retryPendingForwards() }
+                    }
+                } catch {
+                    logger.error("the host cannot be followed: \(error)")
+                }
+            }
+        }
+    }
+}
+
+extension Duration {
+    /// The duration in milliseconds, rounded down.
+    var wholeMilliseconds: Int64 {
+        components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
+    }
+}

@@ -52,6 +52,8 @@ private struct Difference {
     private let plannedRoutes: [[Route]]
     /// What is ours and not planned, as it was before any route was added.
     private var staleRoutes: [Route] = []
+    /// Whether the kernel would have refused a route when it was first tried.
+    private var wasRefused = false
     private(set) var operations: [NamespaceOperation] = []
 
     init(state: AppliedState, plan: NamespacePlan, retaining: Set<IPAddress>) {
@@ -78,7 +80,7 @@ private struct Difference {
             let routes = plan.families[family].routes
             let preferred = family == .v6 ? source : nil
             // As they are, without a copy of a large table, unless something is to be changed.
-            guard preferred != nil || !routes.allSatisfy(\.isCanonical) else { return routes }
+            guard preferred != nil || routes.hasOne(where: { !$0.isCanonical }) else { return routes }
             return routes.map { $0.preferring(preferred).canonical }
         }
     }
@@ -94,6 +96,8 @@ private struct Difference {
         removeAddresses()
         orderLingering()
         settleTheRest()
+        // A default that had to wait for an address to go is there now.
+        removeDefaults()
     }
 
     private mutating func emit(_ operation: NamespaceOperation) {
@@ -265,14 +269,16 @@ private struct Difference {
         let present = kernel.routes.entries
         var isMatched = [Bool](repeating: false, count: present.count)
         var missing: [Route] = []
-        for planned in plannedRoutes {
+        for routes in plannedRoutes {
+            let planned = routes.span
             // The tables of the two families follow each other on both sides.
             var next = 0
             for position in planned.indices {
                 let reach = next..<min(next + Self.lookAhead, present.count)
-                let match =
-                    reach.first { present[$0].isOurs(planned[position]) }
-                    ?? (position == 0 ? present.firstIndex { $0.isOurs(planned[position]) } : nil)
+                var match = present.firstPosition(in: reach) { $0.isOurs(planned[position]) }
+                if match == nil, position == 0 {
+                    match = present.firstPosition(in: present.indices) { $0.isOurs(planned[position]) }
+                }
                 if let match {
                     isMatched[match] = true
                     next = match + 1
@@ -283,9 +289,11 @@ private struct Difference {
                 }
             }
         }
-        let rest = present.indices.filter { !isMatched[$0] && present[$0].origin == .ours }
-        guard !rest.isEmpty else { return (missing, []) }
-        let unmatched = rest.map { present[$0].value }
+        let entries = present.span
+        var unmatched: [Route] = []
+        for position in entries.indices where !isMatched[position] && entries[position].origin == .ours {
+            unmatched.append(entries[position].value)
+        }
         guard unmatched.count > Self.lookAhead else {
             return (missing, unmatched.filter { !isPlanned($0.identity) })
         }
@@ -296,7 +304,7 @@ private struct Difference {
     /// Whether a route of an identity is planned, by a search through all.
     private func isPlanned(_ identity: Route.Identity) -> Bool {
         plannedRoutes.contains { routes in
-            routes.contains { $0.destination.length == identity.destination.length && $0.identity == identity }
+            routes.hasOne { $0.destination.length == identity.destination.length && $0.identity == identity }
         }
     }
 
@@ -306,6 +314,7 @@ private struct Difference {
         staleRoutes = stale
         var refused: [Route] = []
         for route in missing where !settle(route) { refused.append(route) }
+        wasRefused = !refused.isEmpty
         return refused
     }
 
@@ -335,6 +344,8 @@ private struct Difference {
 
     /// Settles what removed addresses have taken along, and asks the kernel once for what the model refuses.
     private mutating func settleTheRest() {
+        // Without such steps what was settled before is so still.
+        guard wasRefused || operations.contains(where: \.mayTakeRoutesAlong) else { return }
         let missing = compareRoutes().missing
         guard !missing.isEmpty else { return }
         let done = Set(operations)
@@ -351,18 +362,30 @@ private struct Difference {
     /// stays until it is there.
     private mutating func removeDefaults() {
         for family in AddressFamily.allCases {
-            let planned = plannedRoutes.joined().filter { $0.isDefault && $0.family == family }.map(\.identity)
+            let planned = plannedRoutes.flatMap { routes in
+                routes.picked { $0.isDefault && $0.family == family }.map(\.identity)
+            }
             let isThere = planned.contains { kernel.routes.contains($0) }
             if planned.isEmpty || isThere { removeRoutes { $0.isDefault && $0.family == family } }
         }
     }
 }
 
+extension NamespaceOperation {
+    /// Whether routes may go with what this removes, or come with what it adds.
+    fileprivate var mayTakeRoutesAlong: Bool {
+        switch self {
+        case .addRoute, .replaceRoute, .removeRoute, .setMAC, .setMTU, .resetFlows: false
+        default: true
+        }
+    }
+}
+
 extension AppliedState.RouteEntry {
     /// Whether this is a planned route, put there by us.
-    fileprivate func isOurs(_ planned: Route) -> Bool {
+    fileprivate func isOurs(_ planned: borrowing Route) -> Bool {
         guard origin == .ours else { return false }
-        return value.isCanonical ? value == planned : value.canonical == planned
+        return value.isCanonical ? value.equals(planned) : value.canonical.equals(planned)
     }
 }
 

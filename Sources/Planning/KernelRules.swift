@@ -43,6 +43,9 @@ extension Route {
         case .v4: guard preference == nil else { return false }
         case .v6: guard scope == .universe, typeOfService == 0, metric != 0, preference != 0 else { return false }
         }
+        if nextHops.count == 1 {
+            return nextHops[0].interface == nil && nextHops[0].weight == 1 && nextHops[0].flags.isSubset(of: .onLink)
+        }
         return nextHops.allSatisfy { hop in
             hop.interface == nil && hop.flags.isSubset(of: .onLink) && (hop.weight == 1 || nextHops.count > 1)
         }
@@ -50,7 +53,16 @@ extension Route {
 
     /// Whether no next hop has a gateway.
     var isOnLink: Bool {
-        nextHops.allSatisfy { $0.gateway == nil }
+        nextHops.count == 1 ? nextHops[0].gateway == nil : nextHops.allSatisfy { $0.gateway == nil }
+    }
+
+    /// Whether two routes are equal: as `==`, which would copy them.
+    func equals(_ other: borrowing Route) -> Bool {
+        destination == other.destination && metric == other.metric && nextHops == other.nextHops
+            && source == other.source && table == other.table && type == other.type && scope == other.scope
+            && `protocol` == other.protocol && typeOfService == other.typeOfService
+            && preferredSource == other.preferredSource && nextHopID == other.nextHopID && mtu == other.mtu
+            && advertisedMSS == other.advertisedMSS && preference == other.preference
     }
 
     /// A route to one address on the link, by which a router outside every subnet is reached.
@@ -146,7 +158,7 @@ struct Reachability {
 
     /// A source-specific route is not found in a lookup without a source, an IPv4 route of the widest scope for no
     /// router: neither needs a place in the table.
-    static func matters(_ route: Route) -> Bool {
+    static func matters(_ route: borrowing Route) -> Bool {
         route.source == nil && (route.family == .v6 || route.scope != .universe)
     }
 
@@ -182,7 +194,7 @@ struct Reachability {
     }
 
     /// Whether every gateway of a route can be reached.
-    mutating func accepts(_ route: Route) -> Bool {
+    mutating func accepts(_ route: borrowing Route) -> Bool {
         for hop in route.nextHops {
             guard let gateway = hop.gateway, !hop.flags.contains(.onLink) else { continue }
             if case .v6(let address) = gateway, address.isLinkLocal { continue }
@@ -190,20 +202,20 @@ struct Reachability {
                 guard last.isReachable else { return false }
                 continue
             }
-            let isReachable = reaches(gateway, for: route)
+            let isReachable = reaches(gateway, from: route.scope)
             last = (gateway, route.scope, isReachable)
             guard isReachable else { return false }
         }
         return true
     }
 
-    private func reaches(_ gateway: IPAddress, for route: Route) -> Bool {
+    private func reaches(_ gateway: IPAddress, from scope: RoutingScope) -> Bool {
         let counts = lengths[gateway.family]
         for length in counts.indices.reversed() where counts[length] > 0 {
             guard let destination = Prefix(gateway, length: length)?.network, let entries = table[destination] else {
                 continue
             }
-            let found = entries.filter { gateway.family == .v6 || $0.scope.rawValue > route.scope.rawValue }
+            let found = entries.filter { gateway.family == .v6 || $0.scope.rawValue > scope.rawValue }
             if let best = found.min(by: { $0.metric < $1.metric }) { return best.isOnLink }
         }
         return false

@@ -28,18 +28,16 @@ struct Report {
         routes = (0, 0, 0)
     }
 
-    /// Records that a route is copied.
-    mutating func noteCopied(_ family: AddressFamily, _ text: @autoclosure () -> String) {
+    /// Counts a route that is copied; whether it is one of those that are told of.
+    mutating func tellsNextCopy() -> Bool {
         routes.copied += 1
-        if routes.copied <= Self.mostRoutes { note(family, text()) }
+        return routes.copied <= Self.mostRoutes
     }
 
-    /// Records that a route is left out.
-    mutating func noteLeftOut(
-        _ family: AddressFamily, _ text: @autoclosure () -> String, _ weight: Reason.Weight = .detail
-    ) {
+    /// Counts a route that is left out; whether it is one of those that are told of.
+    mutating func tellsNextLeftOut() -> Bool {
         routes.leftOut += 1
-        if routes.leftOut <= Self.mostRoutes { note(family, text(), weight) }
+        return routes.leftOut <= Self.mostRoutes
     }
 
     /// Records that a route is skipped, which the user should know.

@@ -36,31 +36,43 @@ struct RouteCopier {
     /// - Complexity: O(routes): one pass over the host's table and one over what is copied of it.
     func copy(_ report: inout Report) -> [Route] {
         let connected = addresses.connectedRoutes
-        let made = Set(connected.map(\.identity))
+        var made = RouteIndex(capacity: connected.count)
+        for position in connected.indices { made.insert(connected[position].identity.fingerprint, at: position) }
         var copies: [Route] = []
         copies.reserveCapacity(snapshot.routes.count)
         var index = RouteIndex(capacity: snapshot.routes.count)
         var leftOut: [Route] = []
         var sharing = HopSharing()
         report.beginTable()
-        for position in snapshot.routes.indices where snapshot.routes[position].isInMainTable(of: family) {
-            guard let copy = flattened(snapshot.routes[position], &sharing) else { continue }
+        let routes = snapshot.routes.span
+        for position in routes.indices where routes[position].isInMainTable(of: family) {
+            var copy = routes[position]
+            guard flatten(&copy, &sharing) else { continue }
             if let refusal = refusal(of: copy, connected: connected) {
-                if snapshot.routes[position].isOnLink || copy.isOnLink { leftOut.append(copy) }
-                report.noteLeftOut(family, "route \(copy.text) is left out: \(refusal.text)", refusal.weight)
+                if routes[position].isOnLink || copy.isOnLink { leftOut.append(copy) }
+                if report.tellsNextLeftOut() {
+                    report.note(family, "route \(copy.text) is left out: \(refusal.text)", refusal.weight)
+                }
                 continue
             }
             let identity = copy.identity
             let fingerprint = identity.fingerprint
-            let isKnown = index.first(fingerprint) { copies[$0].identity == identity } != nil
-            guard !isKnown, !made.contains(identity) else {
-                report.noteLeftOut(
-                    family, "route \(copy.text) is left out: the kernel uses another one in its place", .remark)
+            let isKnown =
+                index.first(fingerprint) { copies[$0].identity == identity } != nil
+                || made.first(fingerprint) { connected[$0].identity == identity } != nil
+            guard !isKnown else {
+                if report.tellsNextLeftOut() {
+                    report.note(
+                        family, "route \(copy.text) is left out: the kernel uses another one in its place", .remark)
+                }
                 continue
             }
             index.insert(fingerprint, at: copies.count)
-            report.noteCopied(
-                family, "route \(copy.text) is copied" + change(from: snapshot.routes[position], to: copy))
+            // No closure: what one captures is copied, and of all passes over a large table this one costs most.
+            if report.tellsNextCopy() {
+                report.note(
+                    family, "route \(copy.text) is copied" + change(from: snapshot.routes[position], to: copy))
+            }
             copies.append(copy)
         }
         let ordered = ordered(copies, connected: connected, hostOnLink: leftOut, &report)
@@ -84,35 +96,43 @@ struct RouteCopier {
         }
     }
 
-    /// The route as the namespace would have it; nil if it has no next hop on the template.
-    private func flattened(_ route: Route, _ sharing: inout HopSharing) -> Route? {
-        let hops = snapshot.nextHops(of: route)
-        guard hops.contains(where: { $0.interface == template.link.index }) else { return nil }
-        var copy = route
-        copy.nextHopID = nil
-        copy.nextHops = []
-        for var hop in hops where hop.interface == template.link.index && !hop.flags.contains(.dead) {
-            if let gateway = hop.gateway, isUnusable(gateway) {
-                hop.gateway = nil
-                hop.flags.remove(.onLink)
-            }
-            hop.interface = nil
-            hop.flags.formIntersection(.onLink)
-            // Two hops to one router are refused by IPv6, and no use anyway.
-            guard !copy.nextHops.contains(where: { $0.gateway == hop.gateway }) else { continue }
-            if hops.count == 1 {
-                hop.weight = 1
-                copy.nextHops = sharing.array(hop)
-            } else {
-                copy.nextHops.append(hop)
+    /// Makes a route what the namespace would have; false if it has no next hop on the template.
+    private func flatten(_ route: inout Route, _ sharing: inout HopSharing) -> Bool {
+        let wasOnLink = route.isOnLink
+        if route.nextHops.count == 1 {
+            let hop = route.nextHops[0]
+            guard hop.interface == template.link.index else { return false }
+            route.nextHops = hop.flags.contains(.dead) ? [] : sharing.array(local(hop, isOnlyOne: true))
+        } else {
+            let hops = snapshot.nextHops(of: route)
+            guard hops.contains(where: { $0.interface == template.link.index }) else { return false }
+            route.nextHops = []
+            for hop in hops where hop.interface == template.link.index && !hop.flags.contains(.dead) {
+                let hop = local(hop, isOnlyOne: hops.count == 1)
+                // Two hops to one router are refused by IPv6, and no use anyway.
+                if !route.nextHops.contains(where: { $0.gateway == hop.gateway }) { route.nextHops.append(hop) }
             }
         }
-        if let source = copy.preferredSource, !addresses.contains(where: { $0.address == source }) {
-            copy.preferredSource = nil
+        route.nextHopID = nil
+        if let source = route.preferredSource, !addresses.contains(where: { $0.address == source }) {
+            route.preferredSource = nil
         }
-        if !copy.isCanonical { copy = copy.canonical }
-        if family == .v4, copy.isOnLink, route.isOnLink == false { copy.scope = .link }
-        return copy
+        if !route.isCanonical { route = route.canonical }
+        if family == .v4, !wasOnLink, route.isOnLink { route.scope = .link }
+        return true
+    }
+
+    /// The next hop as the namespace has it: without an interface, and without a router that its kernel would refuse.
+    private func local(_ hop: NextHop, isOnlyOne: Bool) -> NextHop {
+        var hop = hop
+        if let gateway = hop.gateway, isUnusable(gateway) {
+            hop.gateway = nil
+            hop.flags.remove(.onLink)
+        }
+        hop.interface = nil
+        hop.flags.formIntersection(.onLink)
+        if isOnlyOne { hop.weight = 1 }
+        return hop
     }
 
     /// Whether the kernel would refuse a router: one of IPv6 without IPv6, or one that is the namespace itself.
@@ -125,7 +145,7 @@ struct RouteCopier {
             ? "" : " with the next hops that are on \(template.link.name)"
     }
 
-    private func refusal(of route: Route, connected: [Route]) -> (text: String, weight: Reason.Weight)? {
+    private func refusal(of route: borrowing Route, connected: [Route]) -> (text: String, weight: Reason.Weight)? {
         guard !route.nextHops.isEmpty else { return ("its next hops are dead", .remark) }
         if family == .v6, route.destination.address.isLinkLocal || route.destination.address.isMulticast {
             return ("every link has its own", .detail)
@@ -205,14 +225,15 @@ struct RouteCopier {
     private func inOrder(_ copies: [Route], _ connected: Reachability) -> Bool {
         var table = connected
         var isPastLink = false
-        for position in copies.indices {
-            if !copies[position].isOnLink {
+        let routes = copies.span
+        for position in routes.indices {
+            if !routes[position].isOnLink {
                 isPastLink = true
-                guard table.accepts(copies[position]) else { return false }
+                guard table.accepts(routes[position]) else { return false }
             } else if isPastLink {
                 return false
             }
-            if Reachability.matters(copies[position]) { table.add(copies[position]) }
+            if Reachability.matters(routes[position]) { table.add(routes[position]) }
         }
         return true
     }

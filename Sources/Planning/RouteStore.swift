@@ -38,10 +38,14 @@ struct RouteStore {
         if index == nil {
             guard searches >= Self.searchesWithoutIndex || list.count < Self.searchesWithoutIndex else {
                 searches += 1
-                return list.indices.first { position in
-                    list[position].value.destination.length == identity.destination.length
-                        && list[position].value.identity == identity && !gone.contains(position)
-                        && isMeant(list[position])
+                return list.firstPosition(in: list.indices) { entry in
+                    entry.value.destination.length == identity.destination.length
+                        && entry.value.identity == identity
+                }.flatMap { first in
+                    (first..<list.count).first { position in
+                        list[position].value.identity == identity && !gone.contains(position)
+                            && isMeant(list[position])
+                    }
                 }
             }
             index = makeIndex()
@@ -53,7 +57,8 @@ struct RouteStore {
 
     private func makeIndex() -> RouteIndex {
         var index = RouteIndex(capacity: list.count)
-        for position in list.indices { index.insert(list[position].value.identity.fingerprint, at: position) }
+        let entries = list.span
+        for position in entries.indices { index.insert(entries[position].value.identity.fingerprint, at: position) }
         return index
     }
 
@@ -71,15 +76,19 @@ struct RouteStore {
         position(identity, where: isMeant) != nil
     }
 
+    private func makeTable() -> Reachability {
+        var table = Reachability()
+        let entries = list.span
+        for position in entries.indices
+        where Reachability.matters(entries[position].value) && !gone.contains(position) {
+            table.add(entries[position].value)
+        }
+        return table
+    }
+
     /// Whether every gateway of a route can be reached.
     mutating func accepts(_ route: Route) -> Bool {
-        if table == nil {
-            var new = Reachability()
-            for position in list.indices where Reachability.matters(list[position].value) && !gone.contains(position) {
-                new.add(list[position].value)
-            }
-            table = new
-        }
+        if table == nil { table = makeTable() }
         return table?.accepts(route) ?? false
     }
 

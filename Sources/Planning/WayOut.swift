@@ -30,11 +30,10 @@ extension HostSnapshot {
             return .unknown("the kernel knows no way out")
         case .unreachable(let errno):
             var shortest: Int?
-            // Of a full table few lead there, and only these are copied.
-            for route in routes.lazy.filter({
+            for position in routes.positions(where: {
                 $0.type != .unicast && $0.type != .throw && $0.destination.contains(probe)
             }) {
-                shortest = min(shortest ?? .max, route.destination.length)
+                shortest = min(shortest ?? .max, routes[position].destination.length)
             }
             if let shortest, shortest > longest { return .unknown("a route of its own refuses \(probe)") }
             return .refused(errno: errno)
@@ -42,11 +41,13 @@ extension HostSnapshot {
             guard table != .local, let link = link(interface), !link.isLoopback else {
                 return .unknown("the kernel's answer for \(probe) is not a way out")
             }
-            let leadsThere = routes.contains {
+            let matching = routes.picked {
                 $0.destination.length > longest && $0.table == table && $0.type == .unicast
-                    && $0.destination.contains(probe) && nextHops(of: $0).contains { $0.interface == interface }
+                    && $0.destination.contains(probe)
             }
-            if leadsThere { return .unknown("a route of its own leads to \(probe)") }
+            if matching.contains(where: { nextHops(of: $0).contains { $0.interface == interface } }) {
+                return .unknown("a route of its own leads to \(probe)")
+            }
             return .leaves(by: interface, gateway: gateway?.family == family ? gateway : nil)
         }
     }
@@ -69,10 +70,7 @@ extension HostSnapshot {
 
     /// The main table's default routes of a family, the best first: those for every source, then by metric.
     func rankedDefaults(_ family: AddressFamily) -> [Route] {
-        // Of a full table the defaults are few: they are picked out before anything is copied.
-        routes.filter {
-            $0.destination.isDefault && $0.family == family && $0.table == .main && $0.type == .unicast
-        }.stablySorted(by: \.defaultRank)
+        routes.picked { $0.destination.isDefault && $0.isInMainTable(of: family) }.stablySorted(by: \.defaultRank)
     }
 }
 

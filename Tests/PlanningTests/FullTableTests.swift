@@ -37,6 +37,23 @@ struct FullTableTests {
         #expect(plan.warnings.isEmpty)
     }
 
+    @Test("20,000 IPv6 routes are planned, and the first of them told")
+    func isToldIPv6() throws {
+        let host = Host("link w", "addr 2001:db8:1::10/64 dev w", "route default via fe80::1 dev w")
+        var snapshot = host.taken()
+        let link = try #require(snapshot.link(named: "w")?.index)
+        snapshot.routes += try (0..<20_000).map { index in
+            let network = IPAddress.v6(IPv6Address(high: 0x2001_0DB8_1000_0000 + UInt64(index), low: 0))
+            return Route(
+                destination: try #require(Prefix(network, length: 64)), metric: 1024,
+                nextHops: [NextHop(interface: link, gateway: IPAddress("fe80::1"))])
+        }
+        let plan = Self.plan(snapshot)
+        #expect(plan.families.v6.routes.count == 20_001)
+        #expect(plan.services.v6.routes.count == 16)
+        #expect(plan.reasonTexts(.v6).contains { $0.contains("do not fit a Router Advertisement") })
+    }
+
     @Test("routers that cannot be reached are warned of a few times, then counted")
     func isWarned() {
         var snapshot = Self.snapshot(1000)

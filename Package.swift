@@ -104,7 +104,7 @@ let package = Package(
         tests(of: "NetworkModel", ["NetworkTypes"]),
         tests(of: "Wire", ["NetworkTypes"]),
         tests(of: "Options", ["NetworkModel", "NetworkTypes"]),
-        tests(of: "Planning", ["NetworkModel", "NetworkTypes"]),
+        tests(of: "Planning", ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", systemPackage]),
         tests(of: "Services", ["Wire", "NetworkModel", "NetworkTypes"]),
         tests(of: "OCIHook", ["Options"]),
         tests(of: "LinuxSystem", ["NetworkTypes", systemPackage]),
@@ -127,13 +127,14 @@ let package = Package(
                 "Planning", "HostMonitor", "NamespaceControl", "LinuxSystem", "NetworkModel", "NetworkTypes", logging,
             ]),
         .target(
-            name: "NetlinkTestSupport", dependencies: ["Netlink", "LinuxSystem", systemPackage],
+            name: "NetlinkTestSupport",
+            dependencies: ["Netlink", "LinuxSystem", "NetworkModel", "NetworkTypes", systemPackage],
             path: "Tests/NetlinkTestSupport", swiftSettings: commonSettings),
         .executableTarget(
             name: "netlink-recorder",
             dependencies: [
-                "NetlinkTestSupport", "HostMonitor", "Netlink", "LinuxSystem", "NetworkModel", "NetworkTypes",
-                systemPackage,
+                "NetlinkTestSupport", "HostMonitor", "NamespaceControl", "Planning", "Netlink", "LinuxSystem",
+                "NetworkModel", "NetworkTypes", systemPackage,
             ],
             path: "Tests/NetlinkRecorder", swiftSettings: commonSettings),
         .testTarget(

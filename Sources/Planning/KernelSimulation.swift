@@ -211,7 +211,17 @@ struct SimulatedKernel {
 
     private mutating func check(_ route: Route) throws(Refusal) {
         guard link.isUp else { throw .linkDown }
-        guard routes.accepts(route) else { throw .unreachableGateway }
+        var others = route
+        if route.family == .v4 {
+            // Found in the local table, whatever the main one says: an address of the namespace's own is a router.
+            others.nextHops.removeAll { hop in
+                !hop.flags.contains(.onLink) && addresses.contains { $0.value.address == hop.gateway }
+            }
+            // "PERVASIVE and ONLINK can not be set"
+            let isVoid = route.nextHops.contains { $0.flags.contains(.onLink) && $0.gateway == nil }
+            if isVoid { throw .invalid }
+        }
+        guard routes.accepts(others) else { throw .unreachableGateway }
         for hop in route.nextHops {
             guard let gateway = hop.gateway, gateway.family == .v6 || hop.flags.contains(.onLink) else { continue }
             if addresses.contains(where: { $0.value.address == gateway }) { throw .unreachableGateway }
@@ -222,8 +232,9 @@ struct SimulatedKernel {
     }
 
     private mutating func add(_ route: Route) throws(Refusal) {
-        guard !routes.contains(route.identity) else { throw .exists }
+        // The kernel looks at the next hops before it looks for the route.
         try check(route)
+        guard !routes.contains(route.identity) else { throw .exists }
         routes.append(AppliedState.RouteEntry(route.canonical, origin: .ours))
     }
 

@@ -229,13 +229,15 @@ func record(_ scenario: Scenario, into directory: String) throws {
 }
 
 let arguments = CommandLine.arguments
-if arguments.count == 2, arguments[1] == "--measure" {
+if arguments.count == 2, arguments[1] == "--states" {
+    try recordStates()
+} else if arguments.count == 2, arguments[1] == "--measure" {
     try measure()
 } else if arguments.count == 2 {
     for scenario in scenarios { run("unshare -Urn '\(arguments[0])' '\(arguments[1])' \(scenario.name)") }
 } else if arguments.count == 3, let scenario = scenarios.first(where: { $0.name == arguments[2] }) {
     try record(scenario, into: arguments[1])
 } else {
-    print("usage: netlink-recorder DIRECTORY [SCENARIO] | unshare -Urn netlink-recorder --measure")
+    print("usage: netlink-recorder DIRECTORY [SCENARIO] | unshare -Urn netlink-recorder --measure | --states")
     exit(1)
 }

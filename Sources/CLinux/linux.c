@@ -65,7 +65,6 @@ int tapas_tun_get_mac(int fd, uint8_t mac[6]) {
 unsigned tapas_tun_uso_flags(void) { return TUN_F_USO4 | TUN_F_USO6; }
 
 int tapas_ioctl_get_int(int fd, unsigned long request, int *value) { return ioctl(fd, request, value); }
-unsigned long tapas_siocoutq(void) { return SIOCOUTQ; }
 unsigned long tapas_siocinq(void) { return SIOCINQ; }
 
 ssize_t tapas_read(int fd, void *memory, size_t length) { return syscall(SYS_read, fd, memory, length); }

@@ -59,10 +59,6 @@ public struct NetlinkNotifications: Hashable, Sendable {
     public var count = 0
     /// Whether notifications were lost (ENOBUFS, a cut-off or unreadable datagram).
     public var wereLost = false
-    /// Whether a Router Advertisement's options arrived (resolvers may have changed).
-    public var hasRouterOptions = false
-    /// Whether more may be waiting: the turn's budget was used up.
-    public var mayHaveMore = false
 
     /// Makes the result of an empty turn.
     public init() {}
@@ -123,7 +119,6 @@ public struct NetlinkSubscription: ~Copyable, @unchecked Sendable {
                 if byteCount > buffer.count { counters.truncations += 1 }
             }
         }
-        found.mayHaveMore = true
         return found
     }
 
@@ -133,7 +128,6 @@ public struct NetlinkSubscription: ~Copyable, @unchecked Sendable {
         while let (header, _) = walk.next(in: datagram) {
             found.count += 1
             found.tables.formUnion(HostTables(messageType: header.type))
-            if Int(header.type) == RTM_NEWNDUSEROPT { found.hasRouterOptions = true }
         }
         guard walk.isDamaged else { return true }
         found.wereLost = true

@@ -27,9 +27,9 @@ struct LogDestinationsTests {
     func writesWithMetadata() throws {
         let folder = try TemporaryFolder()
         var logger = TapasLogHandler.logger(level: .info, destinations: try destinations(folder))
-        logger[metadataKey: LogKey.interface] = "eth0"
+        logger[metadataKey: "interface"] = "eth0"
         logger.debug("not this")
-        logger.info("this", metadata: [LogKey.family: "IPv4", LogKey.count: "3"])
+        logger.info("this", metadata: ["family": "IPv4", "count": "3"])
         logger.warning("and this")
         #expect(
             try lines(folder) == [

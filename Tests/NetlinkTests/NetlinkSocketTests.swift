@@ -264,9 +264,8 @@ struct NetlinkSubscriptionTests {
         var subscription = NetlinkSubscription(over: kernel)
         let first = try subscription.drain(budget: 6)
         #expect(first.count == 6)
-        #expect(first.mayHaveMore)
         let second = try subscription.drain(budget: 6)
         #expect(second.count == 4)
-        #expect(!second.mayHaveMore)
+        #expect(try subscription.drain(budget: 6).count == 0)
     }
 }

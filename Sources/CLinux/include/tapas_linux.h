@@ -52,10 +52,9 @@ int tapas_tun_get_mac(int fd, uint8_t mac[6]);
 /// TUN_F_USO4 | TUN_F_USO6: absent from the oldest headers we build with.
 unsigned tapas_tun_uso_flags(void);
 
-/// FIONREAD, SIOCOUTQ and the like: an ioctl(2) that reads one int.
+/// FIONREAD and the like: an ioctl(2) that reads one int.
 int tapas_ioctl_get_int(int fd, unsigned long request, int *value);
-/// The request numbers, which Swift does not import.
-unsigned long tapas_siocoutq(void);
+/// The request number of SIOCINQ, which Swift does not import.
 unsigned long tapas_siocinq(void);
 
 /// read(2), write(2), writev(2), sendmsg(2) and recvmsg(2) that are no cancellation points: those of the C library take

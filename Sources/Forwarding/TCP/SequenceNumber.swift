@@ -6,12 +6,6 @@ func isBefore(_ a: UInt32, _ b: UInt32) -> Bool {
     Int32(bitPattern: a &- b) < 0
 }
 
-/// Whether `a` is `b` or after it.
-@inline(__always)
-func isAtOrAfter(_ a: UInt32, _ b: UInt32) -> Bool {
-    Int32(bitPattern: a &- b) >= 0
-}
-
 /// Whether `a` is after `b`.
 @inline(__always)
 func isAfter(_ a: UInt32, _ b: UInt32) -> Bool {

@@ -283,13 +283,13 @@ final class ScriptedFlow {
         let acknowledgment = header.acknowledgment
         if let highest = highestAcknowledgment {
             #expect(
-                isAtOrAfter(acknowledgment, highest), "takes an acknowledgement back by \(highest &- acknowledgment)")
+                !isBefore(acknowledgment, highest), "takes an acknowledgement back by \(highest &- acknowledgment)")
         }
         highestAcknowledgment = acknowledgment
         let shift = flow.flags.contains(.scales) ? UInt32(TCPWindow.scale) : 0
         let edge = acknowledgment &+ UInt32(header.window) << shift
         if let highest = highestEdge, !flow.flags.contains(.guestFinished) {
-            #expect(isAtOrAfter(edge, highest), "shrinks the window by \(highest &- edge)")
+            #expect(!isBefore(edge, highest), "shrinks the window by \(highest &- edge)")
         }
         highestEdge = edge
     }

@@ -169,7 +169,7 @@ struct Session: ~Copyable {
         server.tap = tap.descriptor
         let forwarder = try Forwarder(
             tap: tap, rules: plan.rules, services: plan.services, options: options, loop: server.loop, capture: capture)
-        forwarder.tapDidEnd = { [unowned server] in server.tapDidEnd(name) }
+        forwarder.linkDidEnd = { [unowned server] in server.tapDidEnd(name) }
         forwarder.beginAnnouncing()
         return forwarder
     }

@@ -24,10 +24,11 @@ struct CarrierToggle {
     /// When ``proceed(_:now:logger:)`` is to be called next; nil while the carrier is on.
     private(set) var deadline: MonotonicTime?
 
-    /// Switches the carrier off; one that is off stays so for another round.
-    mutating func begin(_ tap: borrowing TapDevice, now: MonotonicTime, logger: Logger) {
+    /// Switches the carrier off, if the link has one; one that is off stays so for another round.
+    mutating func begin(_ link: borrowing GuestLink, now: MonotonicTime, logger: Logger) {
+        guard link.capabilities.contains(.carrier) else { return }
         do throws(SystemCallError) {
-            try tap.setCarrier(false)
+            try link.setCarrier(false)
         } catch {
             logger.info("the carrier cannot be switched: \(error)")
             return
@@ -39,17 +40,17 @@ struct CarrierToggle {
     }
 
     /// Switches the carrier on once programs have seen that it was off.
-    mutating func proceed(_ tap: borrowing TapDevice, now: MonotonicTime, logger: Logger) {
+    mutating func proceed(_ link: borrowing GuestLink, now: MonotonicTime, logger: Logger) {
         guard let end else { return }
         if now < end, !hasTold {
-            hasTold = tap.isRunning == false
+            hasTold = link.showsCarrier == false
             deadline = now.advanced(milliseconds: hasTold ? Self.pause : Self.step)
             return
         }
         self.end = nil
         deadline = nil
         do throws(SystemCallError) {
-            try tap.setCarrier(true)
+            try link.setCarrier(true)
         } catch {
             logger.warning("the carrier cannot be switched on again: \(error)")
         }

@@ -39,21 +39,21 @@ public enum FlowDropReason: Int, Sendable, CaseIterable {
     case backlogFull
     /// The kernel did not take a datagram.
     case notSent
-    /// The tap did not take a frame.
-    case tapRefused
+    /// The link did not take a frame.
+    case linkRefused
     /// Flows were opened faster than they can be, and most by whoever opened this one.
     case flood
 }
 
 /// What the data path counts: plain numbers, read by whoever prints them.
 public struct Counters: Sendable {
-    /// Frames read from the tap.
+    /// Frames received from the guest.
     public var framesIn: UInt64 = 0
-    /// Bytes read from the tap.
+    /// Bytes received from the guest.
     public var bytesIn: UInt64 = 0
-    /// Frames written to the tap.
+    /// Frames sent to the guest.
     public var framesOut: UInt64 = 0
-    /// Bytes written to the tap.
+    /// Bytes sent to the guest.
     public var bytesOut: UInt64 = 0
     /// Flows ever opened.
     public var flowsOpened: UInt64 = 0

@@ -1,8 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Frames from the tap: read in batches, classified, handed to the protocols.
-//
-// syscalls: running(data-path): read
+// Frames from the guest: read from the link in batches, classified, handed to the protocols.
 
 internal import CLinux
 internal import Glibc
@@ -14,21 +12,21 @@ internal import SystemPackage
 internal import Wire
 
 extension DataPath {
-    /// Reads and handles frames until the tap is empty or its share of the turn is used.
+    /// Reads and handles frames until the link is empty or its share of the turn is used.
     ///
-    /// - Returns: False if the tap is gone: hung up or in error.
-    mutating func readTap() -> Bool {
+    /// - Returns: False if the link is gone: hung up or in error.
+    mutating func readLink() -> Bool {
         opened = 0
         for _ in 0..<4 where opened < Size.openings {
             switch readBatch() {
             case .more: continue
             case .empty:
-                tapHasMore = false
+                linkHasMore = false
                 return true
             case .gone: return false
             }
         }
-        tapHasMore = true
+        linkHasMore = true
         return true
     }
 
@@ -39,55 +37,35 @@ extension DataPath {
     }
 
     private mutating func readBatch() -> Batch {
-        var used = 0
+        receiveArena.reset()
         var frames = 0
         var outcome = Batch.more
-        let number = tap.descriptor.rawValue
-        reading: while used <= Size.batch && frames < Size.batchFrames && opened < Size.openings {
-            let start = unsafe receiveArena + used
-            switch transferring({ unsafe tapas_read(number, start, Size.frame) }) {
-            case .bytes(let count):
-                if count == 0 {
-                    outcome = .gone
-                    break reading
-                }
+        reading: while !receiveArena.isFull && frames < Size.batchFrames && opened < Size.openings {
+            switch link.receive(into: &receiveArena) {
+            case .frame(let frame, let count, let header):
                 frames += 1
-                unsafe receive(start, count: count)
-                used += (count + 63) & ~63
-            case .wouldBlock:
+                counters.framesIn &+= 1
+                counters.bytesIn &+= UInt64(count)
+                if capture != nil { unsafe capture?.record(UnsafeRawBufferPointer(start: frame, count: count)) }
+                unsafe receiveFrame(frame, count: count, header: header)
+            case .truncated:
+                frames += 1
+                counters.drop(Wire.DropReason.truncatedEthernet)
+            case .empty:
                 outcome = .empty
                 break reading
-            case .failed:
+            case .gone:
                 outcome = .gone
                 break reading
             }
         }
         flushGathered()
-        if narration.batches && frames > 0 { tellBatch(frames: frames, bytes: used) }
+        if narration.batches && frames > 0 { tellBatch(frames: frames, bytes: receiveArena.used) }
         serveQueue()
         return outcome
     }
 
-    /// Handles what one read gave: the virtio-net header and the frame.
-    @inline(__always)
-    private mutating func receive(_ start: UnsafeMutableRawPointer, count: Int) {
-        var header = VirtioNetHeader()
-        if frameHeaderLength != 0 {
-            guard let parsed = try? VirtioNetHeader(unsafe Self.bytes(start, min(count, VirtioNetHeader.length))) else {
-                counters.drop(Wire.DropReason.truncatedEthernet)
-                return
-            }
-            header = parsed
-        }
-        let frame = unsafe start + frameHeaderLength
-        let length = count - frameHeaderLength
-        counters.framesIn &+= 1
-        counters.bytesIn &+= UInt64(length)
-        if capture != nil { unsafe capture?.record(UnsafeRawBufferPointer(start: frame, count: length)) }
-        unsafe receiveFrame(frame, count: length, header: header)
-    }
-
-    /// Handles one frame, from the tap or put together of fragments.
+    /// Handles one frame, from the link or put together of fragments.
     ///
     /// The classification has refused what no link carries; here frames go to the services of the link first, and what
     /// comes from a host without an address goes nowhere else.
@@ -143,20 +121,11 @@ extension DataPath {
     private mutating func refuseProtocol(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
         guard summary.isIPv4, ICMPError.mayAnswer(summary) else { return }
         let mac = gatewayMAC
-        reply { span, rules in
+        sendFrame { span, rules in
             ICMPError.protocolUnreachable().writeFrame(
                 into: &span, about: unsafe Self.bytes(frame, count), summary: summary,
                 from: rules.families.v4.ownAddress?.asIPv6 ?? summary.destination, sourceMAC: mac)
         }
-    }
-
-    /// Sends the frame that `write` puts into the scratch memory, if it has a length.
-    mutating func reply(_ write: (inout MutableSpan<UInt8>, TranslationRules) -> Int) {
-        let start = unsafe scratch + Size.headroom
-        var span = unsafe MutableSpan(
-            _unsafeStart: start.assumingMemoryBound(to: UInt8.self), count: Size.segment - Size.headroom)
-        let length = write(&span, translator.rules)
-        if length > 0 { unsafe transmit(start, count: length, header: VirtioNetHeader()) }
     }
 
     // MARK: Gathering

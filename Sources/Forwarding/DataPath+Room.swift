@@ -29,7 +29,7 @@ extension DataPath {
 
     /// Makes room for and adds a flow; nil if not even that helped.
     mutating func addFlow(_ key: FlowKey, hash: UInt32, as kind: FlowKind) -> Int? {
-        if openingLoad.isTooHigh(tapHasMore: tapHasMore, now: now.nanoseconds),
+        if openingLoad.isTooHigh(tapHasMore: linkHasMore, now: now.nanoseconds),
             table.shares.crowd(of: key, as: kind) >= OpeningLoad.crowd
         {
             counters.drop(.flood)

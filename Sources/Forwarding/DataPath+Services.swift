@@ -92,12 +92,10 @@ extension DataPath {
     }
 
     private mutating func serveLink(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
-        let start = unsafe scratch + Size.headroom
-        var span = unsafe MutableSpan(
-            _unsafeStart: start.assumingMemoryBound(to: UInt8.self), count: Size.segment - Size.headroom)
-        let length = services.reply(
-            to: unsafe Self.bytes(frame, count), summary: summary, now: now.milliseconds, into: &span)
-        if length > 0 { unsafe transmit(start, count: length, header: VirtioNetHeader()) }
+        let now = now.milliseconds
+        sendFrame(of: { services, span in
+            services.reply(to: unsafe Self.bytes(frame, count), summary: summary, now: now, into: &span)
+        })
         if summary.kind == .udp { tellRemarks() }
     }
 
@@ -112,20 +110,14 @@ extension DataPath {
         let conveyance = services.update(settings, now: now.milliseconds)
         sendDue()
         guard announces, conveyance.togglesCarrier else { return }
-        carrier.begin(tap, now: now, logger: options.logger)
+        carrier.begin(link, now: now, logger: options.logger)
     }
 
     /// Sends what the services have due.
     mutating func sendDue() {
         guard announces else { return }
-        while true {
-            let start = unsafe scratch + Size.headroom
-            var span = unsafe MutableSpan(
-                _unsafeStart: start.assumingMemoryBound(to: UInt8.self), count: Size.segment - Size.headroom)
-            let length = services.nextFrame(now: now.milliseconds, into: &span)
-            guard length > 0 else { return }
-            unsafe transmit(start, count: length, header: VirtioNetHeader())
-        }
+        let now = now.milliseconds
+        while sendFrame(of: { services, span in services.nextFrame(now: now, into: &span) }) {}
     }
 
     /// When the services or the carrier have something to do; nil for never.
@@ -138,7 +130,7 @@ extension DataPath {
 
     /// Does what the services and the carrier have to do by now.
     mutating func serviceDeadlineReached() {
-        if let deadline = carrier.deadline, deadline <= now { carrier.proceed(tap, now: now, logger: options.logger) }
+        if let deadline = carrier.deadline, deadline <= now { carrier.proceed(link, now: now, logger: options.logger) }
         if let deadline = services.nextDeadline, deadline <= now.milliseconds { sendDue() }
     }
 }

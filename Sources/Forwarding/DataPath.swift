@@ -5,7 +5,7 @@
 // The data path is one value with one owner, the `Forwarder`, on one thread: no locks, no allocation, no reference
 // counting and no dynamic dispatch for a packet. It has two inputs.
 //
-// Frames from the tap are read in batches into one arena (`readTap`) and classified once each (Wire.FrameSummary).
+// Frames from the link are read in batches into one arena (`readLink`) and classified once each (Wire.FrameSummary).
 // TCP payload and equal datagrams are not sent at once: their places in the arena are gathered as long as they belong
 // to one flow, and go out with one call when the flow changes or the batch ends (`flushGathered`). What a flow owes
 // the namespace by then, an acknowledgement or more data because a window has opened, is done once for the batch:
@@ -14,13 +14,11 @@
 // Readiness of host sockets comes as events with the flow's index and generation. Bytes towards the namespace are
 // peeked, not read (`MSG_PEEK` at `SO_PEEK_OFF`): they stay in the host socket's queue until the namespace has
 // acknowledged them and are then dropped there, so that a retransmission needs no copy of ours and back-pressure
-// reaches the sender. They are read right behind room for their headers, as super-frames of up to 64 KiB, and written
-// to the tap from there.
+// reaches the sender. They are read right behind room for their headers, as super-frames of up to 64 KiB, and given to
+// the link from there. While the link cannot take more, flows with data stay in the queue.
 //
-// Files: this one has the state and the way of frames to the tap; `DataPath+Frames` the way from it; `TCP/`, `UDP/`,
-// `ICMP/` the protocols; `FlowTable`, `TimerWheel`, `TCP/Backlog` the stores.
-//
-// syscalls: running(data-path): write
+// Files: this one has the state; `Link/` the link; `DataPath+Frames` the way of frames from it, `DataPath+Transmit` the
+// way to it; `TCP/`, `UDP/`, `ICMP/` the protocols; `FlowTable`, `TimerWheel`, `TCP/Backlog` the stores.
 
 internal import CLinux
 internal import Glibc
@@ -33,16 +31,16 @@ internal import Wire
 
 /// The kinds of event tokens that belong to the data path.
 enum TokenKind {
-    static let tap: UInt8 = 1
+    static let link: UInt8 = 1
     static let flow: UInt8 = 2
 }
 
-/// The flows, the tap and everything between.
+/// The flows, the link and everything between.
 @safe
 struct DataPath: ~Copyable {
     /// Sizes that the path is built with; each with its reason.
     enum Size {
-        /// The longest frame a tap gives: 64 KiB of IP packet and the Ethernet header.
+        /// The longest frame a link gives: 64 KiB of IP packet and the Ethernet header.
         static let frame = 65535 + 14 + 64
         /// What one batch of frames may take.
         ///
@@ -74,7 +72,7 @@ struct DataPath: ~Copyable {
     }
 
     let loop: EventLoop
-    let tap: TapDevice
+    let link: GuestLink
     let options: ForwardingOptions
     let narration: Narration
     var table: FlowTable
@@ -116,8 +114,8 @@ struct DataPath: ~Copyable {
     var expired: [Int32] = []
     /// Whether the host lets us bound the queues of near servers (`net.core.rmem_max`).
     var boundsQueues = true
-    /// Whether the tap had more when its turn was over.
-    var tapHasMore = false
+    /// Whether the link had more when its turn was over.
+    var linkHasMore = false
     /// Problems already reported, each once.
     var reported: Reported = []
     /// Flows that had to make room for others, not told of yet.
@@ -131,13 +129,12 @@ struct DataPath: ~Copyable {
     /// The first descriptor number that flows do not keep.
     let firstReservedDescriptor: Int
 
-    let receiveArena: UnsafeMutableRawPointer
+    var receiveArena = FrameArena()
     let sendArena: UnsafeMutableRawPointer
     let scratch: UnsafeMutableRawPointer
     let gatherVectors: UnsafeMutablePointer<iovec>
     let peekVectors: UnsafeMutablePointer<iovec>
     let datagrams: DatagramBatch
-    let frameHeaderLength: Int
 
     /// A run of payloads of one flow in the arena.
     struct Gather {
@@ -157,15 +154,14 @@ struct DataPath: ~Copyable {
     }
 
     init(
-        loop: EventLoop, tap: consuming TapDevice, rules: TranslationRules, services settings: ServiceSettings,
+        loop: EventLoop, link: consuming GuestLink, rules: TranslationRules, services settings: ServiceSettings,
         options: ForwardingOptions, now: MonotonicTime
     ) {
         self.loop = loop
         self.options = options
         narration = Narration(of: options.logger)
-        frameHeaderLength = tap.headerLength
-        guestMAC = tap.hardwareAddress ?? .broadcast
-        self.tap = tap
+        guestMAC = link.hardwareAddress ?? .broadcast
+        self.link = link
         table = FlowTable(capacity: options.maximumFlows)
         wheel = TimerWheel(capacity: options.maximumFlows, now: now)
         backlog = BacklogPool(capacity: options.backlogChunks)
@@ -177,7 +173,6 @@ struct DataPath: ~Copyable {
         self.now = now
         firstReservedDescriptor = Self.reserveStart(limit: Self.openFilesLimit)
         expired.reserveCapacity(256)
-        unsafe receiveArena = .allocate(byteCount: Size.batch + Size.frame, alignment: 4096)
         unsafe sendArena = .allocate(byteCount: Size.segments * Size.segment, alignment: 4096)
         unsafe scratch = .allocate(byteCount: Size.segment, alignment: 4096)
         unsafe gatherVectors = .allocate(capacity: Size.batchFrames)
@@ -186,41 +181,11 @@ struct DataPath: ~Copyable {
     }
 
     deinit {
-        unsafe receiveArena.deallocate()
         unsafe sendArena.deallocate()
         unsafe scratch.deallocate()
         unsafe gatherVectors.deallocate()
         unsafe peekVectors.deallocate()
     }
-
-    // MARK: Frames to the tap
-
-    /// Writes a frame whose first byte is at `frame`, with room for the virtio-net header before it.
-    @inline(__always)
-    mutating func transmit(_ frame: UnsafeMutableRawPointer, count: Int, header: VirtioNetHeader) {
-        var start = unsafe frame
-        if frameHeaderLength != 0 {
-            unsafe start -= VirtioNetHeader.length
-            var span = unsafe MutableSpan(
-                _unsafeStart: start.assumingMemoryBound(to: UInt8.self), count: VirtioNetHeader.length)
-            header.write(into: &span)
-        }
-        let total = count + frameHeaderLength
-        let number = tap.descriptor.rawValue
-        let result = transferring { unsafe tapas_write(number, start, total) }
-        counters.framesOut &+= 1
-        counters.bytesOut &+= UInt64(count)
-        if case .bytes = result {} else { counters.drop(.tapRefused) }
-        if capture != nil { unsafe recordFrame(frame, count: count) }
-    }
-
-    private mutating func recordFrame(_ frame: UnsafeMutableRawPointer, count: Int) {
-        unsafe capture?.record(UnsafeRawBufferPointer(start: frame, count: count))
-    }
-
-    /// Whether checksums may be left to the namespace's kernel.
-    @inline(__always)
-    var leavesChecksums: Bool { tap.offloads.contains(.checksum) }
 
     // MARK: The queue of flows that owe something
 
@@ -235,7 +200,10 @@ struct DataPath: ~Copyable {
     }
 
     /// Goes through the queue once; flows that still have work stand in it again afterwards.
+    ///
+    /// While the link cannot take more, they all stay where they are.
     mutating func serveQueue() {
+        guard link.canTransmit else { return }
         var index = queueHead
         queueHead = -1
         queueTail = -1

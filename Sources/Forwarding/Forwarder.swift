@@ -13,8 +13,8 @@ internal import Wire
 /// The data path as the event loop sees it.
 public final class Forwarder: EventSink {
     private var path: DataPath
-    /// Called when the tap is gone: its interface was deleted or its namespace has ended.
-    public var tapDidEnd: (() -> Void)?
+    /// Called when the link is gone: the tap's interface was deleted or its namespace has ended.
+    public var linkDidEnd: (() -> Void)?
     /// Called with datagrams of forwarded ports that cannot be delivered.
     public var didStray: (([StrayDatagram]) -> Void)?
     /// Called when the namespace's addresses change that spliced connections lead to: IPv4 (mapped), and IPv6 that is
@@ -34,14 +34,22 @@ public final class Forwarder: EventSink {
     ///   - loop: the event loop, whose thread this is.
     ///   - capture: where to record all frames.
     /// - Throws: The error of epoll_ctl(2).
-    public init(
+    public convenience init(
         tap: consuming TapDevice, rules: TranslationRules, services: ServiceSettings, options: ForwardingOptions,
         loop: EventLoop, capture: consuming FrameCapture? = nil
     ) throws(SystemCallError) {
-        let descriptor = tap.descriptor
-        path = DataPath(loop: loop, tap: tap, rules: rules, services: services, options: options, now: .now)
+        try self.init(
+            link: .tap(tap), rules: rules, services: services, options: options, loop: loop, capture: capture)
+    }
+
+    /// Starts to forward over any link.
+    init(
+        link: consuming GuestLink, rules: TranslationRules, services: ServiceSettings, options: ForwardingOptions,
+        loop: EventLoop, capture: consuming FrameCapture? = nil
+    ) throws(SystemCallError) {
+        try link.watch(on: loop)
+        path = DataPath(loop: loop, link: link, rules: rules, services: services, options: options, now: .now)
         path.capture = capture
-        try loop.add(descriptor, for: .readable, token: EventToken(kind: TokenKind.tap))
     }
 
     /// Begins to send what nobody asked for: announcements and Router Advertisements, now and when they are due.
@@ -130,10 +138,10 @@ public final class Forwarder: EventSink {
     /// A descriptor of the data path is ready.
     public func ready(_ token: EventToken, _ readiness: Readiness, now: MonotonicTime) {
         path.now = now
-        if token.kind == TokenKind.tap {
-            if !path.readTap() {
-                path.loop.remove(path.tap.descriptor)
-                tapDidEnd?()
+        if token.kind == TokenKind.link {
+            if !path.readLink() {
+                path.link.unwatch(on: path.loop)
+                linkDidEnd?()
             }
         } else {
             path.flowReady(token, readiness)
@@ -155,7 +163,7 @@ public final class Forwarder: EventSink {
 
     /// The earliest deadline of a flow; at once while flows have work left.
     public var deadline: MonotonicTime? {
-        if path.queueHead >= 0 { return MonotonicTime(nanoseconds: 0) }
+        if path.queueHead >= 0 && path.link.canTransmit { return MonotonicTime(nanoseconds: 0) }
         var earliest = path.wheel.nextDeadline
         if let later = path.serviceDeadline { earliest = earliest.map { min($0, later) } ?? later }
         guard path.evictions.deadline != .max else { return earliest }

@@ -77,7 +77,7 @@ struct AllocationTests {
         }
 
         mutating func run(_ rounds: Int, _ memory: UnsafeMutableRawBufferPointer) {
-            let tap = EventToken(kind: TokenKind.tap)
+            let tap = EventToken(kind: TokenKind.link)
             // The first flow of a table.
             let flow = EventToken(kind: TokenKind.flow, generation: 1, index: 0)
             for _ in 0..<rounds {
@@ -131,7 +131,7 @@ struct AllocationTests {
                 for number in 0..<count {
                     let path = GuestFrame.Path(from: UInt16(20_000 + number), to: server.port)
                     world.send(GuestFrame.udp(path, [1, 2, 3]))
-                    world.forwarder.ready(EventToken(kind: TokenKind.tap), .readable, now: world.clock)
+                    world.forwarder.ready(EventToken(kind: TokenKind.link), .readable, now: world.clock)
                     world.step()
                     world.readAll(into: memory)
                     if number.isMultiple(of: 100) { world.advance(milliseconds: 1000) }

@@ -16,7 +16,7 @@ struct LinkTests {
     @Test(
         "an echo request to the host's loopback is answered", arguments: [AddressFamily.v4, .v6], [0, 1, 56, 1400])
     func anEchoRequestIsAnswered(family: AddressFamily, size: Int) throws {
-        for offloads in [World.allOffloads, []] as [TapDevice.Offloads] {
+        for offloads in [World.allOffloads, []] as [LinkCapabilities] {
             let world = try World(offloads: offloads)
             let body = stream(size)
             world.send(GuestFrame.echo(GuestFrame.Path(family, to: 0), identifier: 77, sequence: 5, body: body))
@@ -146,7 +146,7 @@ struct LinkTests {
         ]
 
     @Test("frames cut short anywhere are counted and nothing more", arguments: [World.allOffloads, []])
-    func framesCutShortAnywhere(offloads: TapDevice.Offloads) throws {
+    func framesCutShortAnywhere(offloads: LinkCapabilities) throws {
         let world = try World(offloads: offloads)
         var sent: UInt64 = 0
         for frame in Self.golden {
@@ -209,7 +209,7 @@ struct LinkTests {
             if number.isMultiple(of: 64) { world.turn() }
         }
         try world.settle()
-        #expect(!world.tapHasEnded)
+        #expect(!world.linkHasEnded)
     }
 
     @Test("a TCP header with options of every kind and length is read without a trap", arguments: 1...2)
@@ -230,12 +230,12 @@ struct LinkTests {
         #expect(world.forwarder.counters.flowsOpened == 500)
     }
 
-    @Test("the end of the tap is told once")
-    func theEndOfTheTapIsTold() throws {
+    @Test("the end of the link is told once")
+    func theEndOfTheLinkIsTold() throws {
         let world = try World()
         try world.settle()
-        world.closeTap()
-        try world.run(until: "the tap's end") { world.tapHasEnded }
+        world.closeLink()
+        try world.run(until: "the link's end") { world.linkHasEnded }
     }
 }
 

@@ -22,7 +22,7 @@ func stream(_ count: Int) -> [UInt8] {
 @Suite("TCP data")
 struct TCPDataTests {
     /// The ways of a tap and the families.
-    static let ways: [(TapDevice.Offloads, AddressFamily)] = [
+    static let ways: [(LinkCapabilities, AddressFamily)] = [
         (World.allOffloads, .v4), (World.allOffloads, .v6), ([.header, .checksum], .v4), ([.header], .v6), ([], .v4),
         ([], .v6),
     ]
@@ -56,7 +56,7 @@ struct TCPDataTests {
     }
 
     @Test("bytes from the namespace reach the server in order, in segments of any size", arguments: ways)
-    func bytesFromTheNamespaceReachTheServer(offloads: TapDevice.Offloads, family: AddressFamily) throws {
+    func bytesFromTheNamespaceReachTheServer(offloads: LinkCapabilities, family: AddressFamily) throws {
         let world = try World(offloads: offloads)
         let server = try HostEnd.listener(family)
         let (guest, host) = try GuestConnection.open(world, to: server, family: family)
@@ -80,7 +80,7 @@ struct TCPDataTests {
     }
 
     @Test("bytes of the server reach the namespace in order, in segments it can take", arguments: ways)
-    func bytesOfTheServerReachTheNamespace(offloads: TapDevice.Offloads, family: AddressFamily) throws {
+    func bytesOfTheServerReachTheNamespace(offloads: LinkCapabilities, family: AddressFamily) throws {
         let world = try World(offloads: offloads)
         let server = try HostEnd.listener(family)
         let (guest, host) = try GuestConnection.open(world, to: server, family: family)

@@ -222,7 +222,7 @@ struct TCPHandshakeTests {
 
     @Test("a segment size of next to nothing or of everything is survived", arguments: [0, 1, 88, 65535] as [UInt16])
     func aSegmentSizeOfNextToNothing(mss: UInt16) throws {
-        for offloads in [World.allOffloads, []] as [TapDevice.Offloads] {
+        for offloads in [World.allOffloads, []] as [LinkCapabilities] {
             let world = try World(offloads: offloads)
             let server = try HostEnd.listener()
             let (guest, host) = try GuestConnection.open(world, to: server, mss: mss)

@@ -39,8 +39,8 @@ struct TCPWrapTests {
 
     @Test(
         "a stream is whole, both ways at once, with and without super-frames",
-        arguments: [World.allOffloads, []] as [TapDevice.Offloads])
-    func aStreamIsWhole(offloads: TapDevice.Offloads) throws {
+        arguments: [World.allOffloads, []] as [LinkCapabilities])
+    func aStreamIsWhole(offloads: LinkCapabilities) throws {
         let world = try World(offloads: offloads)
         let server = try HostEnd.listener()
         let (guest, host) = try Self.open(world, to: server)

@@ -70,7 +70,7 @@ struct UDPTests {
         "a datagram reaches the server whole, from the namespace's port", arguments: [AddressFamily.v4, .v6],
         [0, 1, 3, 1472, 9000, 65000])
     func aDatagramReachesTheServer(family: AddressFamily, size: Int) throws {
-        for (number, offloads) in ([World.allOffloads, []] as [TapDevice.Offloads]).enumerated() {
+        for (number, offloads) in ([World.allOffloads, []] as [LinkCapabilities]).enumerated() {
             let world = try World(offloads: offloads)
             let server = try HostEnd.datagram(family)
             let port = UInt16(20_000 + number * 100 + size % 97)
@@ -223,7 +223,7 @@ struct UDPTests {
     // MARK: Towards the namespace
 
     @Test("answers reach the namespace whole", arguments: TCPDataTests.ways)
-    func answersReachTheNamespace(offloads: TapDevice.Offloads, family: AddressFamily) throws {
+    func answersReachTheNamespace(offloads: LinkCapabilities, family: AddressFamily) throws {
         let world = try World(offloads: offloads)
         let server = try HostEnd.datagram(family)
         let path = try Self.open(world, server, family, from: 23_001)
@@ -242,7 +242,7 @@ struct UDPTests {
         arguments: 1...8)
     func anyRunOfAnswersArrivesAsItWasSent(seed: UInt64) throws {
         var generator = SplitMix64(seed: seed)
-        let offloads: TapDevice.Offloads = seed.isMultiple(of: 2) ? World.allOffloads : [.header, .checksum]
+        let offloads: LinkCapabilities = seed.isMultiple(of: 2) ? World.allOffloads : [.header, .checksum]
         let world = try World(offloads: offloads)
         let server = try HostEnd.datagram()
         let path = try Self.open(world, server, from: 23_002)

@@ -90,7 +90,7 @@ extension DataPath {
     /// A datagram from the namespace for the address that stands for the host's resolvers.
     mutating func receiveQuery(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
         guard !translator.rules.dnsServers.isEmpty else {
-            reply { span, rules in
+            sendFrame { span, rules in
                 DNSFailureResponder.reply(
                     to: unsafe Self.bytes(frame, count), summary: summary, rules: rules, into: &span)
             }
@@ -222,7 +222,7 @@ extension DataPath {
         let key = table[index].key
         let guest = guestMAC
         let mac = gatewayMAC
-        reply { span, _ in
+        sendFrame { span, _ in
             UDPHeader.writeFrame(
                 message.span, from: key.remotePort, to: key.guestPort,
                 ip: IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64),

@@ -42,7 +42,7 @@ extension DataPath {
             switch translator.outbound(to: key.remoteAddress, port: 0, transport: summary.ipProtocol) {
             case .host(let endpoint, _, _) where IPAddress(unmapping: endpoint.address).isLoopback:
                 // What the kernel's own loopback would answer.
-                reply { span, rules in
+                sendFrame { span, rules in
                     EchoResponder.reply(
                         to: unsafe Self.bytes(frame, count), summary: summary, rules: rules, into: &span)
                 }
@@ -139,7 +139,7 @@ extension DataPath {
         let mac = gatewayMAC
         let guest = guestMAC
         let body = unsafe message + ICMPHeader.length
-        reply { span, _ in
+        sendFrame { span, _ in
             header.writeFrame(
                 into: &span, body: unsafe Self.bytes(body, count - ICMPHeader.length),
                 ip: IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: key.transport),

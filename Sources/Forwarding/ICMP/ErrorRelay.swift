@@ -55,7 +55,7 @@ extension DataPath {
         let source = errorSource(family, instead: flow.key.remote)
         let guest = guestMAC
         let mac = gatewayMAC
-        reply { span, _ in
+        sendFrame { span, _ in
             message.writeFrame(
                 into: &span, aboutPacket: packet, transport: quote.span, transportLength: 20, from: source, to: guest,
                 from: mac)
@@ -76,12 +76,12 @@ extension DataPath {
             flow.key.family, source: flow.key.guest, destination: flow.key.remote, ipProtocol: .udp, hopLimit: flow.ttl)
         let guest = guestMAC
         let mac = gatewayMAC
-        let start = unsafe scratch + Size.headroom
-        var span = unsafe MutableSpan(_unsafeStart: start.assumingMemoryBound(to: UInt8.self), count: 4096)
-        let count = message.writeFrame(
-            into: &span, aboutDatagram: packet, sourcePort: flow.key.guestPort, destinationPort: flow.key.remotePort,
-            payload: payload, payloadLength: max(length, payload.count), from: source, to: guest, from: mac)
-        if count > 0 { unsafe transmit(start, count: count, header: VirtioNetHeader()) }
+        sendFrame { span, _ in
+            message.writeFrame(
+                into: &span, aboutDatagram: packet, sourcePort: flow.key.guestPort,
+                destinationPort: flow.key.remotePort, payload: payload, payloadLength: max(length, payload.count),
+                from: source, to: guest, from: mac)
+        }
     }
 
     // MARK: The error queue
@@ -109,7 +109,7 @@ extension DataPath {
         var quoted: Int
     }
 
-    /// Where the quoted payload lies: behind what `reply` uses.
+    /// Where the quoted payload lies: behind what `sendFrame` uses.
     private var quotePlace: UnsafeMutableRawPointer { unsafe scratch + Size.segment - 4096 }
 
     private func readError(_ index: Int) -> QueuedError? {
@@ -213,7 +213,7 @@ extension DataPath {
             hopLimit: flow.ttl)
         let guest = guestMAC
         let mac = gatewayMAC
-        reply { span, _ in
+        sendFrame { span, _ in
             message.writeFrame(
                 into: &span, aboutPacket: packet, transport: unsafe Self.bytes(place, quoted), transportLength: quoted,
                 from: offender, to: guest, from: mac)

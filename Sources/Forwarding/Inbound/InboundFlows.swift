@@ -125,7 +125,7 @@ extension DataPath {
             && peer.address == datagram.peer.address && peer.port == datagram.peer.port
     }
 
-    /// Writes a datagram to the tap.
+    /// Sends a datagram to the guest.
     private mutating func deliver(_ datagram: ReceivedDatagram, _ index: Int) {
         let count = datagram.bytes.count
         if table[index].flags.contains(.answered) { table[index].flags.insert(.stream) }
@@ -133,27 +133,15 @@ extension DataPath {
         touchDatagram(index)
         let key = table[index].key
         let ip = IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64)
-        let headers = EthernetHeader.length + ip.length + UDPHeader.length
         guard count <= Self.largestDatagram(isIPv4: key.isIPv4) else { return counters.drop(.notSent) }
         // Memory with room for the headers: what comes by hand is little, and copied once more.
         let payload = unsafe scratch + Size.headroom
         unsafe datagram.bytes.withUnsafeBytes { bytes in
             if let start = bytes.baseAddress { unsafe payload.copyMemory(from: start, byteCount: bytes.count) }
         }
-        let frame = unsafe payload - headers
-        var span = unsafe MutableSpan(
-            _unsafeStart: frame.assumingMemoryBound(to: UInt8.self), count: headers + count)
-        let offset = ip.writeFrame(
-            into: &span, to: guestMAC, from: gatewayMAC, payloadLength: UDPHeader.length + count)
-        let owed = UDPHeader(
-            sourcePort: key.remotePort, destinationPort: key.guestPort, payloadLength: count
-        ).write(into: &span, at: offset, ip: ip)
-        var header = VirtioNetHeader()
-        if leavesChecksums {
-            header = owed.leaveToReceiver(in: &span)
-        } else {
-            owed.finish(in: &span, payloadLength: count)
+        sendPacket(ip, headerLength: UDPHeader.length, unsafe Payload(payload, count: count)) { span, offset in
+            UDPHeader(sourcePort: key.remotePort, destinationPort: key.guestPort, payloadLength: count)
+                .write(into: &span, at: offset, ip: ip)
         }
-        unsafe transmit(frame, count: headers + count, header: header)
     }
 }

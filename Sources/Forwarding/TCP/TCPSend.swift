@@ -33,24 +33,15 @@ extension DataPath {
         let ip = IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .tcp, hopLimit: 64)
         let allowance = backlog.allowance(of: table[index])
         let tcp = table[index].header(flags, at: sequence, options: options, allowance: allowance)
-        let tcpLength = tcp.headerLength
-        let headers = EthernetHeader.length + ip.length + tcpLength
-        let frame = unsafe payload - headers
-        var span = unsafe MutableSpan(
-            _unsafeStart: frame.assumingMemoryBound(to: UInt8.self), count: headers + count)
-        let offset = ip.writeFrame(into: &span, to: guestMAC, from: gatewayMAC, payloadLength: tcpLength + count)
-        let owed = tcp.write(into: &span, at: offset, ip: ip, payloadLength: count)
-        var header = VirtioNetHeader()
-        if leavesChecksums {
-            header = owed.leaveToReceiver(in: &span)
-            let mss = Int(table[index].mss)
-            if count > mss {
-                header.segment(key.isIPv4 ? .tcpv4 : .tcpv6, size: mss, headerLength: headers)
-            }
-        } else {
-            owed.finish(in: &span, payloadLength: count)
+        var data = unsafe Payload(payload, count: count)
+        let mss = Int(table[index].mss)
+        if count > mss {
+            data.segmentation = key.isIPv4 ? .tcpv4 : .tcpv6
+            data.segmentSize = mss
         }
-        unsafe transmit(frame, count: headers + count, header: header)
+        sendPacket(ip, headerLength: tcp.headerLength, data) { span, offset in
+            tcp.write(into: &span, at: offset, ip: ip, payloadLength: count)
+        }
     }
 
     /// Answers a segment that belongs to no flow (RFC 9293 §3.10.7.1).
@@ -67,13 +58,10 @@ extension DataPath {
             sequence: flags.contains(.ack) ? summary.tcpAcknowledgment : 0,
             acknowledgment: flags.contains(.ack) ? 0 : summary.tcpSequence &+ length,
             flags: flags.contains(.ack) ? .rst : [.rst, .ack], window: 0)
-        let frame = unsafe scratch + Size.headroom
-        let total = EthernetHeader.length + ip.length + TCPHeader.length
-        var span = unsafe MutableSpan(_unsafeStart: frame.assumingMemoryBound(to: UInt8.self), count: total)
-        let offset = ip.writeFrame(
-            into: &span, to: summary.sourceMAC, from: gatewayMAC, payloadLength: TCPHeader.length)
-        tcp.write(into: &span, at: offset, ip: ip, payloadLength: 0).finish(in: &span, payloadLength: 0)
-        unsafe transmit(frame, count: total, header: VirtioNetHeader())
+        let nothing = unsafe Payload(scratch + Size.headroom, count: 0)
+        sendPacket(ip, headerLength: TCPHeader.length, nothing, to: summary.sourceMAC) { span, offset in
+            tcp.write(into: &span, at: offset, ip: ip, payloadLength: 0)
+        }
     }
 
     /// Bounds what waits in the host socket while its server is near, in units of ``Size/queueLook`` bytes received.
@@ -124,9 +112,11 @@ extension DataPath {
         while true {
             let mss = Int(table[index].mss)
             let largest = table[index].key.largestSegment
-            let chunk = tap.offloads.contains(.tcpSegmentation) ? largest / mss * mss : mss
+            let chunk = link.capabilities.contains(.tcpSegmentation) ? largest / mss * mss : mss
             let wanted = table[index].transmission(round: round, most: chunk * Size.segments)
             guard wanted.actions.contains(.read) else { return carryOut(wanted, for: index) }
+            // What the link has no room for stays in the host socket, and the flow in the queue.
+            guard link.canTransmit else { return enqueue(index) }
             round += 1
             let flight = table[index].sendNext &- table[index].sendUnacknowledged
             switch peek(index, want: Int(wanted.payloadCount), chunk: chunk, skipping: flight) {

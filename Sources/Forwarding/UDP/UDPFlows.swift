@@ -7,7 +7,7 @@
 // ones become one super-frame. What the host's kernel says of a datagram (no route, too big, port unreachable, TTL
 // exceeded) reaches the namespace as the ICMP error it would have got.
 //
-// syscalls: running(data-path): sendmsg writev
+// syscalls: running(data-path): sendmsg
 
 internal import CLinux
 internal import Glibc
@@ -229,7 +229,7 @@ extension DataPath {
         guard let message = Self.refusal(error, summary.family) else { return }
         let mac = gatewayMAC
         let source = errorSource(summary.family, instead: summary.destination)
-        reply { span, _ in
+        sendFrame { span, _ in
             message.writeFrame(into: &span, about: frame, summary: summary, from: source, sourceMAC: mac)
         }
     }
@@ -294,7 +294,7 @@ extension DataPath {
         enqueue(index)
     }
 
-    /// Writes received datagrams to the tap, equal neighbours as one super-frame.
+    /// Sends received datagrams to the guest, equal neighbours as one super-frame.
     mutating func forwardDatagrams(_ index: Int, first: Int, count: Int) {
         var first = first
         let end = first + count
@@ -302,7 +302,7 @@ extension DataPath {
             let size = datagrams.length(first)
             var last = first
             var total = size
-            if tap.offloads.contains(.udpSegmentation) && size > 0 {
+            if link.capabilities.contains(.udpSegmentation) && size > 0 {
                 while last + 1 < end && last - first < 63 {
                     let next = datagrams.length(last + 1)
                     if next == 0 || next > size || total + next > 65000 { break }
@@ -311,62 +311,29 @@ extension DataPath {
                     if next < size { break }
                 }
             }
-            writeDatagrams(index, first: first, last: last, total: total, size: size)
+            sendDatagrams(index, first: first, last: last, total: total, size: size)
             first = last + 1
         }
     }
 
-    private mutating func writeDatagrams(_ index: Int, first: Int, last: Int, total: Int, size: Int) {
+    private mutating func sendDatagrams(_ index: Int, first: Int, last: Int, total: Int, size: Int) {
         let key = table[index].key
         let ip = IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64)
-        let headers = EthernetHeader.length + ip.length + UDPHeader.length
         guard total <= Self.largestDatagram(isIPv4: key.isIPv4) else { return counters.drop(.notSent) }
-        let payload = unsafe datagrams.payload(first)
-        let frame = unsafe payload - headers
-        var span = unsafe MutableSpan(
-            _unsafeStart: frame.assumingMemoryBound(to: UInt8.self), count: headers + size)
-        let offset = ip.writeFrame(
-            into: &span, to: guestMAC, from: gatewayMAC, payloadLength: UDPHeader.length + total)
-        let owed = UDPHeader(sourcePort: key.remotePort, destinationPort: key.guestPort, payloadLength: total)
-            .write(into: &span, at: offset, ip: ip)
-        if first == last {
-            var header = VirtioNetHeader()
-            if leavesChecksums {
-                header = owed.leaveToReceiver(in: &span)
-            } else {
-                owed.finish(in: &span, payloadLength: size)
+        var data = unsafe Payload(datagrams.payload(first), count: size)
+        if first < last {
+            data.furtherPieces = last - first
+            data.furtherBytes = total - size
+            data.segmentation = .udp
+            data.segmentSize = size
+            for position in first + 1...last {
+                unsafe peekVectors[position - first] = unsafe iovec(
+                    iov_base: datagrams.payload(position), iov_len: datagrams.length(position))
             }
-            unsafe transmit(frame, count: headers + size, header: header)
-            return
         }
-        var header = owed.leaveToReceiver(in: &span)
-        header.segment(.udp, size: size, headerLength: headers)
-        let start = unsafe frame - VirtioNetHeader.length
-        var headerSpan = unsafe MutableSpan(
-            _unsafeStart: start.assumingMemoryBound(to: UInt8.self), count: VirtioNetHeader.length)
-        header.write(into: &headerSpan)
-        unsafe peekVectors[0] = unsafe iovec(iov_base: start, iov_len: VirtioNetHeader.length + headers + size)
-        for position in first + 1...last {
-            unsafe peekVectors[position - first] = unsafe iovec(
-                iov_base: datagrams.payload(position), iov_len: datagrams.length(position))
+        sendPacket(ip, headerLength: UDPHeader.length, data) { span, offset in
+            UDPHeader(sourcePort: key.remotePort, destinationPort: key.guestPort, payloadLength: total)
+                .write(into: &span, at: offset, ip: ip)
         }
-        let number = tap.descriptor.rawValue
-        let vectors = CInt(last - first + 1)
-        let result = transferring { unsafe tapas_writev(number, peekVectors, vectors) }
-        counters.framesOut &+= 1
-        counters.bytesOut &+= UInt64(headers + total)
-        if case .bytes = result {} else { counters.drop(.tapRefused) }
-        if capture != nil { captureVectors(vectors) }
-    }
-
-    /// Records a frame that lies in several pieces.
-    private mutating func captureVectors(_ count: CInt) {
-        var whole: [UInt8] = []
-        for position in 0..<Int(count) {
-            let vector = unsafe peekVectors[position]
-            unsafe whole.append(contentsOf: UnsafeRawBufferPointer(start: vector.iov_base, count: vector.iov_len))
-        }
-        whole.removeFirst(VirtioNetHeader.length)
-        unsafe whole.withUnsafeBytes { unsafe capture?.record($0) }
     }
 }

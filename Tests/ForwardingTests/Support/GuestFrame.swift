@@ -13,8 +13,8 @@ struct GuestFrame: CustomStringConvertible {
     var header = VirtioNetHeader()
     var packet: DecodedPacket
 
-    /// Takes what came from the tap and records what is wrong with it as any frame.
-    init(received: [UInt8], offloads: TapDevice.Offloads) {
+    /// Takes what came over the link and records what is wrong with it as any frame.
+    init(received: [UInt8], offloads: LinkCapabilities) {
         var frame = received
         if offloads.contains(.header) {
             if let parsed = try? VirtioNetHeader(received.span) { header = parsed }
@@ -45,7 +45,7 @@ struct GuestFrame: CustomStringConvertible {
         frame[field + 1] = UInt8(sum & 0xFF)
     }
 
-    private func checkSegmentation(offloads: TapDevice.Offloads, frameLength: Int) {
+    private func checkSegmentation(offloads: LinkCapabilities, frameLength: Int) {
         guard header.segmentation != .none else { return }
         let isTCP = packet.ipProtocol == 6
         let wanted: VirtioNetHeader.Segmentation =

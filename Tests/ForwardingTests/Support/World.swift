@@ -2,8 +2,8 @@
 //
 // Theory of operation
 //
-// The whole data path in the test's process. The tap is one end of a socket pair that keeps message bounds; the test
-// holds the other end and is the namespace. The host is the host: sockets on its loopback, which the namespace
+// The whole data path in the test's process. The link is a `MemoryLink`; the test holds the other end and is the guest.
+// The host is the host: sockets on its loopback, which the namespace
 // reaches through the address mapped to it. The event loop is the real one, run turn by turn on the test's thread; the
 // clock is the test's and moves only when told, so that time-outs happen when the test says so. Nothing sleeps: `run`
 // turns the loop until a condition holds and fails with what it waited for.
@@ -22,18 +22,20 @@ import Wire
 /// A data path with a namespace that the test plays.
 final class World: EventSink {
     static let guestMAC = MACAddress(0x02, 0, 0, 0, 0, 0x0A)
-    static let allOffloads: TapDevice.Offloads = [.header, .checksum, .tcpSegmentation, .udpSegmentation]
+    static let allOffloads = LinkCapabilities.offloads
 
     let loop: EventLoop
     let forwarder: Forwarder
-    let offloads: TapDevice.Offloads
+    let link: MemoryLink
+    let offloads: LinkCapabilities
     /// The data path's present; starts at the real one.
     var clock: MonotonicTime
     /// Frames that came from the data path and no test has taken yet.
     var frames: [GuestFrame] = []
-    /// Whether the tap was reported gone.
-    private(set) var tapHasEnded = false
-    private var guest: CInt
+    /// Whether the link was reported gone.
+    private(set) var linkHasEnded = false
+    /// Whether the link was ready in this turn.
+    private var linkWasReady = false
     private var buffer = [UInt8](repeating: 0, count: 70_000)
 
     /// Something that did not happen in time.
@@ -42,30 +44,21 @@ final class World: EventSink {
     }
 
     init(
-        offloads: TapDevice.Offloads = World.allOffloads, rules: TranslationRules = .lab,
-        services: ServiceSettings = .lab, options change: (inout ForwardingOptions) -> Void = { _ in }
+        offloads: LinkCapabilities = World.allOffloads, rules: TranslationRules = .lab,
+        services: ServiceSettings = .lab, capacity: Int = 4 << 20,
+        options change: (inout ForwardingOptions) -> Void = { _ in }
     ) throws {
-        var numbers: [CInt] = [-1, -1]
-        let type = CInt(SOCK_SEQPACKET.rawValue) | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue)
-        try #require(socketpair(AF_UNIX, type, 0, &numbers) == 0)
-        for number in numbers {
-            var size: CInt = 4 << 20
-            setsockopt(number, SOL_SOCKET, SO_SNDBUF, &size, socklen_t(MemoryLayout<CInt>.size))
-        }
-        guest = numbers[1]
+        link = MemoryLink(capabilities: offloads, capacity: capacity)
         self.offloads = offloads
         loop = try EventLoop()
         var options = ForwardingOptions(logger: Logger(label: "test"))
         options.maximumFlows = 1024
         change(&options)
         forwarder = try Forwarder(
-            tap: TapDevice(attached: OwnedFileDescriptor(taking: numbers[0]), name: "test0", offloads: offloads),
-            rules: rules, services: services, options: options, loop: loop)
+            link: .memory(link), rules: rules, services: services, options: options, loop: loop)
         clock = .now
-        forwarder.tapDidEnd = { [unowned self] in tapHasEnded = true }
+        forwarder.linkDidEnd = { [unowned self] in linkHasEnded = true }
     }
-
-    deinit { closeTap() }
 
     // MARK: EventSink
 
@@ -80,7 +73,7 @@ final class World: EventSink {
 
     var deadline: MonotonicTime? {
         // Conditions may come true without an event of the loop: look again soon.
-        isDue ? MonotonicTime(nanoseconds: 0) : MonotonicTime.now.advanced(milliseconds: 1)
+        isDue || linkWasReady ? MonotonicTime(nanoseconds: 0) : MonotonicTime.now.advanced(milliseconds: 1)
     }
 
     func deadlineReached(now: MonotonicTime) {
@@ -99,6 +92,8 @@ final class World: EventSink {
 
     /// One turn of the event loop, whose frames are left where they are.
     func step() {
+        linkWasReady = link.isReady && !linkHasEnded
+        if linkWasReady { forwarder.ready(EventToken(kind: TokenKind.link), .readable, now: clock) }
         do { try loop.run(sink: self) } catch { Issue.record("\(error)") }
     }
 
@@ -156,33 +151,30 @@ final class World: EventSink {
         sendRaw(bytes)
     }
 
-    /// Writes bytes to the tap as they are.
+    /// Sends bytes over the link as they are.
     func sendRaw(_ bytes: [UInt8]) {
         for _ in 0..<1000 {
-            if Glibc.write(guest, bytes, bytes.count) == bytes.count { return }
-            guard errno == EAGAIN else { break }
+            if bytes.withUnsafeBytes(link.send) { return }
             turn()
         }
-        Issue.record("the tap took no frame")
+        Issue.record("the link took no frame")
     }
 
     /// Fetches the frames that the data path has sent, and holds each to what every frame must be.
     func collect() {
-        while guest >= 0 {
-            let count = read(guest, &buffer, buffer.count)
-            guard count > 0 else { return }
+        while let count = buffer.withUnsafeMutableBytes(link.take) {
             frames.append(GuestFrame(received: Array(buffer[..<count]), offloads: offloads))
         }
     }
 
     /// Reads away all frames that wait, looking at none.
     func readAll(into memory: UnsafeMutableRawBufferPointer) {
-        while read(guest, memory.baseAddress, memory.count) > 0 {}
+        while link.take(into: memory) != nil {}
     }
 
-    /// Writes bytes to the tap as they are, once.
+    /// Sends bytes over the link as they are, once.
     func write(_ bytes: UnsafeRawBufferPointer) {
-        if Glibc.write(guest, bytes.baseAddress, bytes.count) != bytes.count { Issue.record("the tap took no frame") }
+        if !link.send(bytes) { Issue.record("the link took no frame") }
     }
 
     /// Takes the first frame for which a condition holds.
@@ -201,11 +193,8 @@ final class World: EventSink {
         return try #require(found)
     }
 
-    /// The namespace is gone.
-    func closeTap() {
-        if guest >= 0 { close(guest) }
-        guest = -1
-    }
+    /// The guest is gone.
+    func closeLink() { link.close() }
 
     /// How often something was dropped.
     func drops(_ reason: FlowDropReason) -> UInt64 { forwarder.counters[reason] }

@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // syscalls: setup(namespace): ioctl fcntl socket
-// syscalls: running(data-path): ioctl close
+// syscalls: running(data-path): close ioctl read write writev
 
 internal import CLinux
 internal import Glibc
@@ -12,30 +12,10 @@ internal import Wire
 
 /// The tap: frames in and out, each behind a virtio-net header where the kernel offers that.
 public struct TapDevice: ~Copyable, Sendable {
-    /// What the kernel agreed to.
-    public struct Offloads: OptionSet, Hashable, Sendable {
-        /// The bits.
-        public let rawValue: UInt8
-
-        /// Makes a set from its bits.
-        public init(rawValue: UInt8) {
-            self.rawValue = rawValue
-        }
-
-        /// Frames have a virtio-net header (`IFF_VNET_HDR`).
-        public static let header = Offloads(rawValue: 1)
-        /// Checksums may be owed in both directions (`TUN_F_CSUM`).
-        public static let checksum = Offloads(rawValue: 2)
-        /// TCP super-frames of both families (`TUN_F_TSO4`, `TUN_F_TSO6`).
-        public static let tcpSegmentation = Offloads(rawValue: 4)
-        /// UDP super-frames of both families (`TUN_F_USO4`, `TUN_F_USO6`).
-        public static let udpSegmentation = Offloads(rawValue: 8)
-    }
-
     /// The interface's name as the kernel chose it.
     public let name: String
     /// What the kernel agreed to.
-    public let offloads: Offloads
+    public let capabilities: LinkCapabilities
     private let owner: OwnedFileDescriptor
     /// A socket of the interface's network namespace, to ask for its state; nil where there is none.
     private let observer: OwnedFileDescriptor?
@@ -53,21 +33,21 @@ public struct TapDevice: ~Copyable, Sendable {
     public init(tun: consuming OwnedFileDescriptor, name: String) throws(SystemCallError) {
         let number = tun.rawValue
         var chosen: [CChar] = .init(repeating: 0, count: 16)
-        var offloads: Offloads = []
+        var capabilities: LinkCapabilities = .carrier
         let plain = CShort(IFF_TAP | IFF_NO_PI)
         let withHeader = plain | CShort(IFF_VNET_HDR)
         if unsafe tapas_tun_set_interface(number, name, withHeader, &chosen) == 0 {
-            offloads = .header
+            capabilities.insert(.header)
             try retrying("ioctl", "TUNSETVNETHDRSZ") {
                 tapas_tun_set_header_size(number, CInt(VirtioNetHeader.length))
             }
             let segmentation = UInt32(TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6)
             if tapas_tun_set_offload(number, segmentation | tapas_tun_uso_flags()) == 0 {
-                offloads.formUnion([.checksum, .tcpSegmentation, .udpSegmentation])
+                capabilities.formUnion([.checksum, .tcpSegmentation, .udpSegmentation])
             } else if tapas_tun_set_offload(number, segmentation) == 0 {
-                offloads.formUnion([.checksum, .tcpSegmentation])
+                capabilities.formUnion([.checksum, .tcpSegmentation])
             } else if tapas_tun_set_offload(number, UInt32(TUN_F_CSUM)) == 0 {
-                offloads.formUnion(.checksum)
+                capabilities.insert(.checksum)
             }
         } else if currentErrno == .invalidArgument {
             try retrying("ioctl", "TUNSETIFF \(name)") { unsafe tapas_tun_set_interface(number, name, plain, &chosen) }
@@ -78,20 +58,11 @@ public struct TapDevice: ~Copyable, Sendable {
         owner = tun
         observing = socket(AF_INET, CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
         observer = observing >= 0 ? OwnedFileDescriptor(taking: FileDescriptor(rawValue: observing)) : nil
-        self.offloads = offloads
+        self.capabilities = capabilities
         self.name = String(decoding: chosen.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
-    /// Takes over a descriptor that is already attached to an interface (tests; a socket that keeps message bounds).
-    public init(attached: consuming OwnedFileDescriptor, name: String, offloads: Offloads) {
-        owner = attached
-        observer = nil
-        observing = -1
-        self.name = name
-        self.offloads = offloads
-    }
-
-    /// The interface's hardware address at present; nil where there is no interface (tests).
+    /// The interface's hardware address at present; nil if the interface is gone.
     public var hardwareAddress: MACAddress? {
         var bytes: [6 of UInt8] = .init(repeating: 0)
         let number = owner.rawValue
@@ -104,19 +75,55 @@ public struct TapDevice: ~Copyable, Sendable {
     /// The descriptor, lent.
     public var descriptor: FileDescriptor { owner.descriptor }
 
-    /// The bytes before each frame: the virtio-net header's length, or 0.
-    public var headerLength: Int { offloads.contains(.header) ? VirtioNetHeader.length : 0 }
-
     /// Switches the carrier (`TUNSETCARRIER`), on which a DHCP client in the namespace asks again.
     ///
     /// - Throws: The error of the ioctl.
-    public func setCarrier(_ on: Bool) throws(SystemCallError) {
+    public func setCarrier(_ isOn: Bool) throws(SystemCallError) {
         let number = owner.rawValue
-        try retrying("ioctl", "TUNSETCARRIER") { tapas_tun_set_carrier(number, on ? 1 : 0) }
+        try retrying("ioctl", "TUNSETCARRIER") { tapas_tun_set_carrier(number, isOn ? 1 : 0) }
+    }
+}
+
+extension TapDevice: FrameLink {
+    func watch(on loop: EventLoop) throws(SystemCallError) {
+        try loop.add(descriptor, for: .readable, token: EventToken(kind: TokenKind.link))
+    }
+
+    func unwatch(on loop: EventLoop) { loop.remove(descriptor) }
+
+    @inline(__always)
+    func receive(into arena: inout FrameArena) -> ReceivedFrame {
+        let number = owner.rawValue
+        let start = unsafe arena.next
+        switch transferring({ unsafe tapas_read(number, start, FrameArena.frameLimit) }) {
+        case .bytes(let count): return count == 0 ? .gone : takeFrame(count, in: &arena)
+        case .wouldBlock: return .empty
+        case .failed: return .gone
+        }
+    }
+
+    @inline(__always)
+    var canTransmit: Bool { true }
+
+    @inline(__always)
+    func transmit(_ frame: UnsafeMutableRawPointer, count: Int, header: VirtioNetHeader) -> Bool {
+        let start = unsafe putHeader(header, before: frame)
+        let number = owner.rawValue
+        let total = headerLength + count
+        if case .bytes = transferring({ unsafe tapas_write(number, start, total) }) { return true }
+        return false
+    }
+
+    @inline(__always)
+    func transmit(_ pieces: UnsafeMutablePointer<iovec>, count: Int, header: VirtioNetHeader) -> Bool {
+        unsafe putHeader(header, before: pieces)
+        let number = owner.rawValue
+        if case .bytes = transferring({ unsafe tapas_writev(number, pieces, CInt(count)) }) { return true }
+        return false
     }
 
     /// Whether the namespace's kernel has told its programs that there is a carrier (`IFF_RUNNING`); nil if unknown.
-    var isRunning: Bool? {
+    var showsCarrier: Bool? {
         guard observing >= 0 else { return nil }
         let result = unsafe name.withCString { unsafe tapas_interface_is_running(observing, $0) }
         return result < 0 ? nil : result == 1

@@ -1,0 +1,92 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+internal import LinuxSystem
+internal import NetworkTypes
+internal import Wire
+
+/// The link that a data path has: one of those that there are.
+///
+/// A switch over the cases costs a comparison for a frame; no witness table, no reference count (see
+/// docs/decisions/0012-the-link.md for why this is not a generic parameter).
+enum GuestLink: FrameLink, ~Copyable {
+    /// A tap device in the guest's network namespace.
+    case tap(TapDevice)
+    /// Memory, with a test at the other end.
+    case memory(MemoryLink)
+
+    @inline(__always)
+    var capabilities: LinkCapabilities {
+        switch self {
+        case .tap(let link): link.capabilities
+        case .memory(let link): link.capabilities
+        }
+    }
+
+    var hardwareAddress: MACAddress? {
+        switch self {
+        case .tap(let link): link.hardwareAddress
+        case .memory(let link): link.hardwareAddress
+        }
+    }
+
+    func watch(on loop: EventLoop) throws(SystemCallError) {
+        switch self {
+        case .tap(let link): try link.watch(on: loop)
+        case .memory(let link): link.watch(on: loop)
+        }
+    }
+
+    func unwatch(on loop: EventLoop) {
+        switch self {
+        case .tap(let link): link.unwatch(on: loop)
+        case .memory(let link): link.unwatch(on: loop)
+        }
+    }
+
+    @inline(__always)
+    func receive(into arena: inout FrameArena) -> ReceivedFrame {
+        switch self {
+        case .tap(let link): link.receive(into: &arena)
+        case .memory(let link): link.receive(into: &arena)
+        }
+    }
+
+    @inline(__always)
+    var canTransmit: Bool {
+        switch self {
+        case .tap: true
+        case .memory(let link): link.canTransmit
+        }
+    }
+
+    @inline(__always)
+    func transmit(_ frame: UnsafeMutableRawPointer, count: Int, header: VirtioNetHeader) -> Bool {
+        switch self {
+        case .tap(let link): unsafe link.transmit(frame, count: count, header: header)
+        case .memory(let link): unsafe link.transmit(frame, count: count, header: header)
+        }
+    }
+
+    @inline(__always)
+    func transmit(_ pieces: UnsafeMutablePointer<iovec>, count: Int, header: VirtioNetHeader) -> Bool {
+        switch self {
+        case .tap(let link): unsafe link.transmit(pieces, count: count, header: header)
+        case .memory(let link): unsafe link.transmit(pieces, count: count, header: header)
+        }
+    }
+
+    func setCarrier(_ isOn: Bool) throws(SystemCallError) {
+        switch self {
+        case .tap(let link): try link.setCarrier(isOn)
+        case .memory(let link): link.setCarrier(isOn)
+        }
+    }
+
+    var showsCarrier: Bool? {
+        switch self {
+        case .tap(let link): link.showsCarrier
+        case .memory(let link): link.showsCarrier
+        }
+    }
+}

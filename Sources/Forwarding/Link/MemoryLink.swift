@@ -1,0 +1,167 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+internal import LinuxSystem
+internal import NetworkTypes
+internal import Wire
+
+/// A link whose other end is a program in the same process, on the same thread: a test plays the guest.
+///
+/// Each direction is a queue of bounded length in memory that is allocated once, so that what the data path does with
+/// it can be held to no allocation at all. There is no descriptor: who gives the guest's frames also tells the
+/// forwarder that the link is ready.
+@safe
+final class MemoryLink: FrameLink {
+    let capabilities: LinkCapabilities
+    /// Frames of the guest that the data path has not taken yet.
+    private var fromGuest: FrameQueue
+    /// Frames of the data path that the guest has not taken yet.
+    private var toGuest: FrameQueue
+    /// Whether the guest's end is closed.
+    private(set) var isClosed = false
+    /// Whether the carrier is on.
+    private(set) var hasCarrier = true
+
+    /// Makes a link.
+    ///
+    /// - Parameters:
+    ///   - capabilities: what it can do. With ``LinkCapabilities/backPressure`` it asks the data path to wait before its
+    ///     queue is full; without, it refuses frames when it is.
+    ///   - capacity: the bytes that may wait in each direction.
+    init(capabilities: LinkCapabilities, capacity: Int = 4 << 20) {
+        self.capabilities = capabilities
+        fromGuest = FrameQueue(capacity: capacity)
+        toGuest = FrameQueue(capacity: capacity)
+    }
+
+    // MARK: The data path's end
+    //
+    // Out of line, so that they take no room among what the data path does for a tap.
+
+    var hardwareAddress: MACAddress? { nil }
+
+    func watch(on loop: EventLoop) {}
+
+    func unwatch(on loop: EventLoop) {}
+
+    @inline(never)
+    func receive(into arena: inout FrameArena) -> ReceivedFrame {
+        let memory = unsafe UnsafeMutableRawBufferPointer(start: arena.next, count: FrameArena.frameLimit)
+        guard let count = unsafe fromGuest.remove(into: memory) else { return isClosed ? .gone : .empty }
+        return takeFrame(count, in: &arena)
+    }
+
+    @inline(never)
+    var canTransmit: Bool {
+        !capabilities.contains(.backPressure)
+            || toGuest.hasRoom(forFrames: DataPath.Size.segments, of: FrameArena.frameLimit)
+    }
+
+    @inline(never)
+    func transmit(_ frame: UnsafeMutableRawPointer, count: Int, header: VirtioNetHeader) -> Bool {
+        var piece = unsafe iovec(iov_base: putHeader(header, before: frame), iov_len: headerLength + count)
+        return unsafe toGuest.append(&piece, count: 1)
+    }
+
+    @inline(never)
+    func transmit(_ pieces: UnsafeMutablePointer<iovec>, count: Int, header: VirtioNetHeader) -> Bool {
+        unsafe putHeader(header, before: pieces)
+        return unsafe toGuest.append(pieces, count: count)
+    }
+
+    func setCarrier(_ isOn: Bool) {
+        if capabilities.contains(.carrier) { hasCarrier = isOn }
+    }
+
+    var showsCarrier: Bool? { hasCarrier }
+
+    // MARK: The guest's end
+
+    /// Whether the data path has something to take: a frame, or the end.
+    var isReady: Bool { !fromGuest.isEmpty || isClosed }
+
+    /// Whether the guest has something to take.
+    var hasFrames: Bool { !toGuest.isEmpty }
+
+    /// Sends bytes to the data path, as they are: the header first if the link has one.
+    ///
+    /// - Returns: False if there is no room at present.
+    func send(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        // The memory is only read.
+        var piece = unsafe iovec(iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: bytes.count)
+        return unsafe fromGuest.append(&piece, count: 1)
+    }
+
+    /// Takes the next frame that the data path has sent, with its header if the link has one.
+    ///
+    /// - Returns: Its length in bytes, cut to the memory's; nil if there is none.
+    func take(into memory: UnsafeMutableRawBufferPointer) -> Int? { unsafe toGuest.remove(into: memory) }
+
+    /// Closes the guest's end.
+    func close() { isClosed = true }
+}
+
+/// A bounded queue of frames in memory that is allocated once.
+@safe
+private struct FrameQueue: ~Copyable {
+    /// Before each frame lies its length; the next one begins at a multiple of that.
+    private static var unit: Int { MemoryLayout<Int>.stride }
+
+    private let memory: UnsafeMutableRawPointer
+    private let capacity: Int
+    private var start = 0
+    private var end = 0
+
+    init(capacity: Int) {
+        self.capacity = capacity
+        unsafe memory = .allocate(byteCount: capacity, alignment: Self.unit)
+    }
+
+    deinit { unsafe memory.deallocate() }
+
+    var isEmpty: Bool { start == end }
+
+    /// Whether some frames of a length would be taken.
+    func hasRoom(forFrames number: Int, of count: Int) -> Bool {
+        end - start + number * Self.space(count) <= capacity
+    }
+
+    private static func space(_ count: Int) -> Int { unit + (count + unit - 1) / unit * unit }
+
+    /// Adds a frame that lies in pieces; false if there is no room.
+    mutating func append(_ pieces: UnsafeMutablePointer<iovec>, count: Int) -> Bool {
+        var total = 0
+        for index in 0..<count { unsafe total += pieces[index].iov_len }
+        guard hasRoom(forFrames: 1, of: total) else { return false }
+        if end + Self.space(total) > capacity {
+            unsafe memory.copyMemory(from: memory + start, byteCount: end - start)
+            end -= start
+            start = 0
+        }
+        unsafe memory.storeBytes(of: total, toByteOffset: end, as: Int.self)
+        var place = unsafe memory + end + Self.unit
+        for index in 0..<count {
+            let piece = unsafe pieces[index]
+            if let base = unsafe piece.iov_base { unsafe place.copyMemory(from: base, byteCount: piece.iov_len) }
+            unsafe place += piece.iov_len
+        }
+        end += Self.space(total)
+        return true
+    }
+
+    /// Takes the first frame out; nil if there is none.
+    mutating func remove(into target: UnsafeMutableRawBufferPointer) -> Int? {
+        guard !isEmpty else { return nil }
+        let total = unsafe memory.load(fromByteOffset: start, as: Int.self)
+        let count = min(total, target.count)
+        if let base = target.baseAddress {
+            unsafe base.copyMemory(from: memory + start + Self.unit, byteCount: count)
+        }
+        start += Self.space(total)
+        if start == end {
+            start = 0
+            end = 0
+        }
+        return count
+    }
+}

@@ -76,6 +76,8 @@ let package = Package(
         room(
             "PortForwarding", ["LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
         room("Sandbox", ["CCap", "CLinux", "LinuxSystem", systemPackage]),
+        room(
+            "Control", ["JSON", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
 
         // The order of start-up, following, serving: what the executable calls.
         room(
@@ -103,6 +105,7 @@ let package = Package(
         tests(of: "NetworkTypes"),
         tests(of: "NetworkModel", ["NetworkTypes"]),
         tests(of: "Wire", ["NetworkTypes"]),
+        tests(of: "JSON"),
         tests(of: "Options", ["NetworkModel", "NetworkTypes"]),
         tests(of: "Planning", ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", systemPackage]),
         tests(of: "Services", ["Wire", "NetworkModel", "NetworkTypes"]),
@@ -120,6 +123,10 @@ let package = Package(
             of: "Forwarding",
             ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
         tests(of: "PortForwarding", ["NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
+        tests(of: "Forwarding", ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
+        tests(of: "PortForwarding", ["NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
+        tests(
+            of: "Control", ["JSON", "LinuxSystem", "NetworkModel", "NetworkTypes", systemPackage, logging]),
         tests(of: "Sandbox", ["LinuxSystem", systemPackage]),
         tests(
             of: "Engine",

@@ -17,21 +17,13 @@ public struct SystemLog: ~Copyable, Sendable {
 
     /// Connects to the system's log; nil if there is none.
     public init?(path: String = "/dev/log") {
-        let number = Glibc.socket(
-            AF_UNIX, CInt(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
-        guard number >= 0 else { return nil }
-        let socket = OwnedFileDescriptor(taking: number)
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        let bytes = Array(path.utf8)
-        guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else { return nil }
-        unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: bytes) }
-        let size = socklen_t(MemoryLayout<sockaddr_un>.size)
-        let result = unsafe withUnsafePointer(to: &address) {
-            unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe connect(number, $0, size) }
+        guard let address = UnixSocketAddress(path: path) else { return nil }
+        do throws(SystemCallError) {
+            socket = try UnixSocketAddress.socket(.datagrams)
+            try address.connect(socket.descriptor)
+        } catch {
+            return nil
         }
-        guard result == 0 else { return nil }
-        self.socket = socket
     }
 
     /// Sends a message; one that the log does not take at once is lost.

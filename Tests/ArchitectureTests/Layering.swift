@@ -23,6 +23,7 @@ enum Layering {
     static let mayKnow: [String: Set<String>] = [
         "CLinux": [], "CMnl": [], "CCap": [], "CSeccomp": [],
         "NetworkTypes": [],
+        "JSON": [],
         "NetworkModel": ["NetworkTypes"],
         "Wire": ["NetworkTypes"],
         // getopt_long, through CLinux, is a pure function of its arguments.
@@ -39,7 +40,7 @@ enum Layering {
         "Forwarding": ["Wire", "Services", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
         "PortForwarding": ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
         "Sandbox": ["CCap", "CSeccomp", "CLinux", "LinuxSystem"],
-        "Control": ["NetworkModel", "NetworkTypes", "LinuxSystem", "CLinux"],
+        "Control": ["JSON", "NetworkModel", "NetworkTypes", "LinuxSystem", "CLinux"],
         // What the executable calls: it wires the rooms together.
         "Engine": [
             "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",

@@ -1,0 +1,297 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// The server lives on the control loop: it accepts clients, cuts what they send into lines, and gives each request to
+// the service in a task of its own. Answers are put into the client's buffer and written as the client reads. A client
+// that leaves has its tasks cancelled.
+//
+// Everything is bounded: clients, requests of a client under way, the length of a line, and the bytes that wait for a
+// client. Large answers (flows) wait until the client has read; a stream of events (watch) that is not read ends with
+// the error `slow`, because the events cannot wait.
+//
+// Who may connect: the file's mode lets the owner and root alone. The server looks at the peer's user id besides. A
+// client in a network namespace other than the program's own, such as the wrapped command, may look but not change
+// anything: it is the one that is confined.
+//
+// syscalls: accept4 close
+
+internal import CLinux
+internal import Glibc
+public import JSON
+public import LinuxSystem
+public import Logging
+internal import SystemPackage
+
+/// Who carries requests out.
+public protocol ControlService: Sendable {
+    /// Carries a request out and answers it with ``ControlExchange/finish(_:)``.
+    ///
+    /// The task is cancelled when the client has gone.
+    func respond(to request: ControlRequest, on exchange: ControlExchange) async
+}
+
+/// Accepts clients of a control socket and passes their requests on.
+public actor ControlServer {
+    /// Clients at once.
+    public static let greatestClientCount = 16
+    /// How long a client that is being dismissed may take to read why, in milliseconds.
+    private static let farewell: Int64 = 2000
+
+    private let loop: EventLoop
+    private let socket: ControlSocket
+    private let service: any ControlService
+    private let logger: Logger
+    private let ownNamespace: UInt64?
+    private var clients: [UInt64: ControlClientConnection] = [:]
+    private var lastClient: UInt64 = 0
+    private var listening: EventLoop.SourceID?
+
+    /// The control loop.
+    public nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
+
+    /// Makes a server, which accepts nobody before ``start()``.
+    ///
+    /// - Parameters:
+    ///   - loop: the loop whose thread it lives on.
+    ///   - socket: the listening socket.
+    ///   - service: who carries requests out.
+    ///   - logger: where clients that are refused are told of.
+    public init(loop: EventLoop, socket: consuming ControlSocket, service: any ControlService, logger: Logger) {
+        self.loop = loop
+        self.service = service
+        self.logger = logger
+        ownNamespace = PeerCheck.networkNamespace(of: socket.listener.descriptor)
+        self.socket = socket
+    }
+
+    /// Begins to accept clients.
+    ///
+    /// - Throws: The error of epoll_ctl(2).
+    public func start() throws(SystemCallError) {
+        guard listening == nil else { return }
+        listening = try loop.watch(socket.listener.descriptor) { [weak self] _ in
+            self?.assumeIsolated { $0.acceptClients() }
+        }
+    }
+
+    /// Accepts nobody any more, closes what is open and removes the file.
+    public func stop() {
+        if let listening { loop.unwatch(listening) }
+        listening = nil
+        for id in Array(clients.keys) { close(id) }
+        socket.remove()
+    }
+
+    /// Clients that are connected.
+    public var clientCount: Int { clients.count }
+
+    // MARK: Clients
+
+    private func acceptClients() {
+        for _ in 0..<Self.greatestClientCount {
+            var address = sockaddr_storage()
+            var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+            let number = unsafe tapas_accept(socket.listener.rawValue, &address, &length)
+            guard number >= 0 else { return }
+            admit(OwnedFileDescriptor(taking: number))
+        }
+    }
+
+    private func admit(_ descriptor: consuming OwnedFileDescriptor) {
+        guard PeerCheck.isOwnerOrRoot(descriptor.descriptor) else {
+            logger.warning("control socket: a client of another user was refused")
+            return
+        }
+        let namespace = PeerCheck.networkNamespace(of: descriptor.descriptor)
+        let isOutside = ownNamespace == nil || namespace == ownNamespace
+        let client = ControlClientConnection(descriptor: descriptor, mayChange: isOutside)
+        guard clients.count < Self.greatestClientCount else {
+            client.append(
+                ControlAnswer(
+                    id: nil,
+                    .error(ControlError(.busy, "\(Self.greatestClientCount) clients are connected already"))
+                ).line)
+            _ = client.write()
+            return
+        }
+        lastClient += 1
+        clients[lastClient] = client
+        watch(lastClient, client)
+    }
+
+    private func watch(_ id: UInt64, _ client: ControlClientConnection) {
+        if let source = client.source { loop.unwatch(source) }
+        client.watchesWriting = client.backlog > 0
+        // Hang-ups are reported whether they are asked for or not.
+        var wanted: Readiness = []
+        if client.watchesWriting { wanted.insert(.writable) }
+        if !client.hasEnded { wanted.insert(.readable) }
+        do {
+            client.source = try loop.watch(client.descriptor.descriptor, for: wanted) { [weak self] readiness in
+                self?.assumeIsolated { $0.ready(id, readiness) }
+            }
+        } catch {
+            client.source = nil
+            close(id)
+        }
+    }
+
+    private func ready(_ id: UInt64, _ readiness: Readiness) {
+        guard let client = clients[id] else { return }
+        if readiness.contains(.writable) { flush(id, client) }
+        if readiness.contains(.error) || (client.hasEnded && readiness.contains(.hangUp)) { close(id) }
+        guard clients[id] != nil, !client.hasEnded, !client.closesWhenWritten else { return }
+        switch client.read() {
+        case .lines(let lines): for line in lines { take(line, id, client) }
+        case .tooLong:
+            dismiss(
+                id, client,
+                ControlError(.malformed, "a request is longer than \(ControlRequest.greatestLength) bytes"))
+        case .ended:
+            client.hasEnded = true
+            watch(id, client)
+            closeIfDone(id)
+        case .failed: close(id)
+        }
+    }
+
+    /// Closes a client that sends nothing more once all it has asked for is answered.
+    private func closeIfDone(_ id: UInt64) {
+        guard let client = clients[id], client.hasEnded, client.requests.isEmpty else { return }
+        client.closesWhenWritten = true
+        flush(id, client)
+    }
+
+    private func take(_ line: [UInt8], _ id: UInt64, _ client: ControlClientConnection) {
+        let request: ControlRequest
+        do throws(ControlRequest.Refusal) {
+            request = try ControlRequest(parsing: line)
+        } catch {
+            return put(ControlAnswer(id: error.id, .error(error.error)), id, client)
+        }
+        guard client.requests.count < ControlClientConnection.greatestRequestCount else {
+            let error = ControlError(.busy, "\(ControlClientConnection.greatestRequestCount) requests are under way")
+            return put(ControlAnswer(id: request.id, .error(error)), id, client)
+        }
+        client.lastRequest += 1
+        let number = client.lastRequest
+        let exchange = ControlExchange(
+            server: self, client: id, request: request.id, mayChange: client.mayChange)
+        let service = service
+        client.requests[number] = Task {
+            await service.respond(to: request, on: exchange)
+            requestEnded(number, of: id)
+        }
+    }
+
+    private func requestEnded(_ number: Int, of id: UInt64) {
+        clients[id]?.requests[number] = nil
+        closeIfDone(id)
+    }
+
+    // MARK: Answers
+
+    private func put(_ answer: ControlAnswer, _ id: UInt64, _ client: ControlClientConnection) {
+        guard !client.closesWhenWritten else { return }
+        client.append(answer.line)
+        flush(id, client)
+    }
+
+    private func flush(_ id: UInt64, _ client: ControlClientConnection) {
+        guard client.write() else { return close(id) }
+        if client.backlog == 0, client.closesWhenWritten { return close(id) }
+        if client.backlog > 0 != client.watchesWriting { watch(id, client) }
+        guard client.backlog <= ControlClientConnection.comfortableBacklog else { return }
+        let waiting = client.waiting
+        client.waiting = []
+        for continuation in waiting { continuation.resume() }
+    }
+
+    /// Answers a request; an event of a client that does not read ends the client.
+    fileprivate func answer(_ answer: ControlAnswer, to id: UInt64) {
+        guard let client = clients[id] else { return }
+        put(answer, id, client)
+        guard let client = clients[id], client.backlog > ControlClientConnection.greatestBacklog else { return }
+        client.dropUnwrittenLines()
+        dismiss(id, client, ControlError(.slow, "the events were not read in time"), request: answer.id)
+    }
+
+    /// Waits until a client has read most of what was sent; false if the client has gone.
+    fileprivate func waitUntilRead(_ id: UInt64) async -> Bool {
+        while let client = clients[id], client.backlog > ControlClientConnection.comfortableBacklog {
+            await withCheckedContinuation { client.waiting.append($0) }
+        }
+        return clients[id] != nil
+    }
+
+    fileprivate func takeDescriptor(of id: UInt64) -> OwnedFileDescriptor? {
+        clients[id]?.takeDescriptor()
+    }
+
+    // MARK: Ends
+
+    /// Tells a client why it is dismissed, and closes once it has read that or a moment has passed.
+    private func dismiss(
+        _ id: UInt64, _ client: ControlClientConnection, _ error: ControlError, request: ControlRequestID? = nil
+    ) {
+        logger.info("control socket: a client was dismissed: \(error)")
+        client.append(ControlAnswer(id: request, .error(error)).line)
+        client.closesWhenWritten = true
+        loop.schedule(at: .now.advanced(milliseconds: Self.farewell)) { [weak self] _ in
+            self?.assumeIsolated { $0.close(id) }
+        }
+        flush(id, client)
+    }
+
+    private func close(_ id: UInt64) {
+        guard let client = clients.removeValue(forKey: id) else { return }
+        if let source = client.source { loop.unwatch(source) }
+        for task in client.requests.values { task.cancel() }
+        for continuation in client.waiting { continuation.resume() }
+        client.waiting = []
+    }
+}
+
+/// A request under way, as the service sees it.
+public struct ControlExchange: Sendable {
+    private let server: ControlServer
+    private let client: UInt64
+    private let request: ControlRequestID
+    /// Whether the client may change anything, or only look.
+    public let mayChange: Bool
+
+    fileprivate init(server: ControlServer, client: UInt64, request: ControlRequestID, mayChange: Bool) {
+        self.server = server
+        self.client = client
+        self.request = request
+        self.mayChange = mayChange
+    }
+
+    /// Sends the last answer.
+    public func finish(_ result: Result<JSONValue, ControlError>) async {
+        let body: ControlAnswer.Body =
+            switch result {
+            case .success(let value): .result(value)
+            case .failure(let error): .error(error)
+            }
+        await server.answer(ControlAnswer(id: request, body), to: client)
+    }
+
+    /// Sends an event; a client that has not read too many of them is dismissed.
+    public func send(_ event: JSONValue) async {
+        await server.answer(ControlAnswer(id: request, .event(event)), to: client)
+    }
+
+    /// Waits until the client has read most of what was sent to it: for parts of a large answer.
+    ///
+    /// - Returns: False if the client has gone.
+    public func isReadByClient() async -> Bool {
+        await server.waitUntilRead(client)
+    }
+
+    /// Takes the descriptor that came with the request (SCM_RIGHTS), if there was one.
+    public func takeDescriptor() async -> OwnedFileDescriptor? {
+        await server.takeDescriptor(of: client)
+    }
+}

@@ -1,0 +1,153 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: socket fchmod bind connect listen openat newfstatat unlinkat
+
+internal import Glibc
+public import LinuxSystem
+internal import SystemPackage
+
+/// Why a control socket cannot be had: one line that names the path and the remedy.
+public struct ControlSocketError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The line.
+    public var description: String
+
+    init(_ description: String) {
+        self.description = description
+    }
+}
+
+/// A listening UNIX socket in the file system that only its owner may connect to.
+///
+/// The file has mode 0600 from the moment it exists. A file that a program has left behind is replaced; one behind which
+/// somebody listens is refused. The folder stays open, so that the file can be removed when the file system is out of
+/// reach.
+public struct ControlSocket: ~Copyable, Sendable {
+    /// Connections that may wait to be accepted.
+    private static let waitingConnections: CInt = 16
+
+    /// The path as it was given.
+    public let path: String
+    /// The listening socket.
+    let listener: OwnedFileDescriptor
+    private let folder: OwnedFileDescriptor
+    private let name: String
+    private let identity: FileIdentity
+
+    private struct FileIdentity: Hashable, Sendable {
+        var device: UInt64
+        var inode: UInt64
+    }
+
+    /// Makes the socket and listens.
+    ///
+    /// - Throws: What stands in the way.
+    public init(path: String) throws(ControlSocketError) {
+        guard let address = UnixSocketAddress(path: path) else {
+            throw ControlSocketError(
+                path.isEmpty
+                    ? "the path is empty"
+                    : "'\(path)': longer than the \(UnixSocketAddress.greatestLength) bytes that the address of a socket has"
+            )
+        }
+        self.path = path
+        do throws(SystemCallError) {
+            listener = try Self.listen(at: address)
+            let parts = Self.split(path)
+            name = parts.name
+            folder = try OwnedFileDescriptor.open(parts.folder, .readOnly, options: .directory)
+        } catch {
+            throw Self.explained(error, path)
+        }
+        identity = Self.identity(of: name, in: folder.descriptor) ?? FileIdentity(device: 0, inode: 0)
+    }
+
+    /// Removes the file, unless another socket stands there by now.
+    public borrowing func remove() {
+        guard Self.identity(of: name, in: folder.descriptor) == identity else { return }
+        unsafe unlinkat(folder.rawValue, name, 0)
+    }
+
+    // MARK: Making
+
+    private static func listen(at address: UnixSocketAddress) throws(SystemCallError) -> OwnedFileDescriptor {
+        let socket = try UnixSocketAddress.socket(.stream)
+        // bind(2) gives the file the mode that the socket has.
+        try retrying("fchmod", address.path) { fchmod(socket.rawValue, 0o600) }
+        do throws(SystemCallError) {
+            try address.bind(socket.descriptor)
+        } catch {
+            guard error.errno == .addressInUse, try isLeftBehind(address) else { throw error }
+            try retrying("unlink", address.path) { unsafe unlink(address.path) }
+            try address.bind(socket.descriptor)
+        }
+        try retrying("listen", address.path) { Glibc.listen(socket.rawValue, waitingConnections) }
+        return socket
+    }
+
+    /// Whether the file at a path is a socket that nobody listens on any more.
+    private static func isLeftBehind(_ address: UnixSocketAddress) throws(SystemCallError) -> Bool {
+        var status = stat()
+        guard unsafe lstat(address.path, &status) == 0 else { return false }
+        guard status.st_mode & S_IFMT == S_IFSOCK else {
+            throw SystemCallError("bind", address.path, .notSocket)
+        }
+        let probe = try UnixSocketAddress.socket(.stream)
+        do throws(SystemCallError) {
+            try address.connect(probe.descriptor)
+            return false
+        } catch {
+            return error.errno == .connectionRefused
+        }
+    }
+
+    private static func explained(_ error: SystemCallError, _ path: String) -> ControlSocketError {
+        switch error.errno {
+        case .addressInUse:
+            ControlSocketError("'\(path)': a running program listens there; give each instance a path of its own")
+        case .notSocket:
+            ControlSocketError("'\(path)': there is a file that is no socket; remove it or give another path")
+        case .noSuchFileOrDirectory:
+            ControlSocketError("'\(path)': the folder does not exist")
+        default: ControlSocketError("'\(path)': \(error.call): \(error.errno.explanation)")
+        }
+    }
+
+    private static func split(_ path: String) -> (folder: String, name: String) {
+        guard let slash = path.lastIndex(of: "/") else { return (".", path) }
+        let folder = path[..<slash]
+        return (folder.isEmpty ? "/" : String(folder), String(path[path.index(after: slash)...]))
+    }
+
+    private static func identity(of name: String, in folder: FileDescriptor) -> FileIdentity? {
+        var status = stat()
+        guard unsafe fstatat(folder.rawValue, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return nil }
+        return FileIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
+    }
+}
+
+extension ControlSocket {
+    /// The folder of the control sockets of a user's instances: `$XDG_RUNTIME_DIR/tapas`.
+    ///
+    /// - Parameter runtimeFolder: the value of `XDG_RUNTIME_DIR`.
+    public static func folder(runtimeFolder: String) -> String { "\(runtimeFolder)/tapas" }
+
+    /// Makes the socket that an instance has when no path was given: `$XDG_RUNTIME_DIR/tapas/PID.sock`.
+    ///
+    /// - Parameters:
+    ///   - runtimeFolder: the value of `XDG_RUNTIME_DIR`; the folder in it is made with mode 0700.
+    ///   - process: the instance's process id.
+    /// - Throws: What stands in the way; then the instance goes without.
+    public static func ofInstance(
+        runtimeFolder: String, process: Int32
+    ) throws(ControlSocketError) -> ControlSocket {
+        let folder = folder(runtimeFolder: runtimeFolder)
+        if unsafe mkdir(folder, 0o700) != 0, currentErrno != .fileExists {
+            throw ControlSocketError("'\(folder)': mkdir: \(currentErrno.explanation)")
+        }
+        var status = stat()
+        guard unsafe lstat(folder, &status) == 0, status.st_mode & S_IFMT == S_IFDIR, status.st_uid == geteuid(),
+            status.st_mode & 0o077 == 0
+        else { throw ControlSocketError("'\(folder)': not a folder of this user's alone (mode 0700)") }
+        return try ControlSocket(path: "\(folder)/\(process).sock")
+    }
+}

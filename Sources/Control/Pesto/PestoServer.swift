@@ -1,0 +1,221 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// Clients are served one after the other, because each replaces whole tables that it has read before: two at once would
+// undo each other. The one being served has a few seconds; one that stays silent or slow is closed and the next one
+// served. Those that wait are accepted by the kernel and wait in the socket's queue. Everything is on the control loop,
+// and setting the rules is not waited for by anybody else.
+//
+// The protocol has no answer. What could not be done is said in the log, and nothing was changed then.
+//
+// syscalls: accept4 getsockopt recvmsg sendto shutdown close
+
+internal import CLinux
+internal import Glibc
+public import LinuxSystem
+public import Logging
+public import NetworkModel
+internal import SystemPackage
+
+/// Serves `pesto`, upstream's client for forwarding rules, at the path of `--conf-path`.
+public actor PestoServer {
+    /// How long the client that is being served may take, in milliseconds.
+    public static let patience: Int64 = 3000
+
+    /// The client being served.
+    private final class Client {
+        let descriptor: OwnedFileDescriptor
+        var source: EventLoop.SourceID?
+        var timer: EventLoop.TimerID?
+        var unsent: [UInt8]
+        var request: PestoRequest
+
+        init(descriptor: consuming OwnedFileDescriptor, greeting: PestoGreeting) {
+            self.descriptor = descriptor
+            unsent = greeting.bytes
+            request = PestoRequest(tables: greeting.tables)
+        }
+    }
+
+    private let loop: EventLoop
+    private let socket: ControlSocket
+    private let tables: [PestoTable]
+    private let capabilities: PestoGreeting.Capabilities
+    private let current: @Sendable () async -> [PortForward]
+    private let replace: @Sendable ([PortForward]) async throws(ControlError) -> Void
+    private let logger: Logger
+    private var listening: EventLoop.SourceID?
+    private var client: Client?
+    private var isBusy = false
+
+    /// The control loop.
+    public nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
+
+    /// Makes a server, which accepts nobody before ``start()``.
+    ///
+    /// - Parameters:
+    ///   - loop: the loop whose thread it lives on.
+    ///   - socket: the listening socket.
+    ///   - tables: the tables that this instance has.
+    ///   - capabilities: what rules may ask for.
+    ///   - logger: where refusals are told of.
+    ///   - current: returns the rules in force.
+    ///   - replace: puts rules in force, all of them or none.
+    public init(
+        loop: EventLoop, socket: consuming ControlSocket, tables: [PestoTable],
+        capabilities: PestoGreeting.Capabilities, logger: Logger,
+        current: @escaping @Sendable () async -> [PortForward],
+        replace: @escaping @Sendable ([PortForward]) async throws(ControlError) -> Void
+    ) {
+        self.loop = loop
+        self.socket = socket
+        self.tables = tables
+        self.capabilities = capabilities
+        self.logger = logger
+        self.current = current
+        self.replace = replace
+    }
+
+    /// Begins to accept clients.
+    ///
+    /// - Throws: The error of epoll_ctl(2).
+    public func start() throws(SystemCallError) {
+        guard listening == nil else { return }
+        listening = try loop.watch(socket.listener.descriptor) { [weak self] _ in
+            self?.assumeIsolated { $0.acceptNext() }
+        }
+    }
+
+    /// Accepts nobody any more and removes the file.
+    public func stop() {
+        if let listening { loop.unwatch(listening) }
+        listening = nil
+        dismiss()
+        socket.remove()
+    }
+
+    private func acceptNext() {
+        guard client == nil, !isBusy else { return }
+        var address = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let number = unsafe tapas_accept(socket.listener.rawValue, &address, &length)
+        guard number >= 0 else { return }
+        let descriptor = OwnedFileDescriptor(taking: number)
+        guard PeerCheck.isOwnerOrRoot(descriptor.descriptor) else {
+            logger.warning("control socket: a client of another user was refused")
+            return
+        }
+        // Nobody else is accepted meanwhile; the kernel keeps them.
+        if let listening { loop.unwatch(listening) }
+        listening = nil
+        isBusy = true
+        serve(descriptor)
+    }
+
+    private func serve(_ descriptor: consuming OwnedFileDescriptor) {
+        let number = descriptor.release()
+        Task {
+            let rules = await current()
+            let client = Client(
+                descriptor: OwnedFileDescriptor(taking: number),
+                greeting: PestoGreeting(tables: tables, capabilities: capabilities, rules: rules))
+            self.client = client
+            client.timer = loop.schedule(at: .now.advanced(milliseconds: Self.patience)) { [weak self] _ in
+                self?.assumeIsolated { server in
+                    server.logger.info("control socket: a client of --conf-path was too slow and was closed")
+                    server.next()
+                }
+            }
+            proceed(client)
+        }
+    }
+
+    private func watch(_ client: Client) {
+        if let source = client.source { loop.unwatch(source) }
+        do {
+            client.source = try loop.watch(
+                client.descriptor.descriptor, for: client.unsent.isEmpty ? .readable : [.readable, .writable]
+            ) { [weak self] _ in
+                self?.assumeIsolated { server in
+                    if let client = server.client { server.proceed(client) }
+                }
+            }
+        } catch {
+            client.source = nil
+            next()
+        }
+    }
+
+    /// Sends what is unsent, then takes what has come.
+    private func proceed(_ client: Client) {
+        let number = client.descriptor.rawValue
+        if !client.unsent.isEmpty {
+            let result = transferring {
+                unsafe client.unsent.withUnsafeBytes {
+                    unsafe send(number, $0.baseAddress, $0.count, CInt(MSG_NOSIGNAL | MSG_DONTWAIT))
+                }
+            }
+            switch result {
+            case .bytes(let count): client.unsent.removeFirst(count)
+            case .wouldBlock: break
+            case .failed: return next()
+            }
+        }
+        var buffer: [UInt8] = .init(repeating: 0, count: 16_384)
+        while true {
+            let result = transferring {
+                unsafe buffer.withUnsafeMutableBytes { unsafe recv(number, $0.baseAddress, $0.count, CInt(MSG_DONTWAIT)) }
+            }
+            switch result {
+            case .wouldBlock: return watch(client)
+            case .failed: return next()
+            case .bytes(0): return finish(client)
+            case .bytes(let count):
+                do throws(PestoError) {
+                    try client.request.take(buffer[..<count])
+                } catch {
+                    logger.warning("control socket: forwards unchanged: \(error)")
+                    return next()
+                }
+            }
+        }
+    }
+
+    /// The client has sent all it wants.
+    private func finish(_ client: Client) {
+        let request = client.request
+        dismiss()
+        Task {
+            // The connection closes when the rules hold: whoever waits for that may use them then.
+            defer { withExtendedLifetime(client) {} }
+            do {
+                if let rules = try request.outcome(current: await current()) {
+                    try await replace(rules)
+                    logger.info("control socket: \(rules.count) forwarding rules are in force")
+                }
+            } catch {
+                logger.warning("control socket: forwards unchanged: \(error)")
+            }
+            next()
+        }
+    }
+
+    private func dismiss() {
+        guard let client else { return }
+        if let source = client.source { loop.unwatch(source) }
+        if let timer = client.timer { loop.cancel(timer) }
+        self.client = nil
+    }
+
+    /// Goes on with whoever waits.
+    private func next() {
+        dismiss()
+        isBusy = false
+        do {
+            try start()
+        } catch {
+            logger.error("control socket: \(error)")
+        }
+    }
+}

@@ -201,7 +201,7 @@ public actor ControlServer {
     private func flush(_ id: UInt64, _ client: ControlClientConnection) {
         guard client.write() else { return close(id) }
         if client.backlog == 0, client.closesWhenWritten { return close(id) }
-        if client.backlog > 0 != client.watchesWriting { watch(id, client) }
+        if (client.backlog > 0) != client.watchesWriting { watch(id, client) }
         guard client.backlog <= ControlClientConnection.comfortableBacklog else { return }
         let waiting = client.waiting
         client.waiting = []

@@ -3,7 +3,7 @@
 // syscalls: socket fchmod bind connect listen openat newfstatat unlinkat
 
 internal import Glibc
-public import LinuxSystem
+internal import LinuxSystem
 internal import SystemPackage
 
 /// Why a control socket cannot be had: one line that names the path and the remedy.
@@ -49,16 +49,16 @@ public struct ControlSocket: ~Copyable, Sendable {
                     : "'\(path)': longer than the \(UnixSocketAddress.greatestLength) bytes that the address of a socket has"
             )
         }
-        self.path = path
-        do throws(SystemCallError) {
-            listener = try Self.listen(at: address)
-            let parts = Self.split(path)
-            name = parts.name
-            folder = try OwnedFileDescriptor.open(parts.folder, .readOnly, options: .directory)
-        } catch {
-            throw Self.explained(error, path)
+        let parts = Self.split(path)
+        let listener = try Self.explaining(path) { () throws(SystemCallError) in try Self.listen(at: address) }
+        let folder = try Self.explaining(path) { () throws(SystemCallError) in
+            try OwnedFileDescriptor.open(parts.folder, .readOnly, options: .directory)
         }
-        identity = Self.identity(of: name, in: folder.descriptor) ?? FileIdentity(device: 0, inode: 0)
+        identity = Self.identity(of: parts.name, in: folder.descriptor) ?? FileIdentity(device: 0, inode: 0)
+        self.path = path
+        self.listener = listener
+        self.folder = folder
+        name = parts.name
     }
 
     /// Removes the file, unless another socket stands there by now.
@@ -97,6 +97,16 @@ public struct ControlSocket: ~Copyable, Sendable {
             return false
         } catch {
             return error.errno == .connectionRefused
+        }
+    }
+
+    private static func explaining(
+        _ path: String, _ body: () throws(SystemCallError) -> OwnedFileDescriptor
+    ) throws(ControlSocketError) -> OwnedFileDescriptor {
+        do {
+            return try body()
+        } catch {
+            throw explained(error, path)
         }
     }
 

@@ -17,10 +17,15 @@ public struct SystemLog: ~Copyable, Sendable {
 
     /// Connects to the system's log; nil if there is none.
     public init?(path: String = "/dev/log") {
-        guard let address = UnixSocketAddress(path: path) else { return nil }
-        do throws(SystemCallError) {
-            socket = try UnixSocketAddress.socket(.datagrams)
+        guard let address = UnixSocketAddress(path: path), let socket = Self.connected(to: address) else { return nil }
+        self.socket = socket
+    }
+
+    private static func connected(to address: UnixSocketAddress) -> OwnedFileDescriptor? {
+        do {
+            let socket = try UnixSocketAddress.socket(.datagrams)
             try address.connect(socket.descriptor)
+            return socket
         } catch {
             return nil
         }

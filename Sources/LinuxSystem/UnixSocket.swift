@@ -13,7 +13,7 @@ public struct UnixSocketAddress: Sendable {
 
     /// The path.
     public let path: String
-    nonisolated(unsafe) private let address: sockaddr_un
+    private let address: sockaddr_un
 
     /// Makes an address; nil if the path is empty, has a NUL, or is longer than ``greatestLength`` bytes.
     public init?(path: String) {
@@ -23,7 +23,7 @@ public struct UnixSocketAddress: Sendable {
         address.sun_family = sa_family_t(AF_UNIX)
         unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: bytes) }
         self.path = path
-        unsafe self.address = address
+        self.address = address
     }
 
     /// The kinds of UNIX sockets.
@@ -51,20 +51,20 @@ public struct UnixSocketAddress: Sendable {
     ///
     /// - Throws: The error of bind(2): EADDRINUSE if there is something at the path.
     public func bind(_ socket: FileDescriptor) throws(SystemCallError) {
-        try call("bind") { address, length in unsafe Glibc.bind(socket.rawValue, address, length) }
+        try unsafe call("bind") { address, length in unsafe Glibc.bind(socket.rawValue, address, length) }
     }
 
     /// Connects a socket to the one at the path.
     ///
     /// - Throws: The error of connect(2): ECONNREFUSED if nobody listens any more.
     public func connect(_ socket: FileDescriptor) throws(SystemCallError) {
-        try call("connect") { address, length in unsafe Glibc.connect(socket.rawValue, address, length) }
+        try unsafe call("connect") { address, length in unsafe Glibc.connect(socket.rawValue, address, length) }
     }
 
     private func call(
         _ name: StaticString, _ body: (UnsafePointer<sockaddr>, socklen_t) -> CInt
     ) throws(SystemCallError) {
-        var copy = unsafe address
+        var copy = address
         let size = socklen_t(MemoryLayout<sockaddr_un>.size)
         try retrying(name, path) {
             unsafe withUnsafePointer(to: &copy) { pointer in

@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
 public import NetworkModel
-public import NetworkTypes
+internal import NetworkTypes
 
 /// A table of forwarding rules in the protocol that `pesto` speaks.
 public enum PestoTable: UInt8, Hashable, Sendable, CaseIterable {

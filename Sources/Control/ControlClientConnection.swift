@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: recvmsg sendto close
+// syscalls: running(control): recvmsg sendto close
 
 internal import CLinux
 internal import Glibc

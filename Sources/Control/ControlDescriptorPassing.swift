@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: sendmsg
+// syscalls: running(client): sendmsg
 
 internal import CLinux
 internal import Glibc

@@ -14,7 +14,7 @@
 // client in a network namespace other than the program's own, such as the wrapped command, may look but not change
 // anything: it is the one that is confined.
 //
-// syscalls: accept4 close
+// syscalls: running(control): accept4 close
 
 internal import CLinux
 internal import Glibc

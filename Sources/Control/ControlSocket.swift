@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: socket fchmod bind connect listen openat newfstatat unlinkat
+// syscalls: setup(main): socket fchmod bind connect listen openat newfstatat unlinkat
 
 internal import Glibc
 internal import LinuxSystem

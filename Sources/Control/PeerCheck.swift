@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: getsockopt geteuid
+// syscalls: running(control): getsockopt geteuid
 
 internal import CLinux
 internal import Glibc

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: socket bind connect
+// syscalls: called: socket bind connect
 
 internal import CLinux
 internal import Glibc

@@ -123,8 +123,6 @@ let package = Package(
             of: "Forwarding",
             ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
         tests(of: "PortForwarding", ["NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
-        tests(of: "Forwarding", ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
-        tests(of: "PortForwarding", ["NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
         tests(
             of: "Control", ["JSON", "LinuxSystem", "NetworkModel", "NetworkTypes", systemPackage, logging]),
         tests(of: "Sandbox", ["LinuxSystem", systemPackage]),

@@ -23,7 +23,6 @@ enum Layering {
     static let mayKnow: [String: Set<String>] = [
         "CLinux": [], "CMnl": [], "CCap": [], "CSeccomp": [],
         "NetworkTypes": [],
-        "JSON": [],
         "NetworkModel": ["NetworkTypes"],
         "Wire": ["NetworkTypes"],
         // getopt_long, through CLinux, is a pure function of its arguments.

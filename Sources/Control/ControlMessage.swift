@@ -137,7 +137,9 @@ public struct ControlRequest: Hashable, Sendable {
     }
 }
 
-/// An answer: one line of JSON. A request has events in any number, then one result or error.
+/// An answer: one line of JSON.
+///
+/// A request has events in any number, then one result or error.
 public struct ControlAnswer: Hashable, Sendable {
     /// What an answer says.
     public enum Body: Hashable, Sendable {
@@ -173,7 +175,8 @@ public struct ControlAnswer: Hashable, Sendable {
         switch body {
         case .result(let value): object["result"] = value
         case .event(let value): object["event"] = value
-        case .error(let error): object["error"] = ["code": .string(error.code.rawValue), "message": .string(error.message)]
+        case .error(let error):
+            object["error"] = ["code": .string(error.code.rawValue), "message": .string(error.message)]
         }
         return Array(JSONValue.object(object).compactText.utf8) + [0x0A]
     }

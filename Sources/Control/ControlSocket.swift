@@ -139,6 +139,7 @@ extension ControlSocket {
     /// The folder of the control sockets of a user's instances: `$XDG_RUNTIME_DIR/tapas`.
     ///
     /// - Parameter runtimeFolder: the value of `XDG_RUNTIME_DIR`.
+    /// - Returns: its path.
     public static func folder(runtimeFolder: String) -> String { "\(runtimeFolder)/tapas" }
 
     /// Makes the socket that an instance has when no path was given: `$XDG_RUNTIME_DIR/tapas/PID.sock`.
@@ -146,6 +147,7 @@ extension ControlSocket {
     /// - Parameters:
     ///   - runtimeFolder: the value of `XDG_RUNTIME_DIR`; the folder in it is made with mode 0700.
     ///   - process: the instance's process id.
+    /// - Returns: the listening socket.
     /// - Throws: What stands in the way; then the instance goes without.
     public static func ofInstance(
         runtimeFolder: String, process: Int32

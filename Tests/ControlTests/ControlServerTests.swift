@@ -26,7 +26,9 @@ private struct EchoService: ControlService {
             // Parts of a large answer.
             for number in 0..<20_000 {
                 guard await exchange.isReadByClient() else { return }
-                await exchange.send(["number": .integer(Int64(number)), "text": "0123456789012345678901234567890123456789"])
+                await exchange.send([
+                    "number": .integer(Int64(number)), "text": "0123456789012345678901234567890123456789",
+                ])
             }
             await exchange.finish(.success("done"))
         case "descriptor":
@@ -40,6 +42,15 @@ private struct EchoService: ControlService {
     }
 }
 
+/// A folder of the test's own.
+private func makeFolder() throws -> String {
+    var template = Array("/tmp/tapas-control.XXXXXX".utf8CString)
+    let made = template.withUnsafeMutableBufferPointer { buffer in
+        buffer.baseAddress.flatMap { mkdtemp($0) }.map { String(cString: $0) }
+    }
+    return try #require(made)
+}
+
 /// A folder of the test's own, a server in it, and clients.
 private final class Bench {
     let folder: String
@@ -47,8 +58,7 @@ private final class Bench {
     var path: String { "\(folder)/x.sock" }
 
     init() async throws {
-        var template = Array("/tmp/tapas-control.XXXXXX".utf8CString)
-        folder = try #require(template.withUnsafeMutableBufferPointer { mkdtemp($0.baseAddress!) }.map { String(cString: $0) })
+        folder = try makeFolder()
         let thread = try EventLoopThread.start()
         server = ControlServer(
             loop: thread.loop, socket: try ControlSocket(path: "\(folder)/x.sock"), service: EchoService(),
@@ -112,7 +122,9 @@ private final class TestClient {
         let bench = try await Bench()
         var status = stat()
         #expect(stat(bench.path, &status) == 0 && status.st_mode & 0o7777 == 0o600)
-        #expect { _ = try ControlSocket(path: bench.path) } throws: { "\($0)".contains("a running program listens there") }
+        #expect { _ = try ControlSocket(path: bench.path) } throws: {
+            "\($0)".contains("a running program listens there")
+        }
         await bench.server.stop()
         #expect(stat(bench.path, &status) != 0)
         // A socket whose program has gone without removing it.
@@ -145,7 +157,9 @@ private final class TestClient {
         #expect(lines.contains(#"{"v":1,"id":"a","result":{"x":[1,2]}}"#))
         #expect(lines.contains { $0.hasPrefix(#"{"v":1,"id":null,"error":{"code":"malformed""#) })
         try client.request(2, "nothing")
-        #expect(try client.answer() == ControlAnswer(id: .number(2), .error(ControlError(.unknownMethod, "no method 'nothing'"))))
+        #expect(
+            try client.answer()
+                == ControlAnswer(id: .number(2), .error(ControlError(.unknownMethod, "no method 'nothing'"))))
         try client.request(3, "may-change")
         #expect(try client.answer() == ControlAnswer(id: .number(3), .result(true)))
     }
@@ -227,8 +241,7 @@ private final class TestClient {
 
     @Test("a client sees the rules, replaces them, and a silent one before it is closed after a while")
     func aClientSeesAndReplacesTheRules() async throws {
-        var template = Array("/tmp/tapas-pesto.XXXXXX".utf8CString)
-        let folder = try #require(template.withUnsafeMutableBufferPointer { mkdtemp($0.baseAddress!) }.map { String(cString: $0) })
+        let folder = try makeFolder()
         let path = "\(folder)/c.sock"
         let thread = try EventLoopThread.start()
         let rules = Rules()

@@ -74,7 +74,8 @@ import Testing
         arguments: [
             ([54: 132], "IP protocol 132"), ([55: 0x08], "unknown flags"), ([48: 0, 49: 0], "ports 0"),
             ([48: 1, 49: 0], "ports 256 to 82"), ([52: 0, 53: 0], "to ports from 0"),
-            ([52: 0xFF, 53: 0xFF], "to ports from 65535"), ([47: 1], "has no end"), ([32: 0x2F], "no interface can have"),
+            ([52: 0xFF, 53: 0xFF], "to ports from 65535"), ([47: 1], "has no end"),
+            ([32: 0x2F], "no interface can have"),
             ([55: 1], "both families"), ([12: 224], "no address of a host"), ([28: 239], "no address of a host"),
             ([26: 0, 27: 0], "of its family"),
         ] as [([Int: UInt8], String)])

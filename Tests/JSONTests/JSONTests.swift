@@ -94,7 +94,9 @@ import Testing
             var bytes: [UInt8] = []
             for _ in 0..<Int.random(in: 0...12, using: &random) {
                 bytes += pieces.randomElement(using: &random) ?? []
-                if Int.random(in: 0..<20, using: &random) == 0 { bytes.append(UInt8.random(in: 0...255, using: &random)) }
+                if Int.random(in: 0..<20, using: &random) == 0 {
+                    bytes.append(UInt8.random(in: 0...255, using: &random))
+                }
             }
             guard let value = try? JSONValue(parsing: bytes) else { continue }
             accepted += 1

@@ -97,6 +97,7 @@ enum PestoRule {
     /// - Parameters:
     ///   - bytes: exactly ``length`` bytes.
     ///   - table: the table that the rule was sent for.
+    /// - Returns: the rule.
     /// - Throws: If the bytes are no rule that this program can carry out.
     static func parse(_ bytes: ArraySlice<UInt8>, in table: PestoTable) throws(PestoError) -> PortForward {
         guard bytes.count == length else { throw PestoError("a rule of \(bytes.count) bytes") }

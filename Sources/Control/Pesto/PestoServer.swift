@@ -165,7 +165,9 @@ public actor PestoServer {
         var buffer: [UInt8] = .init(repeating: 0, count: 16_384)
         while true {
             let result = transferring {
-                unsafe buffer.withUnsafeMutableBytes { unsafe recv(number, $0.baseAddress, $0.count, CInt(MSG_DONTWAIT)) }
+                unsafe buffer.withUnsafeMutableBytes {
+                    unsafe recv(number, $0.baseAddress, $0.count, CInt(MSG_DONTWAIT))
+                }
             }
             switch result {
             case .wouldBlock: return watch(client)

@@ -1,4 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: called(any): close getsockopt recvmsg sendmsg
 
 #define _GNU_SOURCE
 #include "tapas_control.h"

@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): socket fchmod bind connect listen openat newfstatat unlinkat
+// syscalls: setup(main): close fchmod geteuid listen mkdir newfstatat openat unlink
+// syscalls: running(control): newfstatat unlinkat
 
 internal import Glibc
 internal import LinuxSystem

@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): socket connect getpid
-// syscalls: running(any): close sendto
+// syscalls: setup(main): getpid sendto
+// syscalls: running(any): getpid sendto
 
 internal import Glibc
 internal import LinuxSystem

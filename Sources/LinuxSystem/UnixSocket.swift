@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: called: socket bind connect
+// syscalls: called(any): bind close connect socket
 
 internal import CLinux
 internal import Glibc

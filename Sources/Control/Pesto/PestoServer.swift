@@ -9,7 +9,7 @@
 //
 // The protocol has no answer. What could not be done is said in the log, and nothing was changed then.
 //
-// syscalls: running(control): accept4 getsockopt recvmsg sendto shutdown close
+// syscalls: running(control): accept4 close recvfrom sendto
 
 internal import CLinux
 internal import Glibc

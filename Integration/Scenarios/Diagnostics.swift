@@ -164,9 +164,10 @@ extension Scenarios {
                 let before = try await threads()
                 #expect(before.count == 4, "\(before)")
                 for number in 0..<5 {
-                    try await laptop.host.ip("address add 198.51.100.\(20 + number)/24 dev eth0")
+                    // A subnet each: a second address of one would be listed as a secondary one.
+                    try await laptop.host.ip("address add 198.51.\(100 + number).20/24 dev eth0")
                     try await eventually("the namespace has it, too") {
-                        try await laptop.guest.networkState().contains("addr 198.51.100.\(20 + number)/24")
+                        try await laptop.guest.networkState().contains("addr 198.51.\(100 + number).20/24")
                     }
                 }
                 #expect(try await threads() == before)

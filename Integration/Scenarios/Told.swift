@@ -62,10 +62,12 @@ extension Scenarios {
             static let offline = Place(
                 name: "no network", change: clean, address: "169.254.2.1/16", router: "169.254.2.2", prefix: nil)
 
-            /// Every interface without an address; routes go with them.
+            /// Every interface down and without an address; routes go with them.
             private static let clean = """
                 address flush dev wlan0 scope global
                 address flush dev eth0 scope global
+                link set wlan0 down
+                link set eth0 down
                 """
         }
 
@@ -83,7 +85,9 @@ extension Scenarios {
                 try await net.change("link set wlan0 up\nlink set eth0 up\n\(place.change)")
                 engine = try await net.host.attach(net.guest, Told.quiet + ["--debug", "-I", "tap7"] + options)
                 device = "tap7"
-                program = try await net.guest.start(["bash", helperProgram("client.sh"), client.rawValue, device])
+                program = try await net.guest.start([
+                    "bash", projectFile("Integration/Lab/Programs/client.sh"), client.rawValue, device,
+                ])
             }
 
             /// Waits until the client has what a place gives, and nothing else that it would use.
@@ -166,10 +170,10 @@ extension Scenarios {
         @Test("a running client follows the host", arguments: Client.allCases)
         func follows(client: Client) async throws {
             try await withLab { lab in
-                // A client that hears of nothing heals with its lease.
+                // A client that hears of nothing heals with its lease; udhcpc takes none to be shorter than 30 s.
                 let namespace = try await Namespace(
-                    in: lab, client, at: .wifi, ["--lease-time", "12", "--hold-down", "0.2"])
-                let limit = Duration.seconds(30)
+                    in: lab, client, at: .wifi, ["--lease-time", "30", "--hold-down", "0.2"])
+                let limit = Duration.seconds(60)
                 try await namespace.becomes(.wifi, within: limit)
                 try await namespace.works(at: .wifi)
                 for place in [Place.otherLease, .otherWifi, .cable, .offline, .wifi, .onlyIPv4, .otherWifi] {
@@ -184,10 +188,10 @@ extension Scenarios {
             arguments: [Client.udhcpc, .dhcpcd])
         func startsOffline(client: Client) async throws {
             try await withLab { lab in
-                let namespace = try await Namespace(in: lab, client, at: .offline, ["--lease-time", "12"])
-                try await namespace.becomes(.offline, within: .seconds(30))
-                try await namespace.roams(to: .wifi, within: .seconds(30))
-                try await namespace.roams(to: .offline, within: .seconds(30))
+                let namespace = try await Namespace(in: lab, client, at: .offline, ["--lease-time", "30"])
+                try await namespace.becomes(.offline, within: .seconds(60))
+                try await namespace.roams(to: .wifi, within: .seconds(60))
+                try await namespace.roams(to: .offline, within: .seconds(60))
             }
         }
 
@@ -200,7 +204,7 @@ extension Scenarios {
                 let file = "/sys/class/net/tap7/carrier_changes"
                 let before = try await namespace.net.guest.must(["cat", file])
                 try await namespace.net.host.resolver("nameserver 192.0.2.53\n")
-                try await namespace.net.change("route add 10.99.0.0/16 via 198.51.100.1 dev lo onlink")
+                try await namespace.net.change("address add 10.99.0.1/32 dev lo")
                 try await eventually("three renewals", within: .seconds(30)) {
                     namespace.program.errors.split(separator: "DHCPACK").count > 4
                 }
@@ -213,7 +217,7 @@ extension Scenarios {
         func carrier(isToggled: Bool) async throws {
             try await withLab { lab in
                 let namespace = try await Namespace(
-                    in: lab, .udhcpc, at: .wifi, ["--lease-time", "8"] + (isToggled ? [] : ["--no-carrier-toggle"]))
+                    in: lab, .udhcpc, at: .wifi, ["--lease-time", "30"] + (isToggled ? [] : ["--no-carrier-toggle"]))
                 try await namespace.becomes(.wifi, within: .seconds(20))
                 let file = "/sys/class/net/tap7/carrier_changes"
                 let before = try await namespace.net.guest.must(["cat", file])

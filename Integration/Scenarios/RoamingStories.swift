@@ -49,7 +49,8 @@ extension Scenarios {
                     #expect(found != nil, "\(text): \(outcome)")
                     if let found { rest = rest[found.upperBound...] }
                 }
-                #expect(outcome.output.contains("one process all the time"))
+                let ending = story.script == "told" ? "one client and one program" : "one process"
+                #expect(outcome.output.contains("\(ending) all the time"))
             }
         }
     }

@@ -12,6 +12,7 @@ extension Scenarios {
         private static let leaseTime = RoamingReport.isFull ? 120 : 8
 
         /// From the last command of the host's change to the first look that finds the client right.
+        ///
         /// In the short run only those that hear of a change at once: the others wait for their lease.
         @Test(
             "from another network of the host to the client",

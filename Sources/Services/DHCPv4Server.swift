@@ -74,7 +74,7 @@ public struct DHCPv4Server: Sendable {
     private var formerServers: [IPv4Address] = []
     private var hasWarned = false
     /// What a person should know, each once.
-    private(set) var remarks: [String] = []
+    private var remarks = Remarks()
 
     /// Makes a server.
     ///
@@ -127,7 +127,7 @@ public struct DHCPv4Server: Sendable {
             return grant(.acknowledgment, isRapid: false, address, to: client, request, now)
         case .decline where named == server:
             let declined = request.address(Code.requestedAddress)?.description ?? "its address"
-            remark("the DHCP client \(client.mac) says that \(declined) is in use in the namespace")
+            remarks.add("the DHCP client \(client.mac) says that \(declined) is in use in the namespace")
             lease = nil
             return nil
         case .release where named == server || named == nil:
@@ -158,7 +158,7 @@ public struct DHCPv4Server: Sendable {
         guard let holder = lease?.client, !holder.isSame(as: client) else { return true }
         if !hasWarned {
             hasWarned = true
-            remark(
+            remarks.add(
                 "the DHCP client \(client.mac) is not answered: the namespace has one address, and \(holder.mac) has it"
             )
         }
@@ -258,17 +258,8 @@ public struct DHCPv4Server: Sendable {
         return message
     }
 
-    // MARK: Remarks
-
-    private mutating func remark(_ text: String) {
-        if !remarks.contains(text), remarks.count < 8 { remarks.append(text) }
-    }
-
     /// What a person should know and was not told yet.
-    mutating func takeRemarks() -> [String] {
-        defer { remarks = [] }
-        return remarks
-    }
+    mutating func takeRemarks() -> [String] { remarks.take() }
 }
 
 extension DHCPv4Server {

@@ -45,7 +45,7 @@ public struct DHCPv6Server: Sendable {
     private var lease: Lease?
     private var key: ReconfigurationKey
     private var hasWarned = false
-    private var remarks: [String] = []
+    private var remarks = Remarks()
 
     /// Makes a server.
     ///
@@ -127,7 +127,7 @@ public struct DHCPv6Server: Sendable {
             return reply(to: request, .reply, [.init(status: hasOthers ? .notOnLink : .success)])
         case .release where isForUs, .decline where isForUs:
             if request.kind == .decline {
-                remark("the DHCPv6 client \(mac) says that its address is in use in the namespace")
+                remarks.add("the DHCPv6 client \(mac) says that its address is in use in the namespace")
             }
             lease = nil
             let unknown = associations.filter { $0.addresses.contains { $0.address != guest } }
@@ -145,7 +145,7 @@ public struct DHCPv6Server: Sendable {
         guard let holder = lease?.client, !holder.isSame(as: client) else { return true }
         if !hasWarned {
             hasWarned = true
-            remark(
+            remarks.add(
                 "the DHCPv6 client \(client.mac) is not answered: the namespace has one address, and \(holder.mac) has "
                     + "it")
         }
@@ -260,17 +260,8 @@ public struct DHCPv6Server: Sendable {
         return message
     }
 
-    // MARK: Remarks
-
-    private mutating func remark(_ text: String) {
-        if !remarks.contains(text), remarks.count < 8 { remarks.append(text) }
-    }
-
     /// What a person should know and was not told yet.
-    mutating func takeRemarks() -> [String] {
-        defer { remarks = [] }
-        return remarks
-    }
+    mutating func takeRemarks() -> [String] { remarks.take() }
 }
 
 extension DHCPv6Server {

@@ -50,39 +50,6 @@ public struct PlannedAddress: Hashable, Sendable {
     }
 }
 
-/// One decision with its cause, for people: what `explain` and the log print.
-public struct Reason: Hashable, Sendable, CustomStringConvertible {
-    /// The family it concerns, if one.
-    public var family: AddressFamily?
-    /// The sentence.
-    public var text: String
-    /// Who wants to read it.
-    public var weight: Weight
-
-    /// Makes a reason.
-    public init(_ family: AddressFamily?, _ text: String, _ weight: Weight = .detail) {
-        self.family = family
-        self.text = text
-        self.weight = weight
-    }
-
-    /// Where a reason is shown.
-    public enum Weight: Hashable, Sendable {
-        /// Why a family is run as it is: part of the family's line of the summary.
-        case mode
-        /// What a person may miss in the namespace, and why: a line of its own in the summary.
-        case remark
-        /// The rest.
-        case detail
-        /// Which address stays, though it is not planned, and for how many flows: noted beside the plan, and never part
-        /// of what `plan()` decides.
-        case lingering
-    }
-
-    /// The family and the sentence.
-    public var description: String { family.map { "\($0): \(text)" } ?? text }
-}
-
 /// The plan of one family.
 public struct FamilyPlan: Hashable, Sendable {
     /// The mode.

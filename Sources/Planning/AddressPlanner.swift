@@ -37,28 +37,28 @@ struct AddressPlanner {
     }
 
     private func explicit(_ address: IPAddress, _ report: inout Report) -> Choice {
-        let cause: String
+        let cause: Reason.AddressOrigin.LengthOrigin
         let length: Int
         switch (explicitLength, address) {
-        case (let given?, _): (length, cause) = (given, "its length as given")
-        case (nil, .v4(let v4)): (length, cause) = (v4.classfulPrefixLength, "its length by the address's class")
-        case (nil, .v6): (length, cause) = (64, "its length the usual one")
+        case (let given?, _): (length, cause) = (given, .given)
+        case (nil, .v4(let v4)): (length, cause) = (v4.classfulPrefixLength, .addressClass)
+        case (nil, .v6): (length, cause) = (64, .usual)
         }
         guard address.family == family, let prefix = Prefix(address, length: length) else { return local(&report) }
-        report.note(family, "address \(prefix): given with -a, \(cause)")
+        report.note(family, .address(prefix, from: .option(cause)))
         let planned = PlannedAddress(prefix: prefix, scope: PlannedAddress.scope(of: address), flags: ownFlags)
         return Choice(addresses: [planned], guest: prefix)
     }
 
     private func local(_ report: inout Report) -> Choice {
         guard family == .v4 else {
-            report.note(family, "no address but the kernel's own link-local one")
+            report.note(family, .onlyLinkLocalAddress)
             return Choice()
         }
         guard let prefix = Prefix(Local.addressIPv4, length: explicitLength ?? Local.prefixLengthIPv4) else {
             return Choice()
         }
-        report.note(family, "address \(prefix): the local one")
+        report.note(family, .address(prefix, from: .local))
         return Choice(addresses: [PlannedAddress(prefix: prefix)], guest: prefix)
     }
 
@@ -74,17 +74,15 @@ struct AddressPlanner {
         for address in snapshot.addresses(of: template.link.index, family) {
             switch address.verdict {
             case .usable, .linkLocal: kept.append(address)
-            case .pending:
-                report.note(family, "address \(address.prefix) is not copied: tentative", weight(of: address))
-            case .refused(let why):
-                report.note(family, "address \(address.prefix) is not copied: \(why)", weight(of: address))
+            case .refused(let defect):
+                report.note(family, .addressLeftOut(address.prefix, defect), weight(of: address))
             }
         }
         guard let guest = kept.stablySorted(by: { rank($0, template) }).first else { return nil }
         guard configuration.copiesAddresses else {
             let length = explicitLength ?? (family == .v6 ? 64 : guest.prefix.length)
             guard let prefix = Prefix(guest.address, length: length) else { return nil }
-            report.note(family, "address \(prefix): the one of \(template.link.name), others are not to be copied")
+            report.note(family, .address(prefix, from: .onlyOneOf(template.link.name)))
             return Choice(addresses: [PlannedAddress(prefix: prefix, flags: ownFlags)], guest: prefix)
         }
         var addresses: [PlannedAddress] = []
@@ -95,19 +93,20 @@ struct AddressPlanner {
                 scope: PlannedAddress.scope(of: address.address),
                 flags: address.flags.intersection(Self.keptFlags).union(ownFlags))
             let isGuest = address == guest
-            var cause = ""
+            var isLengthGiven = false
             if isGuest, family == .v4, let length = explicitLength, length != address.prefix.length,
                 let prefix = Prefix(address.address, length: length)
             {
                 planned = PlannedAddress(prefix: prefix, flags: ownFlags)
-                cause = ", its length as given with -n"
+                isLengthGiven = true
             }
             guard !addresses.contains(where: { $0.identity == planned.identity }) else { continue }
             addresses.append(planned)
             report.note(
                 family,
-                "address \(planned.prefix) is copied from \(template.link.name)\(cause)"
-                    + (isGuest ? "; it is the guest address" : ""))
+                .address(
+                    planned.prefix,
+                    from: .template(template.link.name, isLengthGiven: isLengthGiven, isGuest: isGuest)))
         }
         // The namespace's address in Router Advertisements and DHCPv6 stands in a /64, whatever the host's does.
         let length = family == .v6 ? 64 : explicitLength ?? guest.prefix.length

@@ -18,7 +18,7 @@ struct FamilyPlanner {
     /// The family's plan; each decision and each warning goes to the report.
     func plan(_ report: inout Report) -> FamilyPlan {
         var plan = FamilyPlan(mode: mode)
-        report.note(family, "mode \(plan.mode)")
+        report.note(family, .mode(plan.mode))
         plan.gateway = gateway(&report)
         let choice = AddressPlanner(
             snapshot: snapshot, configuration: configuration, family: family, template: template
@@ -29,11 +29,11 @@ struct FamilyPlanner {
         plan.ownAddress = ownAddress(gateway: plan.gateway, &report)
         if let guest = plan.guestAddress {
             let isGiven = configuration.addresses[family] != nil || configuration.prefixLengths[family] != nil
-            if isGiven, let warning = guestAddressWarning(guest, gateway: plan.gateway) {
+            if isGiven, let warning = unusualGuestAddress(guest, gateway: plan.gateway) {
                 report.warn(family, warning)
             }
             if guest.address == plan.gateway {
-                report.warn(family, "guest address and gateway are both \(guest.address)")
+                report.warn(family, .guestIsGateway(guest.address))
             }
         }
         return plan
@@ -48,23 +48,23 @@ struct FamilyPlanner {
 
     private func gateway(_ report: inout Report) -> IPAddress? {
         if let explicitGateway {
-            report.note(family, "gateway \(explicitGateway): given with -g")
+            report.note(family, .gateway(explicitGateway, from: .option))
             return explicitGateway
         }
         if let template, template.hasDefault {
             let name = template.link.name
             report.note(
                 family,
-                template.gateway.map { "gateway \($0): that of \(name)'s default route" }
-                    ?? "no gateway: \(name)'s default route has none of this family")
+                template.gateway.map { .gateway($0, from: .template(name)) }
+                    ?? .noGateway(template: name, hasDefault: true))
             return template.gateway
         }
         if let template, !isManual {
-            report.note(family, "no gateway: \(template.link.name) has no default route")
+            report.note(family, .noGateway(template: template.link.name, hasDefault: false))
             return nil
         }
         let gateway = Local.gateway(family)
-        report.note(family, "gateway \(gateway): the local one")
+        report.note(family, .gateway(gateway, from: .local))
         return gateway
     }
 
@@ -77,7 +77,7 @@ struct FamilyPlanner {
                     $0.address.isLinkLocal && !$0.isTentative && !$0.flags.contains(.duplicate)
                 }?.address
             } ?? Local.linkLocalIPv6
-        report.note(family, "tapas speaks from \(address) on the link")
+        report.note(family, .ownAddress(address))
         return address
     }
 
@@ -101,7 +101,7 @@ struct FamilyPlanner {
         let connected = addresses.connectedRoutes
         var reachability = Reachability(connected + routes)
         if let router, !reachability.accepts(route) {
-            report.note(family, "router \(router) is outside the namespace's networks: it is made one on the link")
+            report.note(family, .routerMadeOnLink(router))
             let host = Route.host(router)
             if (connected + routes).contains(where: { $0.identity == host.identity }) {
                 route.nextHops[0].flags.insert(.onLink)
@@ -109,7 +109,7 @@ struct FamilyPlanner {
                 routes.append(host)
             }
         }
-        report.note(family, "route \(route.text) is made")
+        report.note(family, .routeMade(route))
         routes.append(route)
         return routes
     }

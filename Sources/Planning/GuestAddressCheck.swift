@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+public import NetworkModel
 public import NetworkTypes
 
 /// The warning for a guest address that is the network or the broadcast address of its subnet.
@@ -9,19 +10,13 @@ public import NetworkTypes
 /// - Parameters:
 ///   - guest: the guest's address with its prefix length.
 ///   - gateway: the guest's router, which the example in the warning avoids.
-/// - Returns: one sentence, or nil.
-public func guestAddressWarning(_ guest: Prefix, gateway: IPAddress?) -> String? {
+/// - Returns: the reason to warn, or nil.
+public func unusualGuestAddress(_ guest: Prefix, gateway: IPAddress?) -> Reason.Cause? {
     guard guest.length < guest.family.addressBitCount - 1 else { return nil }
-    let kind: String
-    if guest.isNetworkAddress {
-        kind = guest.family == .v4 ? "network address" : "network address (subnet-router anycast)"
-    } else if guest.isBroadcastAddress, guest.family == .v4 {
-        kind = "broadcast address"
-    } else {
-        return nil
-    }
-    let example = usableExample(in: guest, avoiding: gateway).map { "; a usable one would be \($0)" } ?? ""
-    return "guest address \(guest.address) is the \(kind) of \(guest.network): used as given\(example)"
+    let isBroadcast = guest.family == .v4 && !guest.isNetworkAddress && guest.isBroadcastAddress
+    guard guest.isNetworkAddress || isBroadcast else { return nil }
+    return .unusualGuestAddress(
+        guest, isBroadcast: isBroadcast, example: usableExample(in: guest, avoiding: gateway))
 }
 
 /// An address of a subnet that a host may have: 0.0.2.15 in its host part as QEMU gives it, else the first free one.

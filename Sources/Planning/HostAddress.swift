@@ -9,34 +9,32 @@ enum AddressVerdict: Equatable {
     case usable
     /// 169.254.0.0/16 of global scope: copied beside others, but alone it does not make a link usable.
     case linkLocal
-    /// Duplicate detection still runs: it may be usable soon.
-    case pending
-    /// Not used, for the given reason.
-    case refused(String)
+    /// Not used, for the given reason; a tentative one may be usable soon.
+    case refused(Reason.AddressDefect)
 }
 
 extension InterfaceAddress {
     /// What the address is good for (reference: addressing, 5.1; design: "usable").
     var verdict: AddressVerdict {
-        if flags.contains(.duplicate) { return .refused("duplicate detection failed") }
-        if isTentative { return .pending }
-        if flags.contains(.deprecated) { return .refused("deprecated") }
-        if isTemporary { return .refused("temporary") }
+        if flags.contains(.duplicate) { return .refused(.duplicate) }
+        if isTentative { return .refused(.tentative) }
+        if flags.contains(.deprecated) { return .refused(.deprecated) }
+        if isTemporary { return .refused(.temporary) }
         if address.isUnspecified || address.isLoopback || address.isMulticast {
-            return .refused("not a unicast address")
+            return .refused(.notUnicast)
         }
         // The kernel takes them on interfaces; a packet from one would be nobody's (and IPv4 to every socket of ours).
         if let v6 = address.v6, v6.isIPv4Mapped || v6.isIPv4Compatible {
-            return .refused("stands for an IPv4 address")
+            return .refused(.embedsIPv4)
         }
         switch family {
         case .v4:
-            if scope.rawValue >= RoutingScope.host.rawValue { return .refused("scope host") }
-            if scope.rawValue >= RoutingScope.link.rawValue { return .refused("scope link") }
+            if scope.rawValue >= RoutingScope.host.rawValue { return .refused(.scopeHost) }
+            if scope.rawValue >= RoutingScope.link.rawValue { return .refused(.scopeLink) }
             return address.isLinkLocal ? .linkLocal : .usable
         case .v6:
             return address.isLinkLocal || scope.rawValue >= RoutingScope.link.rawValue
-                ? .refused("scope link") : .usable
+                ? .refused(.scopeLink) : .usable
         }
     }
 }

@@ -9,9 +9,7 @@ public import NetworkTypes
 /// - Returns: a reason for each.
 public func lingeringReasons(_ counts: [IPAddress: Int]) -> [(address: IPAddress, reason: Reason)] {
     counts.sorted { "\($0.key)" < "\($1.key)" }.map { address, count in
-        let flows = count == 1 ? "one flow that uses it" : "\(count) flows that use it"
-        let text = "address \(address) is not planned any more and stays for \(flows)"
-        return (address, Reason(address.family, text, .lingering))
+        (address, Reason(address.family, .lingers(address, flowCount: count), .lingering))
     }
 }
 

@@ -36,16 +36,16 @@ public func plan(
     for family in AddressFamily.allCases {
         guard families.contains(family) else {
             let isWanted = configuration.families.contains(family)
-            report.note(family, isWanted ? "off: the namespace's kernel has no \(family)" : "off: not asked for", .mode)
+            report.note(family, .off(isAskedFor: isWanted), .mode)
             continue
         }
         let chooser = TemplateChooser(snapshot: snapshot, configuration: configuration, family: family)
         templates[family] = chooser.choose(&report)
         if let name = configuration.templateInterface {
             // The same text for both families is one warning.
-            if snapshot.link(named: name) == nil { report.warn(nil, "interface \(name) of -i is not there now") }
+            if snapshot.link(named: name) == nil { report.warn(nil, .templateAbsent(name)) }
         } else if templates[family] == nil, let name = configuration.outboundInterfaces[family] {
-            report.warn(family, "interface \(name) of --outbound-if\(family == .v4 ? 4 : 6) is not usable now")
+            report.warn(family, .outboundUnusable(name))
         }
         plans[family] = FamilyPlanner(
             snapshot: snapshot, configuration: configuration, family: family, template: templates[family],
@@ -70,16 +70,17 @@ private func interfaceName(
     _ report: inout Report
 ) -> String {
     if let name = configuration.interfaceName {
-        report.note(nil, "interface name \(name): given with -I")
+        report.note(nil, .interfaceName(name, from: .option))
         return name
     }
     if let name = previous?.interfaceName { return name }
     for family in AddressFamily.allCases {
         if let template = templates[family] {
-            report.note(nil, "interface name \(template.link.name): the \(family) template's")
+            report.note(nil, .interfaceName(template.link.name, from: .template(family)))
             return template.link.name
         }
     }
-    report.note(nil, "interface name tap0: there is no template")
-    return "tap0"
+    let name = "tap0"
+    report.note(nil, .interfaceName(name, from: .fallback))
+    return name
 }

@@ -11,8 +11,8 @@ struct Report {
     private(set) var warnings: [String] = []
 
     /// Records a decision.
-    mutating func note(_ family: AddressFamily?, _ text: String, _ weight: Reason.Weight = .detail) {
-        reasons.append(Reason(family, text, weight))
+    mutating func note(_ family: AddressFamily?, _ cause: Reason.Cause, _ weight: Reason.Weight = .detail) {
+        reasons.append(Reason(family, cause, weight))
     }
 
     /// How many routes of a table are told of one by one; the rest is counted.
@@ -41,9 +41,9 @@ struct Report {
     }
 
     /// Records that a route is skipped, which the user should know.
-    mutating func warnOfRoute(_ family: AddressFamily, _ text: @autoclosure () -> String) {
+    mutating func warnOfRoute(_ family: AddressFamily, _ cause: @autoclosure () -> Reason.Cause) {
         routes.warned += 1
-        if routes.warned <= Self.mostRouteWarnings { warn(family, text()) }
+        if routes.warned <= Self.mostRouteWarnings { warn(family, cause()) }
     }
 
     /// Ends a table: what was not told of one by one is counted.
@@ -51,16 +51,15 @@ struct Report {
         let copied = routes.copied - Self.mostRoutes
         let leftOut = routes.leftOut - Self.mostRoutes
         let warned = routes.warned - Self.mostRouteWarnings
-        if copied > 0 { note(family, "and \(copied) more routes of \(name) are copied") }
-        if leftOut > 0 { note(family, "and \(leftOut) more routes of \(name) are left out", .remark) }
-        if warned > 0 {
-            warn(family, "and \(warned) more routes of \(name) are skipped: their gateways are unreachable")
-        }
+        if copied > 0 { note(family, .moreRoutes(copied, .copied, of: name)) }
+        if leftOut > 0 { note(family, .moreRoutes(leftOut, .leftOut, of: name), .remark) }
+        if warned > 0 { warn(family, .moreRoutes(warned, .unreachable, of: name)) }
     }
 
     /// Records a decision that the user should know; the same text is recorded once.
-    mutating func warn(_ family: AddressFamily?, _ text: String) {
-        note(family, text)
+    mutating func warn(_ family: AddressFamily?, _ cause: Reason.Cause) {
+        note(family, cause)
+        let text = cause.text(family)
         if !warnings.contains(text) { warnings.append(text) }
     }
 }

@@ -51,7 +51,7 @@ struct RouteCopier {
             if let refusal = refusal(of: copy, connected: connected) {
                 if routes[position].isOnLink || copy.isOnLink { leftOut.append(copy) }
                 if report.tellsNextLeftOut() {
-                    report.note(family, "route \(copy.text) is left out: \(refusal.text)", refusal.weight)
+                    report.note(family, .routeLeftOut(copy, refusal), refusal.weight)
                 }
                 continue
             }
@@ -62,16 +62,15 @@ struct RouteCopier {
                 || made.first(fingerprint) { connected[$0].identity == identity } != nil
             guard !isKnown else {
                 if report.tellsNextLeftOut() {
-                    report.note(
-                        family, "route \(copy.text) is left out: the kernel uses another one in its place", .remark)
+                    report.note(family, .routeLeftOut(copy, .shadowed), .remark)
                 }
                 continue
             }
             index.insert(fingerprint, at: copies.count)
             // No closure: what one captures is copied, and of all passes over a large table this one costs most.
             if report.tellsNextCopy() {
-                report.note(
-                    family, "route \(copy.text) is copied" + change(from: snapshot.routes[position], to: copy))
+                let keepsAll = snapshot.nextHops(of: snapshot.routes[position]).count == copy.nextHops.count
+                report.note(family, .routeCopied(copy, onlyHopsOf: keepsAll ? nil : template.link.name))
             }
             copies.append(copy)
         }
@@ -140,29 +139,24 @@ struct RouteCopier {
         gateway.family != family && !hasIPv6 || addresses.contains { $0.address == gateway }
     }
 
-    private func change(from route: Route, to copy: Route) -> String {
-        snapshot.nextHops(of: route).count == copy.nextHops.count
-            ? "" : " with the next hops that are on \(template.link.name)"
-    }
-
-    private func refusal(of route: borrowing Route, connected: [Route]) -> (text: String, weight: Reason.Weight)? {
-        guard !route.nextHops.isEmpty else { return ("its next hops are dead", .remark) }
+    private func refusal(of route: borrowing Route, connected: [Route]) -> Reason.RouteDefect? {
+        guard !route.nextHops.isEmpty else { return .deadNextHops }
         if family == .v6, route.destination.address.isLinkLocal || route.destination.address.isMulticast {
-            return ("every link has its own", .detail)
+            return .ofEveryLink
         }
         if let source = route.source, !addresses.contains(where: { source.contains($0.address) }) {
-            return ("it is for sources that the namespace does not have", .remark)
+            return .foreignSource
         }
         guard route.protocol == .kernel else { return nil }
         if connected.contains(where: { $0.destination == route.destination }) {
-            return ("the kernel makes it with the address", .detail)
+            return .madeWithAddress
         }
         // The address is the user's: what its own subnet does not cover is on the link because the host says so.
         if areAddressesGiven, route.isOnLink { return nil }
         let isOfUnroutedAddress = addresses.contains {
             $0.flags.contains(.noPrefixRoute) && $0.subnet == route.destination
         }
-        return isOfUnroutedAddress ? nil : ("it belongs to an address that is not copied", .detail)
+        return isOfUnroutedAddress ? nil : .ofAddressLeftOut
     }
 
     // MARK: Order
@@ -200,7 +194,7 @@ struct RouteCopier {
                     !table.accepts(Route(destination: route.destination, nextHops: [route.nextHops[index]])),
                     route.destination.isDefault || hostOnLink.contains(where: { $0.destination.contains(gateway) })
                 else { continue }
-                report.note(family, "router \(gateway) is outside the namespace's networks: it is made one on the link")
+                report.note(family, .routerMadeOnLink(gateway))
                 let host = Route.host(gateway)
                 if taken.contains(host.identity) {
                     route.nextHops[index].flags.insert(.onLink)
@@ -213,8 +207,7 @@ struct RouteCopier {
                 table.add(route)
                 result.append(route)
             } else {
-                report.warnOfRoute(
-                    family, "route \(route.text) of \(template.link.name) is skipped: its gateway is unreachable")
+                report.warnOfRoute(family, .routeUnreachable(route, of: template.link.name))
             }
         }
         return result
@@ -236,5 +229,15 @@ struct RouteCopier {
             if Reachability.matters(routes[position]) { table.add(routes[position]) }
         }
         return true
+    }
+}
+
+extension Reason.RouteDefect {
+    /// Whether a person may miss such a route.
+    fileprivate var weight: Reason.Weight {
+        switch self {
+        case .shadowed, .deadNextHops, .foreignSource: .remark
+        case .ofEveryLink, .madeWithAddress, .ofAddressLeftOut: .detail
+        }
     }
 }

@@ -44,11 +44,7 @@ struct ServicePlanner {
         if plans.v6.mode != .off { settings.v6 = ipv6(&report) }
         for family in AddressFamily.allCases { settings.neighbourLinks[family] = templates[family]?.link.index }
         if configuration.announcesResolvers, settings.v4.dnsServers.isEmpty, settings.v6.dnsServers.isEmpty {
-            report.warn(
-                nil,
-                configuration.suppressesDNS
-                    ? "--dhcp-dns announces no resolver: -D none is given"
-                    : "--dhcp-dns announces no resolver: the host has none that the namespace can reach")
+            report.warn(nil, .noResolverToAnnounce(isSuppressed: configuration.suppressesDNS))
         }
         return settings
     }
@@ -137,8 +133,7 @@ struct ServicePlanner {
             return true
         }
         if others.count < count {
-            report.note(
-                .v4, "\(count - others.count) of \(count) routes do not fit the DHCP option and are not told", .detail)
+            report.note(.v4, .dhcpRoutesDropped(count - others.count, of: count))
         }
         return others + [defaultRoute?.route].compactMap(\.self)
     }
@@ -185,7 +180,7 @@ struct ServicePlanner {
         }
         extra += max(0, prefixes.count - Self.mostPrefixes)
         if extra > 0 {
-            report.note(.v6, "\(extra) prefixes and routes do not fit a Router Advertisement and are not told", .detail)
+            report.note(.v6, .advertisementDropped(extra))
         }
         settings.prefixes = Array(prefixes.prefix(Self.mostPrefixes))
         return settings

@@ -32,16 +32,11 @@ struct TemplateChooser {
     /// An interface that some route leads through.
     private struct Candidate {
         var interface: InterfaceIndex
-        var isDefault: Bool
-        var cause: String
-    }
+        var rank: Reason.Rank
 
-    /// Whether a link will do.
-    private enum Fitness {
-        case fit
-        case noCarrier
-        case pending
-        case noAddress(String)
+        var isDefault: Bool {
+            if case .otherRoute = rank { false } else { true }
+        }
     }
 
     let snapshot: HostSnapshot
@@ -60,19 +55,18 @@ struct TemplateChooser {
         var candidates = defaults()
         switch lookup {
         case .unknown(let why):
-            report.note(family, "\(why); the main table decides")
+            report.note(family, .lookupIsSilent(why))
             if candidates.isEmpty { candidates = others() }
         case .refused(let errno):
-            report.note(
-                family,
-                "the host refuses the default (errno \(errno)): no interface is copied until it is back, lest the one "
-                    + "below a VPN is shown", .mode)
+            report.note(family, .defaultRefused(errno: errno), .mode)
             return nil
         case .leaves(let interface, _):
-            let known = candidates.first { $0.interface == interface && $0.isDefault }
+            var known: Reason.DefaultRoute?
+            if case .defaultRoute(let route)? = candidates.first(where: { $0.interface == interface })?.rank {
+                known = route
+            }
             candidates.removeAll { $0.interface == interface }
-            let cause = "the kernel sends packets to everywhere through it" + (known.map { ", \($0.cause)" } ?? "")
-            candidates.insert(Candidate(interface: interface, isDefault: true, cause: cause), at: 0)
+            candidates.insert(Candidate(interface: interface, rank: .kernel(known)), at: 0)
         }
         return walk(candidates, lookup, &report)
     }
@@ -82,45 +76,31 @@ struct TemplateChooser {
         search: for candidate in candidates {
             guard let link = snapshot.link(candidate.interface) else { continue }
             if let chosen {
-                report.note(family, "\(link.name) is not the template (\(candidate.cause)): \(chosen.name) comes first")
+                report.note(family, .candidate(.init(link.name, candidate.rank, .outranked(by: chosen.name))))
                 continue
             }
-            switch fitness(of: link, acceptsLinkLocal: false) {
-            case .fit:
-                report.note(family, "template \(link.name): \(candidate.cause)", .mode)
-                chosen = link
-            case .noCarrier:
-                report.note(family, "\(link.name) is not the template (\(candidate.cause)): no carrier", .remark)
-            case .pending:
-                report.note(
-                    family, "\(link.name) is not the template (\(candidate.cause)): its addresses are still tentative",
-                    .remark)
-            case .noAddress(let why):
-                report.note(family, "\(link.name) is not the template (\(candidate.cause)): \(why)", .remark)
-                if candidate.isDefault { break search }
+            let fitness = self.fitness(of: link, acceptsLinkLocal: false)
+            report.note(
+                family, .candidate(.init(link.name, candidate.rank, .judged(fitness))),
+                fitness == .fit ? .mode : .remark)
+            switch fitness {
+            case .fit: chosen = link
+            case .noAddress, .noUsableAddress: if candidate.isDefault { break search }
+            case .noCarrier, .tentative, .absent: break
             }
         }
-        if candidates.isEmpty { report.note(family, "no host interface has a route that is not link-local", .mode) }
+        if candidates.isEmpty { report.note(family, .noCandidate, .mode) }
         return chosen.map { template($0, isPinned: false, lookup) }
     }
 
     private func pinned(_ name: String, option: String, _ report: inout Report) -> Template? {
         guard let link = snapshot.link(named: name) else {
-            report.note(family, "\(name) (\(option)) is absent", .mode)
+            report.note(family, .namedInterface(name, option: option, .absent), .mode)
             return nil
         }
-        switch fitness(of: link, acceptsLinkLocal: true) {
-        case .fit:
-            report.note(family, "template \(name): named with \(option)", .mode)
-            return template(link, isPinned: true, snapshot.wayOut(family))
-        case .noCarrier:
-            report.note(family, "\(name) (\(option)) has no carrier", .mode)
-        case .pending:
-            report.note(family, "\(name) (\(option)): its addresses are still tentative", .mode)
-        case .noAddress(let why):
-            report.note(family, "\(name) (\(option)): \(why)", .mode)
-        }
-        return nil
+        let fitness = self.fitness(of: link, acceptsLinkLocal: true)
+        report.note(family, .namedInterface(name, option: option, fitness), .mode)
+        return fitness == .fit ? template(link, isPinned: true, snapshot.wayOut(family)) : nil
     }
 
     // MARK: Candidates
@@ -129,9 +109,7 @@ struct TemplateChooser {
     private func defaults() -> [Candidate] {
         var candidates: [Candidate] = []
         for route in snapshot.rankedDefaults(family) {
-            add(route, isDefault: true, to: &candidates) {
-                "default route\(route.source.map { " from \($0)" } ?? ""), metric \(route.metric)"
-            }
+            add(route, .defaultRoute(.init(source: route.source, metric: route.metric)), to: &candidates)
         }
         return candidates
     }
@@ -142,27 +120,27 @@ struct TemplateChooser {
         for route in snapshot.routes
         where route.isInMainTable(of: family) && !route.destination.isDefault && !route.destination.address.isLinkLocal
         {
-            add(route, isDefault: false, to: &candidates) { "no default, route to \(route.destination)" }
+            add(route, .otherRoute(to: route.destination), to: &candidates)
         }
         return candidates
     }
 
-    private func add(_ route: Route, isDefault: Bool, to candidates: inout [Candidate], cause: () -> String) {
+    private func add(_ route: Route, _ rank: Reason.Rank, to candidates: inout [Candidate]) {
         for hop in snapshot.nextHops(of: route) where !hop.flags.contains(.dead) {
             guard let interface = hop.interface, !candidates.contains(where: { $0.interface == interface }),
                 let link = snapshot.link(interface), !link.isLoopback
             else { continue }
-            candidates.append(Candidate(interface: interface, isDefault: isDefault, cause: cause()))
+            candidates.append(Candidate(interface: interface, rank: rank))
         }
     }
 
-    private func fitness(of link: Link, acceptsLinkLocal: Bool) -> Fitness {
+    private func fitness(of link: Link, acceptsLinkLocal: Bool) -> Reason.Fitness {
         guard link.hasCarrier else { return .noCarrier }
         if configuration.addresses[family] != nil { return .fit }
         let verdicts = snapshot.addresses(of: link.index, family).map(\.verdict)
         if verdicts.contains(.usable) || acceptsLinkLocal && verdicts.contains(.linkLocal) { return .fit }
-        if verdicts.contains(.pending) { return .pending }
-        return .noAddress(verdicts.isEmpty ? "it has no \(family) address" : "it has no usable \(family) address")
+        if verdicts.contains(.refused(.tentative)) { return .tentative }
+        return verdicts.isEmpty ? .noAddress : .noUsableAddress
     }
 
     // MARK: The default through the template

@@ -44,14 +44,13 @@ struct TranslationPlanner {
         rules.outboundAddress = configuration.outboundAddresses[family]
         rules.outboundInterface = configuration.outboundInterfaces[family]
         rules.linkLocalScope = templates[family]?.link.index
-        for (address, option) in [
-            (rules.hostLoopback, "the host's loopback"), (rules.mappedGuestAddress, "the host's own address"),
-            (rules.dnsForward, "DNS forwarding"),
-        ] where address != nil && plan.addresses.contains(where: { $0.address == address }) {
-            report.warn(
-                family,
-                "\(address?.description ?? "") stands for \(option) but is the namespace's own address: "
-                    + "nothing sent to it leaves the namespace")
+        let mappings: [(IPAddress?, Reason.Mapping)] = [
+            (rules.hostLoopback, .hostLoopback), (rules.mappedGuestAddress, .hostAddress),
+            (rules.dnsForward, .dnsForwarding),
+        ]
+        for case (let address?, let mapping) in mappings
+        where plan.addresses.contains(where: { $0.address == address }) {
+            report.warn(family, .mappedAddressIsGuest(address, mapping))
         }
         return rules
     }
@@ -89,15 +88,7 @@ struct TranslationPlanner {
         var unique: [ResolverConfiguration.Server] = []
         for server in servers where !unique.contains(server) && !server.address.isUnspecified { unique.append(server) }
         guard forwards else { return unique }
-        let list = unique.map { server in "\(server.address)" + (server.zone.map { "%\($0)" } ?? "") }
-        if list.isEmpty {
-            report.note(nil, "no resolver on the host: forwarded queries fail at once", .remark)
-        } else {
-            report.note(
-                nil,
-                "forwarded queries go to \(list.joined(separator: ", ")): "
-                    + (given.isEmpty ? "the host's resolvers" : "given with --dns-host"), .remark)
-        }
+        report.note(nil, .queriesGoTo(unique, areGiven: !given.isEmpty), .remark)
         return unique
     }
 
@@ -107,7 +98,7 @@ struct TranslationPlanner {
         _ family: AddressFamily, hostLoopback: IPAddress?, _ report: inout Report
     ) -> IPAddress? {
         if let address = configuration.dnsForward[family] {
-            report.note(family, "DNS to \(address) is forwarded: given with --dns-forward")
+            report.note(family, .forwardsDNS(at: address, for: nil))
             return address
         }
         let isRead = !configuration.suppressesDNS && !configuration.dnsServers.contains { $0.family == family }
@@ -116,7 +107,7 @@ struct TranslationPlanner {
             $0.address.family == family && ($0.address.isLoopback || $0.address == hostLoopback)
         }
         guard let hidden else { return nil }
-        report.note(family, "DNS to \(hostLoopback) is forwarded: the host's resolver is \(hidden.address)", .remark)
+        report.note(family, .forwardsDNS(at: hostLoopback, for: hidden.address), .remark)
         return hostLoopback
     }
 }

@@ -6,7 +6,7 @@ internal import NetworkTypes
 /// Where packets to everywhere leave, as far as the kernel's lookup of the probe tells.
 enum WayOut {
     /// The lookup does not tell, and why.
-    case unknown(String)
+    case unknown(Reason.LookupGap)
     /// An error route or rule refuses them.
     case refused(errno: Int32)
     /// They leave by this link.
@@ -21,13 +21,13 @@ extension HostSnapshot {
     func wayOut(_ family: AddressFamily) -> WayOut {
         let probe = Self.probe(family)
         guard let lookup = lookups.first(where: { $0.destination == probe }) else {
-            return .unknown("the kernel was not asked for its way out")
+            return .unknown(.notAsked)
         }
         // Part of a default may be as long as VPNs split it; longer is a route of the documentation network itself.
         let longest = family == .v4 ? 15 : 23
         switch lookup.answer {
         case .unreachable(Self.networkUnreachable):
-            return .unknown("the kernel knows no way out")
+            return .unknown(.noWayOut)
         case .unreachable(let errno):
             var shortest: Int?
             for position in routes.positions(where: {
@@ -35,18 +35,18 @@ extension HostSnapshot {
             }) {
                 shortest = min(shortest ?? .max, routes[position].destination.length)
             }
-            if let shortest, shortest > longest { return .unknown("a route of its own refuses \(probe)") }
+            if let shortest, shortest > longest { return .unknown(.refusedByOwnRoute(probe)) }
             return .refused(errno: errno)
         case .route(let interface, let gateway, _, let table):
             guard table != .local, let link = link(interface), !link.isLoopback else {
-                return .unknown("the kernel's answer for \(probe) is not a way out")
+                return .unknown(.isLocal(probe))
             }
             let matching = routes.picked {
                 $0.destination.length > longest && $0.table == table && $0.type == .unicast
                     && $0.destination.contains(probe)
             }
             if matching.contains(where: { nextHops(of: $0).contains { $0.interface == interface } }) {
-                return .unknown("a route of its own leads to \(probe)")
+                return .unknown(.ownRoute(probe))
             }
             return .leaves(by: interface, gateway: gateway?.family == family ? gateway : nil)
         }

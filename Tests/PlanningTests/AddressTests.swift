@@ -188,7 +188,7 @@ struct AddressTests {
     @Test("the example avoids the gateway")
     func exampleAvoidsGateway() throws {
         let guest = try #require(Prefix("10.0.2.0/24"))
-        let warning = guestAddressWarning(guest, gateway: IPAddress("10.0.2.15"))
+        let warning = unusualGuestAddress(guest, gateway: IPAddress("10.0.2.15"))?.text(guest.family)
         #expect(warning?.hasSuffix("a usable one would be 10.0.2.1/24") == true)
     }
 }

@@ -1,7 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-public import NetworkModel
-import NetworkTypes
+internal import NetworkTypes
 
 extension Route {
     /// The route in the words of ip-route(8), without a device: canonical, for messages and comparison.
@@ -58,7 +57,7 @@ extension Prefix {
 
 extension RoutingScope {
     /// The word of ip-route(8), or the number.
-    var word: String {
+    public var word: String {
         switch self {
         case .universe: "global"
         case .site: "site"

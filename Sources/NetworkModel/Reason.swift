@@ -1,0 +1,304 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+public import NetworkTypes
+
+/// One decision of a plan with its cause: what the log, `tapasctl status` and `tapasctl explain` tell.
+///
+/// A reason is data: who it concerns, which rule decided, and the values that it decided by. Its words are made in one
+/// place (ReasonText.swift).
+public struct Reason: Hashable, Sendable, CustomStringConvertible {
+    /// The family it concerns, if one.
+    public var family: AddressFamily?
+    /// Which rule decided, about whom, by which values.
+    public var cause: Cause
+    /// Who wants to read it.
+    public var weight: Weight
+
+    /// Makes a reason.
+    public init(_ family: AddressFamily?, _ cause: Cause, _ weight: Weight = .detail) {
+        self.family = family
+        self.cause = cause
+        self.weight = weight
+    }
+
+    /// Where a reason is shown.
+    public enum Weight: Hashable, Sendable {
+        /// Why a family is run as it is: part of the family's line of the summary.
+        case mode
+        /// What a person may miss in the namespace, and why: a line of its own in the summary.
+        case remark
+        /// The rest.
+        case detail
+        /// Which address stays, though it is not planned, and for how many flows: noted beside the plan, and never part
+        /// of what `plan()` decides.
+        case lingering
+    }
+
+    /// The sentence, without the family.
+    public var text: String { cause.text(family) }
+
+    /// The family and the sentence.
+    public var description: String { family.map { "\($0): \(text)" } ?? text }
+}
+
+extension Reason {
+    /// The rules of planning, with the values that they decided by.
+    public enum Cause: Hashable, Sendable {
+        // MARK: Families and the interface
+
+        /// The family is not used: the namespace's kernel lacks it, or it was not asked for.
+        case off(isAskedFor: Bool)
+        /// How the family is run.
+        case mode(FamilyMode)
+        /// The name of the namespace's interface.
+        case interfaceName(String, from: NameOrigin)
+
+        // MARK: The template interface
+
+        /// The kernel's lookup of a default does not tell the way out; the main table decides.
+        case lookupIsSilent(LookupGap)
+        /// The host refuses packets to everywhere; no interface is copied in its place.
+        case defaultRefused(errno: Int32)
+        /// A host interface that some route leads through, and what became of it.
+        case candidate(Candidate)
+        /// No host interface has a route that is not link-local.
+        case noCandidate
+        /// The interface that an option names, and what became of it.
+        case namedInterface(String, option: String, Fitness)
+
+        // MARK: Router and addresses
+
+        /// The namespace's router.
+        case gateway(IPAddress, from: GatewayOrigin)
+        /// There is no router: the template has a default route without one, or no default route.
+        case noGateway(template: String, hasDefault: Bool)
+        /// The address that tapas speaks from on the link.
+        case ownAddress(IPAddress)
+        /// An address of the namespace.
+        case address(Prefix, from: AddressOrigin)
+        /// IPv6 without the host's network: nothing but the kernel's own address.
+        case onlyLinkLocalAddress
+        /// An address of the template that the namespace does not get.
+        case addressLeftOut(Prefix, AddressDefect)
+        /// An address that is not planned any more and stays for connections.
+        case lingers(IPAddress, flowCount: Int)
+        /// The guest address is the network or broadcast address of its subnet; `example` would do.
+        case unusualGuestAddress(Prefix, isBroadcast: Bool, example: Prefix?)
+        /// The guest's address and the router's are one.
+        case guestIsGateway(IPAddress)
+
+        // MARK: Routes
+
+        /// A route of the template that the namespace gets; `template` names it where some next hops are on others.
+        case routeCopied(Route, onlyHopsOf: String?)
+        /// A route of the template that the namespace does not get.
+        case routeLeftOut(Route, RouteDefect)
+        /// A route that the host does not have.
+        case routeMade(Route)
+        /// A router outside the namespace's networks gets a route of its own.
+        case routerMadeOnLink(IPAddress)
+        /// A route of an interface cannot work.
+        case routeUnreachable(Route, of: String)
+        /// Routes that are not told of one by one.
+        case moreRoutes(Int, MoreRoutes, of: String)
+
+        // MARK: Translation and services
+
+        /// Where forwarded queries go; empty for nowhere.
+        case queriesGoTo([ResolverConfiguration.Server], areGiven: Bool)
+        /// The address whose DNS ports are forwarded: for a resolver that the namespace cannot reach, or as given.
+        case forwardsDNS(at: IPAddress, for: IPAddress?)
+        /// An address that stands for something else is the namespace's own.
+        case mappedAddressIsGuest(IPAddress, Mapping)
+        /// `--dhcp-dns` has nothing to announce.
+        case noResolverToAnnounce(isSuppressed: Bool)
+        /// Routes that a DHCP option has no room for.
+        case dhcpRoutesDropped(Int, of: Int)
+        /// Prefixes and routes that a Router Advertisement has no room for.
+        case advertisementDropped(Int)
+
+        // MARK: Options
+
+        /// The interface of `-i` is absent.
+        case templateAbsent(String)
+        /// The interface of `--outbound-if4` or `--outbound-if6` cannot be used.
+        case outboundUnusable(String)
+    }
+
+    /// Where the name of the namespace's interface comes from.
+    public enum NameOrigin: Hashable, Sendable {
+        /// `-I`.
+        case option
+        /// The template of a family.
+        case template(AddressFamily)
+        /// There is no template.
+        case fallback
+    }
+
+    /// Why the kernel's answer for the probe (``HostSnapshot/probe(_:)``) does not tell where packets leave.
+    public enum LookupGap: Hashable, Sendable {
+        /// There is no answer.
+        case notAsked
+        /// `ENETUNREACH`.
+        case noWayOut
+        /// A route made for the probe's own network refuses it.
+        case refusedByOwnRoute(IPAddress)
+        /// The answer is the host itself.
+        case isLocal(IPAddress)
+        /// A route made for the probe's own network leads there.
+        case ownRoute(IPAddress)
+    }
+
+    /// A default route, as candidates are ranked by it.
+    public struct DefaultRoute: Hashable, Sendable {
+        /// The sources it is for; nil for all.
+        public var source: Prefix?
+        /// The metric.
+        public var metric: UInt32
+
+        /// Makes a description.
+        public init(source: Prefix?, metric: UInt32) {
+            self.source = source
+            self.metric = metric
+        }
+    }
+
+    /// Why an interface is looked at as a template.
+    public enum Rank: Hashable, Sendable {
+        /// The kernel sends packets to everywhere through it; with its default route in the main table, if it has one.
+        case kernel(DefaultRoute?)
+        /// It has a default route in the main table.
+        case defaultRoute(DefaultRoute)
+        /// There is no default route at all, and it has this one.
+        case otherRoute(to: Prefix)
+    }
+
+    /// Whether an interface will do as a template.
+    public enum Fitness: Hashable, Sendable {
+        /// It will.
+        case fit
+        /// It is not there.
+        case absent
+        /// It has no carrier.
+        case noCarrier
+        /// Its addresses are still tentative.
+        case tentative
+        /// It has no address of the family.
+        case noAddress
+        /// It has addresses of the family, none of which is usable.
+        case noUsableAddress
+    }
+
+    /// A host interface that was considered as the template of a family.
+    public struct Candidate: Hashable, Sendable {
+        /// The interface's name.
+        public var name: String
+        /// Why it was looked at.
+        public var rank: Rank
+        /// What became of it.
+        public var fate: Fate
+
+        /// Makes a candidate.
+        public init(_ name: String, _ rank: Rank, _ fate: Fate) {
+            self.name = name
+            self.rank = rank
+            self.fate = fate
+        }
+
+        /// What became of a candidate.
+        public enum Fate: Hashable, Sendable {
+            /// It was judged by itself; ``Fitness/fit`` makes it the template.
+            case judged(Fitness)
+            /// Another one comes first, which is fit.
+            case outranked(by: String)
+        }
+    }
+
+    /// Where the router comes from.
+    public enum GatewayOrigin: Hashable, Sendable {
+        /// `-g`.
+        case option
+        /// The default route of the template.
+        case template(String)
+        /// tapas itself, without the host's network.
+        case local
+    }
+
+    /// Where an address comes from.
+    public enum AddressOrigin: Hashable, Sendable {
+        /// `-a`, with the length given or inferred.
+        case option(LengthOrigin)
+        /// tapas itself, without the host's network.
+        case local
+        /// The template, from which only this one is wanted (`--no-copy-addrs`).
+        case onlyOneOf(String)
+        /// The template.
+        case template(String, isLengthGiven: Bool, isGuest: Bool)
+
+        /// Where the prefix length of `-a` comes from.
+        public enum LengthOrigin: Hashable, Sendable {
+            /// `/LEN` or `-n`.
+            case given
+            /// The class of an IPv4 address.
+            case addressClass
+            /// 64, the usual length of IPv6.
+            case usual
+        }
+    }
+
+    /// Why an address of the host is not used.
+    public enum AddressDefect: Hashable, Sendable {
+        /// Duplicate detection still runs.
+        case tentative
+        /// Duplicate detection failed.
+        case duplicate
+        /// It is deprecated.
+        case deprecated
+        /// It is temporary (RFC 8981).
+        case temporary
+        /// It is unspecified, loopback or multicast.
+        case notUnicast
+        /// It stands for an IPv4 address.
+        case embedsIPv4
+        /// It is of scope host.
+        case scopeHost
+        /// It is of scope link.
+        case scopeLink
+    }
+
+    /// Why a route of the template is left out.
+    public enum RouteDefect: Hashable, Sendable {
+        /// The kernel uses another one in its place.
+        case shadowed
+        /// Its next hops are dead.
+        case deadNextHops
+        /// Every link has its own.
+        case ofEveryLink
+        /// It is for sources that the namespace does not have.
+        case foreignSource
+        /// The namespace's kernel makes it with the address.
+        case madeWithAddress
+        /// It belongs to an address that is not copied.
+        case ofAddressLeftOut
+    }
+
+    /// What is counted where routes are too many to be told of one by one.
+    public enum MoreRoutes: Hashable, Sendable {
+        /// They are copied.
+        case copied
+        /// They are left out.
+        case leftOut
+        /// They are skipped: their gateways are unreachable.
+        case unreachable
+    }
+
+    /// What an address stands for.
+    public enum Mapping: Hashable, Sendable {
+        /// The host's loopback (`--map-host-loopback`).
+        case hostLoopback
+        /// The host's own address (`--map-guest-addr`).
+        case hostAddress
+        /// The host's resolvers (`--dns-forward`).
+        case dnsForwarding
+    }
+}

@@ -36,7 +36,9 @@ struct Translator {
         if address.isUnspecified || address.isLoopback { return .refused(.martian) }
         if transport == .tcp && (address.isMulticast || address.isBroadcast) { return .refused(.martian) }
         if address.isBroadcast { return .refused(.broadcast) }
-        if address == family.hostLoopback {
+        // A router that is the resolver, too: its DNS ports are its own, not the host's loopback's.
+        let asksRouter = family.hostLoopbackIsResolver && (port == 53 || port == 853)
+        if address == family.hostLoopback, !asksRouter {
             let loopback: IPv6Address = address.family == .v4 ? IPv6Address(mapping: .loopback) : .loopback
             return .host(Endpoint(address: loopback, port: port), source: nil, device: nil)
         }

@@ -19,6 +19,8 @@ public struct TranslationRules: Hashable, Sendable {
         public var gateway: IPAddress?
         /// The destination that means the host's loopback (`--map-host-loopback`).
         public var hostLoopback: IPAddress?
+        /// Whether ``hostLoopback`` is the address of a resolver of the host, too: its DNS ports are then the resolver's.
+        public var hostLoopbackIsResolver = false
         /// The destination that means the host's own address (`--map-guest-addr`).
         public var mappedGuestAddress: IPAddress?
         /// The host's own address, for ``mappedGuestAddress``: resolved for each new flow.

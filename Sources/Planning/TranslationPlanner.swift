@@ -41,6 +41,7 @@ struct TranslationPlanner {
         }
         rules.hostAddress = hostAddress(family)
         rules.dnsForward = dnsForward(family, hostLoopback: rules.hostLoopback, &report)
+        rules.hostLoopbackIsResolver = snapshot.resolvers.servers.contains { $0.address == rules.hostLoopback }
         rules.outboundAddress = configuration.outboundAddresses[family]
         rules.outboundInterface = configuration.outboundInterfaces[family]
         rules.linkLocalScope = templates[family]?.link.index

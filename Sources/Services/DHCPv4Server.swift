@@ -37,6 +37,8 @@ public struct DHCPv4Server: Sendable {
         var address: IPv4Address
         /// The server as the client knows it.
         var server: IPv4Address
+        /// The number of the client's last exchange: dhcpcd takes no FORCERENEW with another one.
+        var transactionID: UInt32
         var told: [UInt8: [UInt8]]
         /// When the lease ends; nil for never.
         var end: Int64?
@@ -182,7 +184,8 @@ public struct DHCPv4Server: Sendable {
         if kind == .acknowledgment {
             let time = settings.leaseTime
             lease = Lease(
-                client: client, address: address, server: settings.v4.serverAddress ?? address, told: configuration,
+                client: client, address: address, server: settings.v4.serverAddress ?? address,
+                transactionID: request.transactionID, told: configuration,
                 end: time == ServiceSettings.infinite ? nil : now + Int64(time) * 1000,
                 takesForceRenew: takesForceRenew)
         }
@@ -246,8 +249,7 @@ public struct DHCPv4Server: Sendable {
     /// The message that makes the client renew at once (RFC 3203), signed with the nonce that it was given.
     private mutating func forceRenew(_ lease: Lease) -> DHCPv4Message {
         var message = DHCPv4Message(
-            request: .forceRenew, transactionID: UInt32(truncatingIfNeeded: lease.address.rawValue &* 0x9E37_79B9),
-            clientMAC: lease.client.mac)
+            request: .forceRenew, transactionID: lease.transactionID, clientMAC: lease.client.mac)
         message.isReply = true
         message.clientAddress = lease.address
         let unsigned = key.unsigned()

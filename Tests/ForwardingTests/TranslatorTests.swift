@@ -71,6 +71,12 @@ struct TranslatorTests {
             TranslationCase(what: "anything else", destination: "198.51.100.9", outcome: "198.51.100.9:80"),
             TranslationCase(what: "anything else", destination: "2001:db8:1::9", outcome: "[2001:db8:1::9]:80"),
             TranslationCase(
+                what: "a gateway that is the resolver", destination: "10.1.0.1", port: 53, transport: .udp,
+                outcome: "10.1.0.1:53", change: { $0.families.v4.hostLoopbackIsResolver = true }),
+            TranslationCase(
+                what: "its other ports", destination: "10.1.0.1", port: 80, outcome: "127.0.0.1:80",
+                change: { $0.families.v4.hostLoopbackIsResolver = true }),
+            TranslationCase(
                 what: "anything else by UDP", destination: "198.51.100.9", port: 53, transport: .udp,
                 outcome: "198.51.100.9:53"),
             TranslationCase(what: "mapped to loopback", destination: "10.1.0.1", outcome: "127.0.0.1:80"),

@@ -142,4 +142,15 @@ struct TranslationTests {
             Host("dns \(resolvers)").plan().rules.families.v4.dnsForward
                 == (v4 == nil || resolvers == "10.1.0.1" ? nil : IPAddress("169.254.2.2")))
     }
+
+    @Test("a gateway that is the host's resolver, too, is known as one, whatever else is forwarded")
+    func resolverAtTheGateway() {
+        let host = Host(
+            "link w", "addr 10.1.0.2/24 dev w", "route default via 10.1.0.1 dev w", "dns 9.9.9.9 10.1.0.1")
+        let rules = rules({ $0.dnsForward.v4 = IPAddress("169.254.1.1") }, host: host)
+        #expect(rules.families.v4.hostLoopbackIsResolver)
+        #expect(rules.families.v4.dnsForward == IPAddress("169.254.1.1"))
+        #expect(!self.rules().families.v4.hostLoopbackIsResolver)
+        #expect(!self.rules({ $0.gatewayMapsToHost = false }, host: host).families.v4.hostLoopbackIsResolver)
+    }
 }

@@ -326,6 +326,7 @@ struct DHCPv4ServerTests {
         let update = server.update(makeSettings { $0.v4.guestAddress = Prefix("192.0.2.16/24") }, now: 5)
         let message = try #require(update.message)
         #expect(message.kind == .forceRenew && message.isReply && message.clientAddress == guest)
+        #expect(message.transactionID == granted.transactionID)
         let signature = try #require(message[Code.authentication])
         #expect(signature.prefix(12) == [3, 1, 0] + [0, 0, 0, 0, 0, 0, 0, 9] + [2])
         // As the client checks it: over the message whose digest is zeros.

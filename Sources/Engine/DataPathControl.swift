@@ -26,6 +26,10 @@ actor DataPathControl: FlowControl {
         }
     }
 
+    func publish(neighbours: [IPAddress: MACAddress]) {
+        dataPath.onLoop { $0.publish(neighbours: neighbours) }
+    }
+
     func resetFlows(of address: IPAddress) {
         dataPath.onLoop { $0.resetFlows(guestAddress: address) }
     }

@@ -44,6 +44,8 @@ actor Follower {
     private var snapshot: HostSnapshot
     private var plan: NamespacePlan
     private var waiting: HostChange?
+    private var waitingNeighbours: [IPAddress: MACAddress]?
+    private let neighbourWatch: NeighbourWatch?
     private var needsCheck = false
     /// How many connections each lingering address had when they were last counted.
     private var lingering: [IPAddress: Int] = [:]
@@ -61,11 +63,13 @@ actor Follower {
     ///   - start: what start-up did.
     ///   - flows: the data path.
     ///   - interface: the namespace's interface; nil without `--config-net`.
+    ///   - neighbours: watches the host's neighbours, on the same loop; nil if they are not followed.
     ///   - logger: where to tell.
     ///   - lingeringCheck: how often connections on lingering addresses are looked at again, in milliseconds.
     init(
         loop: EventLoop, configuration: Configuration, families: Set<AddressFamily>, start: Start,
-        flows: any FlowControl, interface: (any InterfaceControl)?, logger: Logger, lingeringCheck: Int64 = 1000
+        flows: any FlowControl, interface: (any InterfaceControl)?, neighbours: NeighbourWatch? = nil,
+        logger: Logger, lingeringCheck: Int64 = 1000
     ) {
         self.loop = loop
         self.configuration = configuration
@@ -74,17 +78,42 @@ actor Follower {
         plan = start.plan
         self.flows = flows
         self.interface = interface
+        neighbourWatch = neighbours
         self.logger = logger
         self.lingeringCheck = lingeringCheck
     }
 
     /// Whether there is something that it has not finished.
-    var isWorking: Bool { task != nil || waiting != nil }
+    var isWorking: Bool { task != nil || waiting != nil || waitingNeighbours != nil }
 
     /// Takes a change of the host: the newest is acted on, one after the other.
     func hostChanged(_ change: HostChange) {
         waiting = change
         work()
+    }
+
+    /// Begins to follow the host's neighbours on the templates' links.
+    func watchNeighbours() {
+        do {
+            // The watch lives on this actor's loop.
+            try neighbourWatch?.assumeIsolated { watch in
+                try watch.start { table in self.assumeIsolated { $0.neighboursChanged(table) } }
+            }
+        } catch {
+            logger.info("the host's neighbours are not followed: \(error)")
+        }
+        followNeighbours()
+    }
+
+    private func neighboursChanged(_ table: [IPAddress: MACAddress]) {
+        waitingNeighbours = table
+        work()
+    }
+
+    /// The links to watch are the plan's.
+    private func followNeighbours() {
+        let links = plan.services.neighbourLinks
+        neighbourWatch?.assumeIsolated { $0.follow(links) }
     }
 
     /// Begins to work on what waits, unless that goes on already.
@@ -95,6 +124,9 @@ actor Follower {
                 if let next = waiting {
                     waiting = nil
                     await follow(next)
+                } else if let table = waitingNeighbours {
+                    waitingNeighbours = nil
+                    await flows.publish(neighbours: table)
                 } else if needsCheck {
                     needsCheck = false
                     await checkLingering()
@@ -115,6 +147,7 @@ actor Follower {
         snapshot = change.snapshot
         next.note(lingering: lingering)
         plan = next
+        followNeighbours()
         let leaving = plannedAddresses(of: old).union(lingering.keys).subtracting(plannedAddresses(of: next))
         let ended = await flows.publish(next.rules, next.services, fates: fates, leaving: leaving)
         if ended > 0 { logger.notice("\(ended) flows ended or moved: their host address is gone") }

@@ -23,6 +23,9 @@ protocol FlowControl: Actor {
         _ rules: TranslationRules, _ services: ServiceSettings, fates: FlowFates, leaving: Set<IPAddress>
     ) -> Int
 
+    /// Takes the host's neighbours, whose hardware addresses the namespace is told.
+    func publish(neighbours: [IPAddress: MACAddress])
+
     /// Ends all flows of an address of the namespace.
     func resetFlows(of address: IPAddress)
 

@@ -19,6 +19,7 @@ struct HostView: ~Copyable {
     private let reading: HostReading
     /// Follows the host from ``follow(_:network:flows:ports:logger:)`` on; nil with `--no-monitor`.
     private let monitor: NetlinkMonitor?
+    private let neighbours: NeighbourWatch?
 
     /// Subscribes and reads; forks the watcher of resolv.conf, so only from a program with one thread.
     ///
@@ -40,12 +41,24 @@ struct HostView: ~Copyable {
             monitor = NetlinkMonitor(
                 loop: control, kernel: kernel, resolverWatcher: watcher, helpers: helpers,
                 resolvers: snapshot.resolvers, settings: settings, logger: logger)
+            neighbours = Self.neighbours(loop: control, logger: logger)
         } else {
             monitor = nil
+            neighbours = nil
         }
         self.control = control
         self.reading = reading
         self.snapshot = snapshot
+    }
+
+    /// A sandbox may refuse the subscription: then every neighbour has the gateway's hardware address.
+    private static func neighbours(loop: EventLoop, logger: Logger) -> NeighbourWatch? {
+        do throws(SystemCallError) {
+            return try NeighbourWatch(loop: loop, logger: logger)
+        } catch {
+            logger.info("the host's neighbours are not followed: \(error)")
+            return nil
+        }
     }
 
     /// Starts to follow, on the control loop, unless the host is to be taken as it was.
@@ -68,10 +81,11 @@ struct HostView: ~Copyable {
         let follower = Follower(
             loop: control, configuration: invocation.configuration, families: network.families,
             start: .init(snapshot: snapshot, plan: network.plan), flows: flows, interface: configurator,
-            logger: logger)
+            neighbours: neighbours, logger: logger)
         let first = reading
         // The loop keeps both alive, by way of the monitor's descriptors.
         control.perform {
+            follower.assumeIsolated { $0.watchNeighbours() }
             monitor.assumeIsolated { monitor in
                 do {
                     _ = try monitor.start(with: first) { change in

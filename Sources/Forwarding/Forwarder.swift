@@ -6,7 +6,7 @@
 public import LinuxSystem
 public import NetworkModel
 public import NetworkTypes
-public import Services
+internal import Services
 internal import SystemPackage
 internal import Wire
 
@@ -60,9 +60,9 @@ public final class Forwarder: EventSink {
     }
 
     /// Takes the host's neighbours, and announces those that are new.
-    public func publish(neighbours: NeighbourTable) {
+    public func publish(neighbours: [IPAddress: MACAddress]) {
         path.now = .now
-        path.services.update(neighbours: neighbours)
+        path.services.update(neighbours: NeighbourTable(neighbours))
         path.sendDue()
     }
 

@@ -77,6 +77,58 @@ extension Scenarios {
             }
         }
 
+        /// Answers each datagram that comes to a group twice, from addresses and a port of its own.
+        private static let responder = """
+            import selectors, socket
+            chosen = selectors.DefaultSelector()
+            for family, any in (socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"):
+                sock = socket.socket(family, socket.SOCK_DGRAM)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind((any, \(port)))
+                chosen.register(sock, selectors.EVENT_READ)
+            print("ready", flush=True)
+            while True:
+                for key, _ in chosen.select():
+                    text, client = key.fileobj.recvfrom(100)
+                    for number in 1, 2:
+                        answer = socket.socket(key.fileobj.family, socket.SOCK_DGRAM)
+                        answer.sendto(b"%d" % number, client)
+            """
+
+        /// Asks groups, and says from which addresses the two answers to each have come.
+        private static let asker = """
+            import socket, sys
+            index = socket.if_nametoindex(sys.argv[1])
+            for target in sys.argv[2:]:
+                family = socket.AF_INET6 if ":" in target else socket.AF_INET
+                sock = socket.socket(family, socket.SOCK_DGRAM)
+                sock.settimeout(10)
+                sock.sendto(b"who?", (target, \(port), 0, index) if ":" in target else (target, \(port)))
+                heard = [sock.recvfrom(100) for _ in range(2)]
+                ports = {sender[1] for _, sender in heard}
+                print(sorted(text.decode() for text, _ in heard), *{sender[0] for _, sender in heard},
+                      len(ports), \(port) in ports)
+            """
+
+        @Test("whoever answers a datagram to a group is heard, from any address and port")
+        func answersAreHeard() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let neighbour = try await laptop.server.start(["python3", "-c", Self.responder])
+                try await neighbour.wrote("ready")
+                try await laptop.host.attach(laptop.guest, ["--config-net"])
+                let heard = try await laptop.guest.must(
+                    ["python3", "-c", Self.asker, "eth0", "224.0.0.1", "ff02::1"])
+                let lines = heard.split(separator: "\n")
+                #expect(lines.count == 2)
+                #expect(lines.first == "['1', '2'] \(Laptop.near[0]) 2 False")
+                #expect(
+                    lines.last?.hasPrefix("['1', '2'] fe80::") == true && lines.last?.hasSuffix(" 2 False") == true,
+                    "\(heard)")
+            }
+        }
+
         private static func lines(_ program: Program) -> [String] {
             program.output.split(separator: "\n").map(String.init).filter { $0 != "ready" }
         }

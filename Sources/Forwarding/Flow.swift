@@ -102,6 +102,8 @@ struct Flow {
         static let returned = Flags(rawValue: 1 << 18)
         /// The host socket has the namespace's port, and counts among those that have (UDP).
         static let keepsPort = Flags(rawValue: 1 << 19)
+        /// Opened by a datagram to a multicast group: the host socket is not connected (UDP).
+        static let group = Flags(rawValue: 1 << 20)
     }
 
     var key: FlowKey

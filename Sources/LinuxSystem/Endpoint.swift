@@ -38,7 +38,7 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// Calls `body` with the address as the kernel takes it: sockaddr_in for a mapped address, else sockaddr_in6.
-    private func withSockaddr<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
+    package func withSockaddr<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
         if let v4 = address.mappedIPv4 {
             var storage = sockaddr_in()
             storage.sin_family = sa_family_t(AF_INET)

@@ -26,9 +26,43 @@ public enum HostSocket {
     }
 
     /// Makes a socket of the destination's family, binds it as asked and connects it without waiting.
+    ///
+    /// A UDP socket for a multicast group is not connected, because whoever has joined the group answers from an address
+    /// of its own: it is bound to the address that the kernel sends from, so that nothing but answers to that address
+    /// comes in, and to a free port in place of `sourcePort`, so that it takes no datagrams of a service of the host
+    /// (mDNS has one port for all).
     public static func connect(
         to destination: Endpoint, type: CInt, ipProtocol: CInt = 0, source: IPAddress?, sourcePort: UInt16 = 0,
         device: String?
+    ) -> Start {
+        if type == datagram, ipProtocol == 0, IPAddress(destination.family, destination.address).isMulticast {
+            return openForGroup(destination, source: source, device: device)
+        }
+        return connected(
+            to: destination, type: type, ipProtocol: ipProtocol, source: source, sourcePort: sourcePort, device: device)
+    }
+
+    private static func openForGroup(_ group: Endpoint, source: IPAddress?, device: String?) -> Start {
+        // Only a connected socket tells which address the kernel would send from.
+        let probe = connected(
+            to: group, type: datagram, ipProtocol: 0, source: source, sourcePort: 0, device: device)
+        guard case .socket(let connected) = probe else { return probe }
+        let chosen = localEndpoint(connected)
+        Glibc.close(connected)
+        guard var local = chosen else { return .failed(.addressNotAvailable) }
+        local.port = 0
+        let domain = group.family == .v4 ? AF_INET : AF_INET6
+        let number = socket(domain, datagram | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
+        guard number >= 0 else { return .failed(currentErrno) }
+        let refusal = prepare(number, for: group, isStream: false, source: nil, sourcePort: 0, device: device)
+        if refusal == nil, local.bind(number) == 0 { return .socket(number) }
+        let failure = refusal ?? currentErrno
+        Glibc.close(number)
+        return .failed(failure)
+    }
+
+    private static func connected(
+        to destination: Endpoint, type: CInt, ipProtocol: CInt, source: IPAddress?, sourcePort: UInt16, device: String?
     ) -> Start {
         let domain = destination.family == .v4 ? AF_INET : AF_INET6
         let number = socket(domain, type | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue), ipProtocol)

@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// UDP: one connected host socket for each flow.
+// UDP: one connected host socket for each flow. That of a flow to a multicast group is not connected (`Flow.Flags.group`):
+// answers come from whoever has joined the group, and reach the namespace with their own source.
 //
 // From the namespace, equal datagrams of one flow that follow each other in a batch go out with one call
 // (UDP_SEGMENT); so does a super-frame (USO). Towards it, datagrams are received many at once (recvmmsg) and equal
@@ -123,8 +124,31 @@ extension DataPath {
         var message = unsafe msghdr()
         unsafe message.msg_iov = unsafe gatherVectors + first
         unsafe message.msg_iovlen = count
-        var control: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
         let number = table[index].socket
+        guard table[index].flags.contains(.group) else {
+            return unsafe Self.send(number, &message, segmentSize: segmentSize)
+        }
+        guard let group = group(of: index) else { return .failed(.networkUnreachable) }
+        return unsafe group.withSockaddr { name, length in
+            unsafe message.msg_name = UnsafeMutableRawPointer(mutating: name)
+            unsafe message.msg_namelen = length
+            return unsafe Self.send(number, &message, segmentSize: segmentSize)
+        }
+    }
+
+    /// Where a flow to a group sends; the link that the group is on is the template's of now.
+    private func group(of index: Int) -> Endpoint? {
+        let key = table[index].key
+        guard
+            case .host(let group, _, _) = translator.outbound(
+                to: key.remoteAddress, port: key.remotePort, transport: .udp)
+        else { return nil }
+        return group
+    }
+
+    @inline(__always)
+    private static func send(_ number: CInt, _ message: inout msghdr, segmentSize: Int) -> IOResult {
+        var control: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
         return unsafe withUnsafeMutableBytes(of: &control) { bytes in
             if segmentSize > 0 {
                 unsafe message.msg_control = bytes.baseAddress
@@ -208,8 +232,11 @@ extension DataPath {
         }
         guard let index = addFlow(key, hash: hash, as: .question) else { return -1 }
         table[index].state = .datagram
+        let isGroup = key.remoteAddress.isMulticast
+        if isGroup { table[index].flags.insert(.group) }
         let start = connectHost(
-            index, to: target, type: HostSocket.datagram, source: source, sourcePort: key.guestPort, device: device)
+            index, to: target, type: HostSocket.datagram, source: source, sourcePort: isGroup ? 0 : key.guestPort,
+            device: device)
         guard case .socket(let number) = start, watch(index, socket: number) else {
             if case .failed(let error) = start {
                 counters.drop(.socket)
@@ -265,7 +292,8 @@ extension DataPath {
             let number = table[index].socket
             let count: Int
             let isForwarded = table[index].flags.contains(.inbound)
-            switch isForwarded ? datagrams.receiveWithSources(number) : datagrams.receive(number) {
+            let isGroup = table[index].flags.contains(.group)
+            switch isForwarded || isGroup ? datagrams.receiveWithSources(number) : datagrams.receive(number) {
             case .bytes(let received): count = received
             case .wouldBlock: return
             case .failed:
@@ -282,7 +310,9 @@ extension DataPath {
             }
             pace.countInbound(count)
             touchDatagram(index)
-            if isForwarded, !isFromClient(index, count: count) {
+            if isGroup {
+                forwardAnswers(index, count: count)
+            } else if isForwarded, !isFromClient(index, count: count) {
                 forwardSorted(index, count: count)
             } else {
                 forwardDatagrams(index, first: 0, count: count)
@@ -311,13 +341,29 @@ extension DataPath {
                     if next < size { break }
                 }
             }
-            sendDatagrams(index, first: first, last: last, total: total, size: size)
+            sendDatagrams(table[index].key, first: first, last: last, total: total, size: size)
             first = last + 1
         }
     }
 
-    private mutating func sendDatagrams(_ index: Int, first: Int, last: Int, total: Int, size: Int) {
-        let key = table[index].key
+    /// Sends what came to the socket of a flow to a group to the guest, each datagram from whoever sent it.
+    @inline(never)
+    private mutating func forwardAnswers(_ index: Int, count: Int) {
+        let translator = inbound
+        for position in 0..<count {
+            guard let sender = datagrams.source(position), let source = translator.source(of: sender.address) else {
+                counters.drop(.notSent)
+                continue
+            }
+            var key = table[index].key
+            key.remote = source
+            key.remotePort = sender.port
+            let size = datagrams.length(position)
+            sendDatagrams(key, first: position, last: position, total: size, size: size)
+        }
+    }
+
+    private mutating func sendDatagrams(_ key: FlowKey, first: Int, last: Int, total: Int, size: Int) {
         let ip = IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64)
         guard total <= Self.largestDatagram(isIPv4: key.isIPv4) else { return counters.drop(.notSent) }
         var data = unsafe Payload(datagrams.payload(first), count: size)

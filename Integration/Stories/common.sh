@@ -76,9 +76,14 @@ begin() {
         ip netns add "$name"
         ip -n "$name" link set lo up
     done
-    for name in wlan0 usb0 tun0; do
+    for name in wlan0 usb0; do
         ip -n host link add "$name" type veth peer name "$name" netns internet
     done
+    # A VPN's device has no ARP. With it, a connection that still has the other link's address could be the first to ask
+    # for the server's hardware address; the internet answers no such question, and nobody else asks for a second or more.
+    ip -n host link add tun0 address 02:00:00:00:00:08 type veth \
+        peer name tun0 address 02:00:00:00:00:08 netns internet
+    for name in host internet; do ip -n "$name" link set tun0 arp off; done
     ip netns exec internet sh -c 'echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter'
     ip -n internet -batch - << END
 address add 203.0.113.1/32 dev lo

@@ -129,7 +129,8 @@ let package = Package(
         tests(
             of: "Engine",
             [
-                "Planning", "HostMonitor", "NamespaceControl", "LinuxSystem", "NetworkModel", "NetworkTypes", logging,
+                "Planning", "HostMonitor", "NamespaceControl", "Forwarding", "Wire", "LinuxSystem", "NetworkModel",
+                "NetworkTypes", logging,
             ]),
         .target(
             name: "NetlinkTestSupport",

@@ -64,6 +64,18 @@ struct FrameSequenceTests {
         #expect(answered >= 4)
     }
 
+    @Test(
+        "the fuzzer's corpus goes through leases of both families and a change of the host",
+        arguments: [("lease4", 5), ("lease6", 9)])
+    func leases(name: String, answers: Int) throws {
+        let input = try #require(try Self.inputs("Corpus").first { $0.name == name })
+        var sequence = FrameSequence()
+        sequence.play(input.bytes)
+        #expect(sequence.leased == answers)
+        // FORCERENEW, RECONFIGURE.
+        #expect(sequence.pushed == 1)
+    }
+
     @Test("no sequence at all traps", arguments: 1...4 as ClosedRange<UInt64>)
     func anySequence(seed: UInt64) {
         var random = SplitMix64(seed: seed)

@@ -21,6 +21,8 @@ final class MemoryLink: FrameLink {
     private(set) var isClosed = false
     /// Whether the carrier is on.
     private(set) var hasCarrier = true
+    /// How often the carrier was switched off or on.
+    private(set) var carrierChanges = 0
 
     /// Makes a link.
     ///
@@ -70,7 +72,9 @@ final class MemoryLink: FrameLink {
     }
 
     func setCarrier(_ isOn: Bool) {
-        if capabilities.contains(.carrier) { hasCarrier = isOn }
+        guard capabilities.contains(.carrier), isOn != hasCarrier else { return }
+        hasCarrier = isOn
+        carrierChanges += 1
     }
 
     var showsCarrier: Bool? { hasCarrier }

@@ -27,6 +27,9 @@ struct FrameSequence: ~Copyable {
     private(set) var refused = 0
     private(set) var reassembled = 0
     private(set) var answered = 0
+    /// Answers of the DHCP servers, and messages of theirs that nobody asked for.
+    private(set) var leased = 0
+    private(set) var pushed = 0
 
     /// Plays all records.
     mutating func play(_ input: [UInt8]) {
@@ -128,9 +131,17 @@ struct FrameSequence: ~Copyable {
         var memory = [UInt8](repeating: 0, count: 65_600)
         var room = memory.mutableSpan
         let milliseconds = now / 1_000_000
-        note(services.reply(to: frame.span, summary: summary, now: milliseconds, into: &room), room.count)
+        let length = services.reply(to: frame.span, summary: summary, now: milliseconds, into: &room)
+        note(length, room.count)
+        if length > 0, summary.kind == .udp { leased += 1 }
         if accepted % 8 == 0 { _ = services.update(Self.settings(accepted / 8), now: milliseconds) }
-        for _ in 0..<8 { note(services.nextFrame(now: milliseconds, into: &room), room.count) }
+        for _ in 0..<8 {
+            let length = services.nextFrame(now: milliseconds, into: &room)
+            note(length, room.count)
+            guard length > 0 else { continue }
+            let sent = try? FrameSummary(room.span.extracting(0..<length))
+            if sent?.kind == .udp { pushed += 1 }
+        }
         precondition(services.takeRemarks().count <= 16, "remarks pile up")
         note(EchoResponder.reply(to: frame.span, summary: summary, rules: Self.rules, into: &room), room.count)
         note(DNSFailureResponder.reply(to: frame.span, summary: summary, rules: Self.rules, into: &room), room.count)

@@ -40,6 +40,24 @@ extension Scenarios {
             }
         }
 
+        @Test(
+            "a router that is the resolver, too, is asked itself, and not the host's loopback",
+            arguments: [[], ["--no-map-gw"], ["--dns-forward", "169.254.1.1"]], ["+notcp", "+tcp"])
+        func aRouterIsAsked(options: [String], transport: String) async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                try await laptop.host.resolver("nameserver \(Laptop.near[0])\n")
+                try await laptop.server.startPython("dns.py", Laptop.near[0], "198.18.7.7")
+                // Whoever asks the host's loopback gets another answer.
+                try await laptop.host.startPython("dns.py", "127.0.0.1", "198.18.7.1")
+                try await laptop.host.attach(laptop.guest, ["--config-net"] + options)
+                let answer = try await laptop.guest.must([
+                    "dig", "+short", "+tries=1", "+time=5", transport, "@\(Laptop.near[0])", "web.example",
+                ])
+                #expect(answer == "198.18.7.7\n")
+            }
+        }
+
         @Test("--dns-host names the resolver")
         func dnsHostNamesTheResolver() async throws {
             try await withLab { lab in

@@ -20,6 +20,8 @@ extension Scenarios {
             var hasIPv4: Bool { self != .slaac }
             /// Whether it asks again when the link comes back.
             var watchesCarrier: Bool { self == .dhcpcd || self == .networkd }
+            /// Whether it hears of a change by its lease alone.
+            var waitsForLease: Bool { self == .udhcpc || self == .dhclient }
         }
 
         /// A place in the internet: what the host does to come there, and what a client there ends with.
@@ -79,9 +81,12 @@ extension Scenarios {
             let engine: Program
             let program: Program
 
-            init(in lab: Lab, _ client: Client, at place: Place, _ options: [String] = []) async throws {
+            init(
+                in lab: Lab, _ client: Client, at place: Place, _ options: [String] = [], resolver: String = ""
+            ) async throws {
                 net = try await Roaming(in: lab)
                 self.client = client
+                try await net.host.resolver(resolver)
                 try await net.change("link set wlan0 up\nlink set eth0 up\n\(place.change)")
                 engine = try await net.host.attach(net.guest, Told.quiet + ["--debug", "-I", "tap7"] + options)
                 device = "tap7"
@@ -96,9 +101,12 @@ extension Scenarios {
             @discardableResult
             func becomes(_ place: Place, within limit: Duration) async throws -> Duration {
                 var last = ""
+                // Looking costs three processes: who has to wait for a lease anyway leaves the processors to others.
+                let pause = Duration.milliseconds(client.waitsForLease ? (RoamingReport.isFull ? 50 : 200) : 0)
                 do {
                     return try await eventually("\(client) has what \(place.name) gives", within: limit) {
                         last = try await state(place)
+                        if !last.isEmpty { try await Task.sleep(for: pause) }
                         return last.isEmpty
                     }
                 } catch {
@@ -166,38 +174,57 @@ extension Scenarios {
             }
         }
 
-        /// The scenario table's roams: another lease, another network, none, one without IPv6, and back.
-        @Test("a running client follows the host", arguments: Client.allCases)
-        func follows(client: Client) async throws {
-            try await withLab { lab in
-                // A client that hears of nothing heals with its lease; udhcpc takes none to be shorter than 30 s.
-                let namespace = try await Namespace(
-                    in: lab, client, at: .wifi, ["--lease-time", "30", "--hold-down", "0.2"])
-                let limit = Duration.seconds(60)
-                try await namespace.becomes(.wifi, within: limit)
-                try await namespace.works(at: .wifi)
-                // Those that wait for their lease to end take some 20 s for each: in the short run they make two roams.
-                let isShort = !RoamingReport.isFull && (client == .udhcpc || client == .dhclient)
-                let places: [Place] =
-                    isShort
-                    ? [.otherLease, .cable]
-                    : [.otherLease, .otherWifi, .cable, .offline, .wifi, .onlyIPv4, .otherWifi]
-                for place in places {
-                    try await namespace.roams(to: place, within: limit)
+        /// The places that the host goes to while a client runs.
+        struct Journey: Sendable, CustomStringConvertible {
+            var client: Client
+            var start = Place.wifi
+            var places: [Place]
+
+            var description: String { "\(client) from \(start.name)" }
+
+            /// The scenario table's roams for each client, and namespaces that start without a network.
+            ///
+            /// The roams are another lease, another network, none, one without IPv6, and back. Who starts without a
+            /// network is told of the local one, and of the host's when it comes.
+            static let all: [Journey] =
+                Client.allCases.map { client in
+                    // udhcpc waits 18 s for each: in the short run it makes two roams.
+                    let isShort = !RoamingReport.isFull && client == .udhcpc
+                    return Journey(
+                        client: client,
+                        places: isShort
+                            ? [.otherLease, .cable]
+                            : [.otherLease, .otherWifi, .cable, .offline, .wifi, .onlyIPv4, .otherWifi])
                 }
-                #expect(namespace.program.termination == nil, "\(namespace.program.errors)")
+                + [Client.udhcpc, .dhcpcd].map { Journey(client: $0, start: .offline, places: [.wifi, .offline]) }
+
+            /// A client that hears of nothing heals with its lease; udhcpc takes none to be shorter than 30 s.
+            private var leaseTime: Int { client == .dhclient ? 10 : 30 }
+
+            func run(in lab: Lab) async throws {
+                let namespace = try await Namespace(
+                    in: lab, client, at: start, ["--lease-time", "\(leaseTime)", "--hold-down", "0.2"])
+                let limit = Duration.seconds(60)
+                try await namespace.becomes(start, within: limit)
+                try await namespace.works(at: start)
+                for place in places { try await namespace.roams(to: place, within: limit) }
+                if namespace.program.termination != nil { throw LabError("it has ended: \(namespace.program.errors)") }
             }
         }
 
-        @Test(
-            "a namespace that starts without a network is told of the local one, and of the host's when it comes",
-            arguments: [Client.udhcpc, .dhcpcd])
-        func startsOffline(client: Client) async throws {
-            try await withLab { lab in
-                let namespace = try await Namespace(in: lab, client, at: .offline, ["--lease-time", "30"])
-                try await namespace.becomes(.offline, within: .seconds(60))
-                try await namespace.roams(to: .wifi, within: .seconds(60))
-                try await namespace.roams(to: .offline, within: .seconds(60))
+        /// All journeys at the same time, each in a lab of its own, because most of their time is waiting.
+        @Test("running clients follow the host, and one that starts without a network")
+        func follow() async {
+            await withTaskGroup { group in
+                for journey in Journey.all {
+                    group.addTask {
+                        do {
+                            try await withLab { try await journey.run(in: $0) }
+                        } catch {
+                            Issue.record("\(journey): \(error)")
+                        }
+                    }
+                }
             }
         }
 
@@ -225,13 +252,19 @@ extension Scenarios {
                 let namespace = try await Namespace(
                     in: lab, .udhcpc, at: .wifi, ["--lease-time", "30"] + (isToggled ? [] : ["--no-carrier-toggle"]))
                 try await namespace.becomes(.wifi, within: .seconds(20))
+                let guest = namespace.net.guest
                 let file = "/sys/class/net/tap7/carrier_changes"
-                let before = try await namespace.net.guest.must(["cat", file])
-                try await namespace.roams(to: .otherWifi, within: .seconds(30))
-                let after = try await namespace.net.guest.must(["cat", file])
+                let before = try await guest.must(["cat", file])
+                try await namespace.net.change(Place.otherWifi.change)
+                // The carrier goes off in the same moment as the advertisement of the new prefix is sent.
+                try await eventually("an address in the new prefix") {
+                    try await guest.must(["ip", "-6", "address", "show", "dev", "tap7"]).contains("2001:db8:7:")
+                }
+                try await eventually("the carrier is on") {
+                    try await guest.must(["cat", "/sys/class/net/tap7/carrier"]) == "1\n"
+                }
+                let after = try await guest.must(["cat", file])
                 #expect((after != before) == isToggled)
-                let word = try await namespace.net.guest.must(["cat", "/sys/class/net/tap7/carrier"])
-                #expect(word == "1\n")
             }
         }
 
@@ -248,6 +281,29 @@ extension Scenarios {
                 for text in ["2001:db8:1::/64", "1400", "2001:db8:1::53", "example.test", "120 (0x"] {
                     #expect(seen.contains(text), "\(text): \(seen)")
                 }
+                // The resolver that was announced, asked from an address in the prefix that was announced.
+                let line = seen.split(separator: "\n").first { $0.contains("Recursive DNS server") }
+                let resolver = try #require(line?.split(separator: " ").last.map(String.init), "\(seen)")
+                try await eventually("an answer of \(resolver)") {
+                    let answer = try await net.guest.run(Self.question + ["@\(resolver)"])
+                    return answer.output == "\"2001:db8:1::53\"\n"
+                }
+            }
+        }
+
+        /// dig(1), for a name that the internet's name servers answer with the address that was asked.
+        private static let question = ["dig", "+short", "+tries=1", "+time=5", "-t", "TXT", "web.example"]
+
+        @Test("a program asks the resolver that DHCP announced, as its resolv.conf says")
+        func asksTheAnnouncedResolver() async throws {
+            try await withLab { lab in
+                let namespace = try await Namespace(
+                    in: lab, .udhcpc, at: .wifi, ["--dhcp-dns"], resolver: "nameserver 192.0.2.53\n")
+                try await namespace.becomes(.wifi, within: .seconds(20))
+                // In the mount namespace of the client, whose /etc/resolv.conf is what it made of its lease.
+                let inside = ["nsenter", "--target", "\(namespace.program.processID)", "--mount"]
+                let answer = try await namespace.net.guest.must(inside + Self.question)
+                #expect(answer == "\"192.0.2.53\"\n")
             }
         }
     }

@@ -50,15 +50,19 @@ resolver() {
     mv /etc/resolv.conf.new /etc/resolv.conf
 }
 
-# await TEXT: waits until the namespace has told what begins with TEXT since the last wait.
+# await TEXT...: waits until the namespace has told what begins with each TEXT, in any order, since the last wait.
 await() {
-    local end=$((SECONDS + 15))
-    until tail -n "+$((seen + 1))" "$log" | grep -qF "namespace: $1"; do
-        [ "$SECONDS" -lt "$end" ] || fail "waited 15 s for: $1"
-        kill -0 "$engine" 2> /dev/null || fail "tapas has ended"
-        sleep 0.02
+    local end=$((SECONDS + 15)) text line last=$seen
+    for text in "$@"; do
+        until tail -n "+$((seen + 1))" "$log" | grep -qF "namespace: $text"; do
+            [ "$SECONDS" -lt "$end" ] || fail "waited 15 s for: $text"
+            kill -0 "$engine" 2> /dev/null || fail "tapas has ended"
+            sleep 0.02
+        done
+        line=$(grep -nF "namespace: $text" "$log" | tail -1 | cut -d: -f1)
+        [ "$line" -lt "$last" ] || last=$line
     done
-    seen=$(grep -nF "namespace: $1" "$log" | tail -1 | cut -d: -f1)
+    seen=$last
 }
 
 # begin NAME: builds everything and starts tapas with the program that fetches.

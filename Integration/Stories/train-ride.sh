@@ -17,8 +17,7 @@ say "--- the train enters a tunnel"
 ip -n internet link set wlan0 down
 sleep 1
 host address delete 192.0.2.10/24 dev wlan0
-await "lost the server"
-await "wlan0 has 169.254.2.1/16"
+await "lost the server" "wlan0 has 169.254.2.1/16"
 sleep 1
 
 say "--- a telephone is plugged in"
@@ -37,8 +36,7 @@ host route add default dev tun0 table 51820
 host rule add not fwmark 51820 table 51820
 host rule add table main suppress_prefixlength 0
 resolver 10.8.0.1
-await "fetches on, seen as 10.8.0.2"
-await "names are answered by 10.8.0.1"
+await "fetches on, seen as 10.8.0.2" "names are answered by 10.8.0.1"
 sleep 1
 
 say "--- and down"
@@ -47,6 +45,5 @@ host rule delete not fwmark 51820 table 51820
 host address delete 10.8.0.2/24 dev tun0
 host link set tun0 down
 resolver 192.168.44.1
-await "fetches on, seen as 192.168.44.7"
-await "names are answered by 192.168.44.1"
+await "fetches on, seen as 192.168.44.7" "names are answered by 192.168.44.1"
 finish "one process all the time, from the Wi-Fi to the end of the VPN"

@@ -45,13 +45,14 @@ public enum Engine {
         do {
             if let lack = ProcessLimits.lack { throw Failure(lack) }
             let namespaces = try GivenNamespaces(invocation)
-            InheritedDescriptors.closeAll(keeping: namespaces.descriptors)
+            let waiters = try Waiters(invocation)
+            InheritedDescriptors.closeAll(keeping: namespaces.descriptors + waiters.descriptors)
             let identity = try RunAs.identity(invocation)
             let background = try goToBackground(invocation)
             let log = try Log(invocation, becoming: identity, start: start)
             console = log.destinations
             let session = try Session(
-                invocation, log: log, namespaces: namespaces, background: background,
+                invocation, log: log, namespaces: namespaces, waiters: waiters, background: background,
                 becoming: identity, helpers: helpers)
             return try session.run()
         } catch {

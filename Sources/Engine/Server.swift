@@ -15,6 +15,8 @@ final class Server {
     private let command: WrappedCommand?
     private let signals: SignalDescriptor
     private let watch: NamespaceWatch?
+    /// `--exit-fd`, lent.
+    private let exit: FileDescriptor?
     private let logger: Logger
     private var ending = Ending.status(0)
     /// The signals that have come and were passed on to the command.
@@ -25,12 +27,13 @@ final class Server {
     /// Makes a server, which does nothing before ``run(_:)``.
     init(
         loop: EventLoop, command: WrappedCommand?, signals: consuming SignalDescriptor, watch: NamespaceWatch?,
-        logger: Logger
+        exit: FileDescriptor?, logger: Logger
     ) {
         self.loop = loop
         self.command = command
         self.signals = signals
         self.watch = watch
+        self.exit = exit
         self.logger = logger
     }
 
@@ -48,6 +51,13 @@ final class Server {
                 guard watch.isGone() else { return }
                 logger.info("the namespace is gone")
                 endWithNamespace(.status(0))
+            }
+        }
+        if let exit {
+            // Bytes that are written to it mean nothing; the end of the other side is reported unasked, too.
+            _ = try loop.watch(exit, for: .peerClosed) { [unowned self] _ in
+                logger.info("--exit-fd: the other end is closed")
+                end(.status(0))
             }
         }
         try loop.run(sink: sink)

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): rt_sigaction
+// syscalls: setup(main): getpid rt_sigaction
 
 internal import Forwarding
 internal import Glibc
@@ -19,6 +19,7 @@ struct Session: ~Copyable {
     private let invocation: Invocation
     private let log: Log
     private var background: Background?
+    private let waiters: Waiters
     private var pidFile: PIDFile?
     private var capture: FrameCapture?
     private let command: WrappedCommand?
@@ -32,8 +33,8 @@ struct Session: ~Copyable {
     ///
     /// - Throws: One line on what went wrong.
     init(
-        _ invocation: Invocation, log: Log, namespaces: consuming GivenNamespaces, background: consuming Background?,
-        becoming identity: Identity?, helpers: HelperProcesses
+        _ invocation: Invocation, log: Log, namespaces: consuming GivenNamespaces, waiters: Waiters,
+        background: consuming Background?, becoming identity: Identity?, helpers: HelperProcesses
     ) throws {
         // In a user namespace of our own nobody's name can be found out any more.
         portHolders = PortHolders(of: invocation.forwards)
@@ -56,6 +57,7 @@ struct Session: ~Copyable {
         self.invocation = invocation
         self.log = log
         self.background = background
+        self.waiters = waiters
         self.pidFile = pidFile
         self.capture = capture
         command = entrance.command
@@ -84,8 +86,10 @@ struct Session: ~Copyable {
 
     private consuming func serve() throws -> Ending {
         let loop = try EventLoop()
+        let waiters = waiters
         let server = Server(
-            loop: loop, command: command, signals: signals, watch: watch, logger: log.logger)
+            loop: loop, command: command, signals: signals, watch: watch, exit: waiters.exit,
+            logger: log.logger)
         let forwarder = try Self.makeForwarder(
             invocation, network.tap.take(), network.plan, capture.take(), server, log)
         let tap = forwarder.map { TapLink($0, on: loop) }
@@ -98,6 +102,8 @@ struct Session: ~Copyable {
         try Capabilities.restrictThread(to: [.bindPrivilegedPorts])
         if let file = pidFile.take() { try file.write() }
         if let background = background.take() { try background.becomeReady() }
+        try waiters.tellReady(processID: getpid())
+        defer { waiters.tellStopping() }
         if invocation.startsWithoutConfiguration {
             log.logger.notice("the interface is not configured: add --config-net, or run a DHCP client")
         }

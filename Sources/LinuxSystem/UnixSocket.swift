@@ -6,7 +6,7 @@ internal import CLinux
 internal import Glibc
 public import SystemPackage
 
-/// The address of a UNIX socket in the file system (unix(7)).
+/// The address of a UNIX socket, in the file system or abstract (unix(7)).
 public struct UnixSocketAddress: Sendable {
     /// The longest path in bytes; the address ends with a NUL.
     public static let greatestLength = MemoryLayout.size(ofValue: sockaddr_un().sun_path) - 1
@@ -14,6 +14,8 @@ public struct UnixSocketAddress: Sendable {
     /// The path.
     public let path: String
     private let address: sockaddr_un
+    /// The length of the address in bytes: all of it, but for abstract names, whose length counts.
+    private let length: Int
 
     /// Makes an address; nil if the path is empty, has a NUL, or is longer than ``greatestLength`` bytes.
     public init?(path: String) {
@@ -24,6 +26,30 @@ public struct UnixSocketAddress: Sendable {
         unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: bytes) }
         self.path = path
         self.address = address
+        length = MemoryLayout<sockaddr_un>.size
+    }
+
+    /// Makes the address that a service manager gives in `NOTIFY_SOCKET` (sd_notify(3)): an absolute path, or `@` and an
+    /// abstract name; nil for anything else.
+    public init?(notifying text: String) {
+        if text.hasPrefix("/") {
+            self.init(path: text)
+            return
+        }
+        let name = Array(text.utf8.dropFirst())
+        guard text.hasPrefix("@"), !name.isEmpty, name.count < Self.greatestLength else { return nil }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.dropFirst().copyBytes(from: name) }
+        self.init(
+            path: text, address: address,
+            length: MemoryLayout<sockaddr_un>.size - MemoryLayout.size(ofValue: address.sun_path) + 1 + name.count)
+    }
+
+    private init(path: String, address: sockaddr_un, length: Int) {
+        self.path = path
+        self.address = address
+        self.length = length
     }
 
     /// The kinds of UNIX sockets.
@@ -65,7 +91,7 @@ public struct UnixSocketAddress: Sendable {
         _ name: StaticString, _ body: (UnsafePointer<sockaddr>, socklen_t) -> CInt
     ) throws(SystemCallError) {
         var copy = address
-        let size = socklen_t(MemoryLayout<sockaddr_un>.size)
+        let size = socklen_t(length)
         try retrying(name, path) {
             unsafe withUnsafePointer(to: &copy) { pointer in
                 unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe body($0, size) }

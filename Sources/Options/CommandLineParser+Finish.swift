@@ -40,6 +40,10 @@ extension CommandLineParser {
             if operands.first == "" { throw UsageError("command '': empty; give a command, or none for a shell") }
             invocation.mode = .spawn(command: operands)
         }
+        if let number = invocation.readyDescriptor, number == invocation.exitDescriptor {
+            throw UsageError(
+                OptionDescription.of(.exitFD), String(number), "also that of --ready-fd; give two descriptors")
+        }
         if invocation.statsInterval != nil, invocation.goesToBackground {
             throw UsageError(OptionDescription.of(.stats), "there is no terminal in the background; add -f")
         }

@@ -63,6 +63,8 @@ struct CommandLineParser {
         case .pcap: invocation.capturePath = try value.path()
         case .pid: invocation.pidFile = try value.path()
         case .chrootFallback: invocation.usesChrootFallback = true
+        case .readyFD: invocation.readyDescriptor = try handedOver(value)
+        case .exitFD: invocation.exitDescriptor = try handedOver(value)
         case .fd:
             let descriptor = try value.decimal(0...UInt64(Int32.max), "a descriptor")
             if descriptor == 1 || descriptor == 2 {
@@ -71,6 +73,15 @@ struct CommandLineParser {
             invocation.tapDescriptor = Int32(clamping: descriptor)
         default: break
         }
+    }
+
+    /// A descriptor that whoever starts the program has opened for it.
+    private func handedOver(_ value: OptionValue) throws(UsageError) -> Int32 {
+        let number = try value.decimal(0...UInt64(Int32.max), "a descriptor")
+        if number <= 2 {
+            throw value.failure("standard input, output and error have other uses here; give 3 or more")
+        }
+        return Int32(clamping: number)
     }
 
     // MARK: - Namespaces, following

@@ -113,6 +113,10 @@ public struct Invocation: Hashable, Sendable {
     public var usesChrootFallback = false
     /// `-F`.
     public var tapDescriptor: Int32?
+    /// `--ready-fd`.
+    public var readyDescriptor: Int32?
+    /// `--exit-fd`.
+    public var exitDescriptor: Int32?
 
     // MARK: Namespaces
 

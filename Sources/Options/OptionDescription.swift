@@ -67,7 +67,7 @@ public struct OptionDescription: Hashable, Sendable {
 public enum OptionName: Int, CaseIterable, Sendable {
     // Process and logging.
     case debug, trace, quiet, foreground, stderr, logFile, logSize, stats, runas, confPath, help, version, pcap, pid
-    case chrootFallback, fd
+    case chrootFallback, fd, readyFD, exitFD
     // Namespaces.
     case netns, userns, netnsOnly, noNetnsQuit
     // Addresses and the interface.

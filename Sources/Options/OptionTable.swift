@@ -25,6 +25,8 @@ extension OptionDescription {
             "Write the process id to a file once all is ready"),
         .init(.chrootFallback, ["chroot-fallback"], .process, "If pivot_root(2) fails, move the mount and chroot(2)"),
         .init(.fd, ["fd"], letter: "F", argument: "FD", .process, "Use this descriptor as an open tap"),
+        .init(.readyFD, ["ready-fd"], argument: "FD", .process, "Write 1 to this descriptor once all is ready"),
+        .init(.exitFD, ["exit-fd"], argument: "FD", .process, "End when the other end of this descriptor is closed"),
         .init(.netns, ["netns"], argument: "PATH|NAME", .namespaces, "Attach to this network namespace"),
         .init(.userns, ["userns"], argument: "PATH", .namespaces, "Attach: join this user namespace"),
         .init(.netnsOnly, ["netns-only"], .namespaces, "Neither join nor make a user namespace"),

@@ -14,6 +14,16 @@ let commonSettings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+/// What makes the programs smaller.
+///
+/// No table of exported symbols (nothing is loaded at run time that could use it), and
+/// one copy of functions that are the same. `-z now` lets the kernel keep the table of imports read-only.
+let programLinkerSettings: [LinkerSetting] = [
+    .unsafeFlags(
+        ["-Xlinker", "--no-export-dynamic", "-Xlinker", "--icf=safe", "-Xlinker", "-z", "-Xlinker", "now"],
+        .when(platforms: [.linux], configuration: .release))
+]
+
 /// Products also declare every unsafe construct; tests cannot (`#expect` expands to code that does not say `unsafe`).
 let productSettings: [SwiftSetting] = commonSettings + [.strictMemorySafety()]
 
@@ -90,12 +100,12 @@ let package = Package(
         .executableTarget(
             name: "tapas",
             dependencies: ["Engine", "Options", "Sandbox", "Diagnostics", "LinuxSystem", "NetworkTypes"],
-            swiftSettings: productSettings),
+            swiftSettings: productSettings, linkerSettings: programLinkerSettings),
 
         .executableTarget(
             name: "tapas-oci-hook",
             dependencies: ["OCIHook", "LinuxSystem", "NetworkTypes", "CLinux", systemPackage, argumentParser],
-            swiftSettings: productSettings),
+            swiftSettings: productSettings, linkerSettings: programLinkerSettings),
 
         // Tests without root.
         // A test target without tests: ordinary targets are built by a plain `swift build`, where Testing may be missing.

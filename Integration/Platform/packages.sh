@@ -1,0 +1,90 @@
+#!/bin/bash
+# Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+#
+# Integration/Platform/packages.sh FOLDER
+#
+# Makes the Debian and the RPM package of the programs in FOLDER, twice each, and looks at them: the same file both
+# times, lintian's opinion, and what happens when the first is installed, run and removed in a small Debian root that
+# has no compiler, no Swift and no -dev package. Installs and uninstalls with contrib/install.sh, too. For root.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/../.." && pwd)
+. "$top/contrib/dev/common.sh"
+[ -x "${1:-}/tapas" ] || fail "name the folder that the built programs are in"
+[ "$(id -u)" -eq 0 ] || fail "a Debian root can be made by root only"
+TAPAS_BUILD=$(cd "$1" && pwd)
+export TAPAS_BUILD
+need_packages dpkg-dev binutils python3 lintian rpm mmdebstrap bash zsh fish mandoc
+
+work=$(mktemp -d)
+trap 'umount -R "$work/root/dev" "$work/root/proc" 2> /dev/null || true; rm -rf "$work"' EXIT
+export LC_ALL=C.UTF-8
+
+say "contrib/install.sh"
+DESTDIR=$work/tree "$top/contrib/install.sh" --prefix /opt/tapas --as-pasta --as-passt
+binaries=$work/tree/opt/tapas/bin
+for name in tapas tapasctl tapas-oci-hook pasta; do "$binaries/$name" --version > /dev/null || fail "$name does not run"; done
+share=$work/tree/opt/tapas/share
+bash -n "$share/bash-completion/completions/tapas"
+bash -n "$share/bash-completion/completions/tapasctl"
+zsh -n "$share/zsh/vendor-completions/_tapas"
+zsh -n "$share/zsh/vendor-completions/_tapasctl"
+fish -n "$share/fish/vendor_completions.d/tapas.fish"
+fish -n "$share/fish/vendor_completions.d/tapasctl.fish"
+# shellcheck disable=SC2016 # the inner shell expands it
+words=$(bash -c 'source "$1"; COMP_WORDS=(tapas --no-mon); COMP_CWORD=1; _tapas; echo "${COMPREPLY[*]}"' - \
+    "$share/bash-completion/completions/tapas")
+[ "$words" = --no-monitor ] || fail "bash completes --no-mon to '$words'"
+for page in "$share"/man/man*/*; do
+    [ -z "$(mandoc -T lint -W warning "$page" 2>&1 | grep -v -e 'referenced manual not found' || true)" ] ||
+        { mandoc -T lint -W warning "$page" >&2; fail "mandoc warns of $page"; }
+done
+grep -q 'ExecStart=/opt/tapas/bin/tapas ' "$work/tree/opt/tapas/lib/systemd/system/tapas@.service" ||
+    fail "the unit does not start the program that was installed"
+size=$(stat -c %s "$binaries/tapas")
+echo "tapas, stripped: $size bytes"
+[ "$size" -lt 12000000 ] || fail "tapas has $size bytes; the aim is less than 12,000,000"
+DESTDIR=$work/tree "$top/contrib/install.sh" --prefix /opt/tapas --uninstall
+left=$(find "$work/tree" ! -type d)
+[ -z "$left" ] || fail "uninstalling leaves: $left"
+
+say "Debian package"
+"$top/contrib/package.sh" deb "$work/1" > /dev/null
+"$top/contrib/package.sh" deb "$work/2" > /dev/null
+cmp "$work"/1/*.deb "$work"/2/*.deb || fail "two runs make different Debian packages"
+deb=$(echo "$work"/1/*.deb)
+lintian --allow-root --fail-on error,warning "$deb" || fail "lintian objects to the package"
+
+say "a Debian root without Swift"
+mmdebstrap --quiet --variant=custom --include=dpkg,busybox-static,libc-bin,dash,coreutils,diffutils,sed,grep,findutils \
+    --include=base-files,base-passwd,libmnl0,libcap2,libstdc++6,iproute2 bookworm "$work/root"
+cp "$deb" "$work/root/tapas.deb"
+chroot "$work/root" dpkg --install /tapas.deb
+[ "$(chroot "$work/root" readlink -f /usr/bin/pasta)" = /usr/bin/tapas ] || fail "pasta is not an alternative"
+mount --bind /dev "$work/root/dev"
+mount -t proc proc "$work/root/proc"
+# Its own network namespace, so that the machine's network is not looked at: offline, tapas still works.
+unshare --net -- chroot "$work/root" pasta --version
+unshare --net -- chroot "$work/root" tapas --config-net --no-monitor -t none -u none -T none -U none -- \
+    ip -brief address show scope link > "$work/addresses" 2> "$work/errors" ||
+    { cat "$work/errors" >&2; fail "tapas does not run in a root that has only the package's dependencies"; }
+grep -q 169.254.2.1/16 "$work/addresses" || { cat "$work/addresses" >&2; fail "the namespace has no address"; }
+umount -R "$work/root/proc" "$work/root/dev"
+chroot "$work/root" dpkg --purge tapas
+left=$(find "$work/root" -xdev \( -name '*tapas*' -o -name pasta \) ! -name tapas.deb ! -path '*/var/log/*')
+[ -z "$left" ] || fail "removing the package leaves: $left"
+
+say "RPM package"
+"$top/contrib/package.sh" rpm "$work/1" > /dev/null
+"$top/contrib/package.sh" rpm "$work/2" > /dev/null
+cmp "$work"/1/*.rpm "$work"/2/*.rpm || fail "two runs make different RPM packages"
+rpm=$(echo "$work"/1/*.rpm)
+# Debian's rpm knows none of the libraries: it installs without asking for them, into the same root.
+rpm --root "$work/root" --initdb
+rpm --root "$work/root" --install --nodeps "$rpm"
+mount --bind /dev "$work/root/dev"
+mount -t proc proc "$work/root/proc"
+chroot "$work/root" tapas --version
+rpm --root "$work/root" --erase tapas
+left=$(find "$work/root" -xdev \( -name '*tapas*' -o -name pasta \) ! -name tapas.deb ! -path '*/var/log/*' ! -path '*/var/lib/rpm/*')
+[ -z "$left" ] || fail "removing the RPM package leaves: $left"
+say "packages: done"

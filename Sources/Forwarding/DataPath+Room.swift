@@ -29,9 +29,7 @@ extension DataPath {
 
     /// Makes room for and adds a flow; nil if not even that helped.
     mutating func addFlow(_ key: FlowKey, hash: UInt32, as kind: FlowKind) -> Int? {
-        if openingLoad.isTooHigh(tapHasMore: linkHasMore, now: now.nanoseconds),
-            table.shares.crowd(of: key, as: kind) >= OpeningLoad.crowd
-        {
+        guard admits(key, as: kind) else {
             counters.drop(.flood)
             return nil
         }
@@ -51,6 +49,17 @@ extension DataPath {
         counters.flowsOpened &+= 1
         if narration.flows { tell(index, "begins") }
         return index
+    }
+
+    /// Whether a flow may begin: not if whoever opens it floods.
+    private mutating func admits(_ key: FlowKey, as kind: FlowKind) -> Bool {
+        let isTooHigh = openingLoad.isTooHigh(tapHasMore: linkHasMore, now: now.nanoseconds)
+        switch table.standing(of: key, as: kind, now: now.nanoseconds) {
+        case .modest: return true
+        case .crowded: return !isTooHigh
+        // The clients of a forwarded port share lists with whoever floods it, and their sockets are there already.
+        case .flooding: return kind.isInbound && !isTooHigh
+        }
     }
 
     /// Gives up a flow of whoever has most, but not the one that is `spared`.

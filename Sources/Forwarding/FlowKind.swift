@@ -22,6 +22,9 @@ enum FlowKind: UInt8, CaseIterable {
     /// Whether the kind is TCP that is not established yet.
     var isHandshake: Bool { self == .handshake || self == .inboundHandshake }
 
+    /// Whether a forwarded port has opened it, and nobody in the namespace has answered yet.
+    var isInbound: Bool { self == .inboundHandshake || self == .inboundQuestion }
+
     /// The most flows of the kind, far above what programs have at once: a handshake is over in moments, and the more
     /// sockets wait for the answer to an echo request, or have the port of a forwarded one, the longer the kernel looks
     /// for the one that a packet is for.

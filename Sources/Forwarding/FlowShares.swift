@@ -4,7 +4,7 @@
 //
 // When there is no room for a new flow, the one that goes is one of the kind that has most, of the source that has most
 // of that kind, of the destination that has most of that source. So whoever floods makes room for everybody else: the
-// flood competes with itself. Sources and destinations are hashed, 16 by 32 lists for each kind; where a flood spreads
+// flood competes with itself. Sources and destinations are hashed, 64 by 32 lists for each kind; where a flood spreads
 // over all of them, each list is in the order of age and the oldest goes, so that a new flow has its time.
 //
 // Two kinds are protected. Established connections go only where nothing else can. Handshakes that are younger than
@@ -14,6 +14,11 @@
 // packet: a flow whose last activity is later than its filing is filed again when it comes to be the oldest, as often
 // as `secondChances` says. So a packet costs nothing, and making room costs a few dozen steps, however many flows
 // there are.
+//
+// The lists also say who floods (`standing`): who has many unfinished flows, of which the oldest has waited for long.
+// What programs open is finished in a round trip, and each flow that is finished lets two more begin, so that bursts of
+// them are never taken for a flood for long. A list that floods is opened for at a steady rate and no faster: opening a
+// flow costs fifty times what refusing it does, here and in the kernel, and everybody shares the processors.
 
 internal import Glibc
 internal import NetworkTypes
@@ -22,7 +27,7 @@ internal import NetworkTypes
 @safe
 struct FlowShares: ~Copyable {
     /// Lists of sources for each kind.
-    private static let sources = 16
+    static let sources = 64
     /// Lists of destinations for each source.
     private static let peers = 32
     /// How often a flow that is in use is passed over before one has to go.
@@ -32,11 +37,36 @@ struct FlowShares: ~Copyable {
     /// Handshakes at most that are kept at the expense of established connections, where there is nothing else.
     private static let keptHandshakes = 64
 
+    /// Unfinished flows of one list from which on it is one of those that have many.
+    static let crowd = 64
+    /// How long the oldest of many unfinished flows has waited once they are a flood, in nanoseconds.
+    static let patience: Int64 = 200_000_000
+    /// The time from one opening to the next for a list that floods, in nanoseconds: 500 a second.
+    static let floodInterval: Int64 = 2_000_000
+    /// How far a list that floods may be ahead of that, in nanoseconds.
+    private static let floodBurst: Int64 = 32 * floodInterval
+    /// What a list may have as credit at most: flows that may begin because others were finished.
+    private static let mostCredit: Int32 = 4096
+
+    /// How a new flow stands to those that are unfinished.
+    enum Standing {
+        /// Few are, or as many are finished as begin.
+        case modest
+        /// Many are, but not for long.
+        case crowded
+        /// Many are, and have been for long: it is one too many.
+        case flooding
+    }
+
     /// A list; indices plus one, so that fresh memory is empty lists.
     private struct List {
         var oldest: Int32
         var newest: Int32
         var count: Int32
+        /// Flows that may begin whatever is unfinished.
+        var credit: Int32
+        /// When the next opening is due while the list floods, in nanoseconds.
+        var nextOpening: Int64
     }
 
     private let lists: UnsafeMutablePointer<List>
@@ -70,14 +100,33 @@ struct FlowShares: ~Copyable {
 
     /// The list that a flow stands in.
     private static func list(of key: FlowKey, as kind: FlowKind) -> Int {
-        let parties = key.parties(isInbound: kind == .inboundHandshake || kind == .inboundQuestion)
+        let parties = key.parties(isInbound: kind.isInbound)
         let source = Int(kind.rawValue) * sources + (parties.source & (sources - 1))
         return source * peers + (parties.peer & (peers - 1))
     }
 
-    /// How many flows stand in the list that a flow would stand in.
-    func crowd(of key: FlowKey, as kind: FlowKind) -> Int {
-        unsafe Int(lists[Self.list(of: key, as: kind)].count)
+    /// How a flow that is about to begin stands to the unfinished ones of its list; counts it if it is not one too many.
+    mutating func standing(
+        of key: FlowKey, as kind: FlowKind, now: Int64, in flows: UnsafeMutablePointer<Flow>
+    ) -> Standing {
+        let number = Self.list(of: key, as: kind)
+        guard unsafe Int(lists[number].count) >= Self.crowd else { return .modest }
+        if unsafe lists[number].credit > 0 {
+            unsafe lists[number].credit = unsafe lists[number].credit - 1
+            return .modest
+        }
+        let oldest = unsafe Int(lists[number].oldest) - 1
+        guard unsafe now &- flows[oldest].filed > Self.patience else { return .crowded }
+        let due = unsafe max(lists[number].nextOpening, now &- Self.floodBurst)
+        guard due <= now else { return .flooding }
+        unsafe lists[number].nextOpening = due &+ Self.floodInterval
+        return .crowded
+    }
+
+    /// Notes that a flow is finished, before it is taken out of its list.
+    mutating func finish(_ index: Int, in flows: UnsafeMutablePointer<Flow>) {
+        let number = unsafe Int(flows[index].list)
+        unsafe lists[number].credit = unsafe min(lists[number].credit + 2, Self.mostCredit)
     }
 
     private mutating func append(_ index: Int, in flows: UnsafeMutablePointer<Flow>) {

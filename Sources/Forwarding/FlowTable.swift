@@ -140,8 +140,14 @@ struct FlowTable: ~Copyable {
     /// Has a flow count as another kind from now on.
     mutating func file(_ index: Int, as kind: FlowKind) {
         guard unsafe FlowShares.kind(of: flows[index]) != kind else { return }
+        unsafe shares.finish(index, in: flows)
         unsafe shares.remove(index, in: flows)
         unsafe shares.file(index, as: kind, in: flows)
+    }
+
+    /// How a flow that is about to begin stands to those that are unfinished.
+    mutating func standing(of key: FlowKey, as kind: FlowKind, now: Int64) -> FlowShares.Standing {
+        unsafe shares.standing(of: key, as: kind, now: now, in: flows)
     }
 
     /// The flow of a kind that is to go where the kind has as many as it may.

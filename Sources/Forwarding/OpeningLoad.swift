@@ -5,14 +5,12 @@
 /// Opening a flow costs some 50 us, most of it in the kernel. Under a flood that is faster than that, frames stand in the
 /// queue of the tap: everybody's are late or lost there, and go on to be until the queue has been worked off. So once
 /// the tap has not been found empty for a while in which many flows were opened, those who have many unfinished ones
-/// already (a list of `FlowShares`) get no more, for the price of a look, until the tap is empty again.
+/// already (`FlowShares.Standing`) get no more, for the price of a look, until the tap is empty again.
 struct OpeningLoad {
     /// How long the tap may have something waiting, in nanoseconds.
     private static let patience: Int64 = 20_000_000
     /// Openings meanwhile that make a flood.
     private static let flood = 256
-    /// Unfinished flows of one list from which on it is one of those that have many.
-    static let crowd = 64
 
     private var since: Int64 = 0
     private var openings = 0

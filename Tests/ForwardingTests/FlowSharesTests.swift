@@ -96,10 +96,10 @@ struct FlowSharesTests {
         for number in 0..<10_000 {
             world.open(Self.key(guest: 1, remote: number, port: number, to: 7), as: .question)
         }
-        // One in sixteen runs has both sources in one list of sources; then age decides.
+        // One in 64 runs has both sources in one list of sources; then age decides.
         let isShared =
-            Self.key(guest: 1, port: 1).parties(isInbound: false).source & 15
-            == Self.key(guest: 2, port: 1).parties(isInbound: false).source & 15
+            Self.key(guest: 1, port: 1).parties(isInbound: false).source & (FlowShares.sources - 1)
+            == Self.key(guest: 2, port: 1).parties(isInbound: false).source & (FlowShares.sources - 1)
         if !isShared { #expect(Set(world.evicted).isDisjoint(with: modest)) }
         #expect(world.evicted.count == 9050)
     }
@@ -187,6 +187,43 @@ struct FlowSharesTests {
         #expect(evictions.deadline == .max)
         evictions.count(.echo, at: .table, now: start + 2 * Self.second)
         #expect(evictions.deadline == start + 61 * Self.second)
+    }
+
+    /// Opens flows at a rate for a second, each of which is finished after a while or never.
+    ///
+    /// - Returns: how many were admitted.
+    private static func admitted(ofRate rate: Int, finishedAfter delay: Int64?) -> Int {
+        var table = FlowTable(capacity: 8192)
+        var open: [(index: Int, at: Int64)] = []
+        var admitted = 0
+        for number in 0..<rate {
+            let now = Int64(number) * (second / Int64(rate))
+            while let delay, let first = open.first, first.at + delay <= now {
+                table.file(first.index, as: .connection)
+                table.remove(first.index)
+                open.removeFirst()
+            }
+            let key = key(port: number, .tcp)
+            if case .flooding = table.standing(of: key, as: .handshake, now: now) { continue }
+            guard let index = table.insert(key, hash: key.hash, as: .handshake, now: now) else { continue }
+            table[index].state = .connecting
+            admitted += 1
+            open.append((index, now))
+        }
+        return admitted
+    }
+
+    @Test("who opens what is never finished is held to a rate; who opens what is finished is not, near or far")
+    func aFloodIsHeldToARate() {
+        let flood = Self.admitted(ofRate: 10_000, finishedAfter: nil)
+        // As many as fit the time until it is known for what it is, then 500 a second.
+        #expect((2000...2800).contains(flood), "\(flood) of 10,000")
+        for delay in [Self.second / 1000, Self.second / 20, Self.second * 3 / 20] {
+            let program = Self.admitted(ofRate: 5000, finishedAfter: delay)
+            #expect(program == 5000, "\(program) of 5000 that are finished after \(delay) ns")
+        }
+        let far = Self.admitted(ofRate: 1000, finishedAfter: Self.second / 2)
+        #expect(far > 500, "\(far) of 1000 that are finished after half a second")
     }
 
     @Test("openings count as a flood once the tap has not been empty for long, and until it is empty")

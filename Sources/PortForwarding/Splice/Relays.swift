@@ -5,8 +5,8 @@
 // A spliced UDP client has two connected sockets, one towards it and one towards its target in the other namespace;
 // datagrams that come on one are sent on by the other, many with one call. What arrives on the listening socket (the
 // first datagrams, and those that came before the client's socket was there) is found by key and takes the same way.
-// A client that has been silent for its time is forgotten; where there are too many, the one that has been silent
-// longest.
+// A client that has been silent for its time is forgotten; where there are too many, one of those who have most
+// (`RelayShares`).
 
 internal import Glibc
 internal import LinuxSystem
@@ -35,8 +35,13 @@ struct Relays: ~Copyable {
         /// Several datagrams have gone both ways: the longer time-out holds.
         var isStream = false
         var activity: Int64 = 0
+        /// The ``activity`` at which it was filed among its kind.
+        var filed: Int64 = 0
         var link = -1
     }
+
+    /// How often a client that is in use is passed over before one has to go.
+    private static let secondChances = 64
 
     private let loop: EventLoop
     private let timeout: Int64
@@ -47,7 +52,7 @@ struct Relays: ~Copyable {
     private var indices: [Key: Int] = [:]
     /// When to look for clients that have been silent for their time; nil without clients.
     private(set) var nextDeadline: MonotonicTime?
-    private var hand = 0
+    private var shares = RelayShares()
     /// Datagrams of other clients that came to the sockets of these.
     var strays = HeldDatagrams()
 
@@ -77,6 +82,7 @@ struct Relays: ~Copyable {
         }
         indices[key] = index
         touch(index, now)
+        file(index)
         let deadline = self.deadline(of: index)
         nextDeadline = nextDeadline.map { min($0, deadline) } ?? deadline
         do {
@@ -128,7 +134,7 @@ struct Relays: ~Copyable {
             guard case .bytes(let count) = batch.receive(source), count > 0 else { return }
             if !isClient {
                 if slots[index].isAnswered { slots[index].isStream = true }
-                slots[index].isAnswered = true
+                noteAnswer(index, now)
             }
             touch(index, now)
             if isClient, !isFromClient(batch, count: count, slots[index].key.peer) {
@@ -190,25 +196,42 @@ struct Relays: ~Copyable {
         nextDeadline = next.map { max($0, soonest) }
     }
 
-    /// Forgets the client that has been silent longest among the next few.
+    // MARK: Making room
+
+    private mutating func file(_ index: Int) {
+        slots[index].filed = slots[index].activity
+        let key = slots[index].key
+        shares.file(
+            index, isAnswered: slots[index].isAnswered, peer: key.peer.address, port: key.local.port)
+    }
+
+    /// The target has answered a client: it counts as another kind from the first time on.
+    private mutating func noteAnswer(_ index: Int, _ now: MonotonicTime) {
+        guard !slots[index].isAnswered else { return }
+        slots[index].isAnswered = true
+        touch(index, now)
+        file(index)
+    }
+
+    /// Forgets a client of those who have most: the one that has been silent longest, as far as a few looks tell.
     mutating func evict() {
-        var oldest: Int?
-        var seen = 0
-        while seen < 64, seen < slots.count {
-            let index = hand
-            hand = hand + 1 < slots.count ? hand + 1 : 0
-            seen += 1
-            guard slots[index].isUsed else { continue }
-            if let best = oldest, slots[best].activity <= slots[index].activity { continue }
-            oldest = index
+        var idlest: Int?
+        for _ in 0..<Self.secondChances {
+            guard let index = shares.candidate else { return }
+            // A question is not worth more for being repeated.
+            if !slots[index].isAnswered || slots[index].activity == slots[index].filed { return remove(index) }
+            if idlest.map({ slots[index].activity < slots[$0].activity }) ?? true { idlest = index }
+            slots[index].filed = slots[index].activity
+            shares.renew(index)
         }
-        if let oldest { remove(oldest) }
+        if let idlest { remove(idlest) }
     }
 
     private mutating func remove(_ index: Int) {
         HostSocket.close(slots[index].client)
         HostSocket.close(slots[index].server)
         indices[slots[index].key] = nil
+        shares.remove(index)
         if indices.isEmpty { nextDeadline = nil }
         slots[index].isUsed = false
         slots[index].link = firstFree

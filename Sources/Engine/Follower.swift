@@ -8,6 +8,10 @@
 // is acted on next. What the kernel refused is tried again at the next change, since each difference starts from what
 // truly holds.
 //
+// Where the monitor knows all that has changed, and that is single routes of a large table, the plan is amended instead
+// (`amendment`), and what follows is done without looking at the whole table. What goes wrong with it falls back to the
+// ordinary way.
+//
 // Addresses that connections still use linger beside the new ones (see `diff()`): established TCP connections whose host
 // address stays, and those to the host itself. As long as there are any the data path is asked every second whether that
 // is still so; the namespace is looked at again only if another set of addresses is kept.
@@ -47,6 +51,8 @@ actor Follower {
     private var waitingNeighbours: [IPAddress: MACAddress]?
     private let neighbourWatch: NeighbourWatch?
     private var needsCheck = false
+    /// Whether the namespace holds what is planned, as far as we know.
+    private var isInStep = true
     /// How many connections each lingering address had when they were last counted.
     private var lingering: [IPAddress: Int] = [:]
     private var task: Task<Void, Never>?
@@ -88,6 +94,14 @@ actor Follower {
 
     /// Takes a change of the host: the newest is acted on, one after the other.
     func hostChanged(_ change: HostChange) {
+        var change = change
+        if let waiting {
+            if let earlier = waiting.routeChanges, let later = change.routeChanges {
+                change.routeChanges = earlier + later
+            } else {
+                change.routeChanges = nil
+            }
+        }
         waiting = change
         work()
     }
@@ -139,6 +153,7 @@ actor Follower {
     }
 
     private func follow(_ change: HostChange) async {
+        if let changes = change.routeChanges, await follow(change, of: changes) { return }
         let fates = flowFates(from: snapshot, to: change.snapshot)
         let old = plan
         var next = Planning.plan(
@@ -160,12 +175,39 @@ actor Follower {
         }
     }
 
+    /// Follows changes of single routes of a large table without looking at all of it.
+    ///
+    /// - Returns: false if the ordinary way is to be gone.
+    private func follow(_ change: HostChange, of changes: [RouteEvent]) async -> Bool {
+        guard isInStep, lingering.isEmpty,
+            let amendment = Planning.amendment(
+                to: plan, by: changes, snapshot: change.snapshot, configuration: configuration)
+        else { return false }
+        snapshot = change.snapshot
+        let old = plan.services
+        plan = amendment.plan
+        if plan.services != old {
+            _ = await flows.publish(plan.rules, plan.services, fates: FlowFates(), leaving: [])
+        }
+        guard let interface, !amendment.operations.isEmpty else { return true }
+        do {
+            let result = try await interface.apply(amendment.operations) { _ in }
+            guard result.failures.isEmpty else { return false }
+        } catch {
+            return false
+        }
+        let milliseconds = MonotonicTime.now.milliseconds(since: change.lastEvent)
+        logger.info("host change \(change.snapshot.epoch) applied \(milliseconds) ms after its last event")
+        return true
+    }
+
     /// Makes the namespace what is planned, as far as its kernel takes it.
     ///
     /// - Returns: whether anything differed.
     @discardableResult
     private func configure() async -> Bool {
         guard let interface else { return false }
+        isInStep = false
         do {
             let state = try await interface.state()
             let planned = plannedAddresses(of: plan)
@@ -174,18 +216,21 @@ actor Follower {
             let kept = await flows.flowsKeeping(leaving)
             let operations = diff(applied: state, plan: plan, retaining: Set(kept.keys))
             var remaining = leaving
+            var failures = 0
             if !operations.isEmpty {
                 let path = flows
                 let result = try await interface.apply(operations) { address in
                     await path.resetFlows(of: address)
                 }
                 for failure in result.failures { logger.warning("skipped: \(failure)") }
+                failures = result.failures.count
                 remaining = result.ourAddresses.subtracting(planned)
                 // What came from such an address between its resets and its end has nobody to answer to.
                 for address in leaving.subtracting(remaining) { await path.resetFlows(of: address) }
             }
             note(lingering: kept.filter { remaining.contains($0.key) })
             checkAgainLater(lingers: !lingering.isEmpty)
+            isInStep = failures == 0
             return !operations.isEmpty
         } catch {
             logger.error("the namespace cannot be reprogrammed: \(error)")

@@ -19,6 +19,8 @@ public struct HostChangeCauses: Hashable, Sendable, CustomStringConvertible {
     public var holdDownEnd = false
     /// Notifications cannot be had, so that the host is read now and then.
     public var poll = false
+    /// Notifications have been taken at their word, which a reading of the tables is to confirm.
+    public var check = false
     /// The machine slept for so many milliseconds; 0 for a wall clock that jumped.
     public var clockJump: Int64?
 
@@ -34,6 +36,7 @@ public struct HostChangeCauses: Hashable, Sendable, CustomStringConvertible {
         if routeExpiry { words.append("a route expired") }
         if holdDownEnd { words.append("the hold-down ended") }
         if poll { words.append("polled") }
+        if check { words.append("checked") }
         if let clockJump { words.append(clockJump > 0 ? "slept for \(clockJump) ms" : "the clock jumped") }
         return words.joined(separator: "; ")
     }
@@ -53,6 +56,8 @@ public struct HostChange: Hashable, Sendable {
     public var lastEvent: MonotonicTime
     /// When the change was told.
     public var told: MonotonicTime
+    /// All that differs from the state that was told before, in order; nil if anything may.
+    public var routeChanges: [RouteEvent]?
 }
 
 /// What a monitor has been through.
@@ -67,6 +72,8 @@ public struct MonitorCounters: Hashable, Sendable {
     public var failures = 0
     /// Readings put off because something changed meanwhile.
     public var postponed = 0
+    /// Times that notifications of routes were taken at their word.
+    public var shortcuts = 0
     /// Readings after which nothing was different.
     public var unchanged = 0
     /// Changes told.

@@ -8,6 +8,11 @@
 //     something new came meanwhile, and the limit is not reached: gather on, publish nothing half-done
 //     else: hold-down (what to show) -> different from what was shown? -> next epoch, `onChange`
 //
+// Events are hints, and dumps are truth. A table of thousands of routes of which one changes is the exception, because
+// its dump costs milliseconds: there, notifications that can mean but one thing are applied as they are, and what is
+// told is what they changed. A reading of the tables follows, at a bounded rate, and whatever it finds counts
+// (decision 0013).
+//
 // Nothing here waits or reads a clock except the one given. With nothing to do there is no deadline, so that an idle
 // host costs no wake-up at all.
 
@@ -30,6 +35,10 @@ public final class MonitorCore {
         public var limitMilliseconds: Int64 = 1000
         /// How often the host is read when notifications cannot be had, in milliseconds.
         public var pollMilliseconds: Int64 = 10_000
+        /// From how many routes on notifications of single ones are taken at their word.
+        public var manyRoutes = 1000
+        /// After how long such notifications are confirmed by a reading, in milliseconds.
+        public var checkMilliseconds: Int64 = 10_000
 
         /// Makes the standard settings.
         public init() {}
@@ -47,6 +56,8 @@ public final class MonitorCore {
 
     /// How long after a route's expiry it is looked for, in milliseconds: the kernel counts in hundredths of a second.
     private static let expiryMarginMilliseconds: Int64 = 30
+    /// How many changes of routes are applied one by one at most.
+    private static let mostRouteChanges = 64
     /// How long to wait after a failed reading, in milliseconds: doubled up to the limit.
     private static let retryMilliseconds: (first: Int64, limit: Int64) = (200, 30_000)
 
@@ -72,6 +83,14 @@ public final class MonitorCore {
     private var expiryDeadline: MonotonicTime?
     private var pollDeadline: MonotonicTime?
     private var retry: (at: MonotonicTime, wait: Int64)?
+    /// What notifications said of routes since the tables were read; nil if a reading has to tell.
+    private var routeChanges: [RouteEvent]? = []
+    /// When what was taken at its word is to be confirmed.
+    private var checkDeadline: MonotonicTime?
+    /// What the last reading of routes cost, in nanoseconds.
+    private var readingCost: Int64 = 0
+    /// Whether what was shown is the state: nothing is held back or put off.
+    private var isInStep = false
 
     /// Makes a monitor.
     ///
@@ -121,6 +140,7 @@ public final class MonitorCore {
         snapshot.resolvers = resolvers.configuration
         snapshot.epoch = 1
         shown = snapshot
+        isInStep = true
         return snapshot
     }
 
@@ -172,10 +192,14 @@ public final class MonitorCore {
         }
         guard !found.tables.isEmpty else { return }
         causes.tables.formUnion(found.tables)
+        let saysAll = found.tables == .routes && !found.wereLost && !found.hasOtherRoutes && !found.routeChanges.isEmpty
+        let changes = saysAll ? routeChanges.map { $0 + found.routeChanges } : nil
         note(found.tables, now: now)
+        routeChanges = changes.flatMap { $0.count <= Self.mostRouteChanges ? $0 : nil }
     }
 
     private func note(_ tables: HostTables, now: MonotonicTime) {
+        routeChanges = nil
         reducer.note(tables)
         eventArrived(now: now)
     }
@@ -197,7 +221,7 @@ public final class MonitorCore {
         let settled = settling.deadline.map { deadline in retry.map { max($0.at, deadline) } ?? deadline }
         // What is being gathered decides about the end of a hold-down too, lest a return is told as a loss and a gain.
         let held = settling.isGathering ? nil : holdDown.deadline
-        return [settled, held, resolvers.deadline, expiryDeadline, pollDeadline].compactMap(\.self).min()
+        return [settled, held, resolvers.deadline, expiryDeadline, pollDeadline, checkDeadline].compactMap(\.self).min()
     }
 
     /// Does what is due.
@@ -213,6 +237,11 @@ public final class MonitorCore {
             causes.poll = true
             note(.all, now: now)
         }
+        if let deadline = checkDeadline, deadline <= now {
+            checkDeadline = nil
+            causes.check = true
+            note(.routes, now: now)
+        }
         if !settling.isGathering, let deadline = holdDown.deadline, deadline <= now {
             causes.holdDownEnd = true
             publish(now: now)
@@ -223,11 +252,20 @@ public final class MonitorCore {
     /// Reads what is dirty, and publishes unless more has come meanwhile.
     private func settle(now: MonotonicTime) {
         let tables = reducer.takeDirty()
+        if let changes = takeAtTheirWord(tables) {
+            counters.shortcuts += 1
+            checkDeadline = checkDeadline ?? now.advanced(milliseconds: checkDelay)
+            settling.finish()
+            publish(now: clock(), changes: changes)
+            return
+        }
+        routeChanges = []
         var end = now
         if !tables.isEmpty {
             let start = clock()
             do throws(NetlinkError) {
                 let reading = try kernel.read(tables, onto: reducer.state)
+                isInStep = false
                 reducer.apply(reading)
                 if reading.tables.contains(.routes) { noteExpiry(reading, now: now) }
             } catch {
@@ -239,6 +277,10 @@ public final class MonitorCore {
             counters.readings += 1
             counters.readingNanoseconds += cost
             settling.readingEnded(at: end, costNanoseconds: cost)
+            if tables.contains(.routes) {
+                readingCost = cost
+                checkDeadline = nil
+            }
             retry = nil
             lastFailure = nil
             if newsArrived(during: end), !settling.isAtLimit(at: end) {
@@ -250,6 +292,31 @@ public final class MonitorCore {
         publish(now: end)
         // What came during the reading at the limit begins the next round.
         if !reducer.dirty.isEmpty { eventArrived(now: end) }
+    }
+
+    /// How long to wait before notifications are confirmed, in milliseconds: a reading in 200 times what it costs at most.
+    private var checkDelay: Int64 { max(settings.checkMilliseconds, readingCost / 1_000_000 * 200) }
+
+    /// Takes notifications of routes at their word, where that saves the reading of a large table.
+    ///
+    /// The kernel's lookups are asked for all the same: what a route means for the way out is not ours to judge.
+    ///
+    /// - Parameter tables: What has to be read otherwise.
+    /// - Returns: What has changed; nil if the tables have to be read.
+    private func takeAtTheirWord(_ tables: HostTables) -> [RouteEvent]? {
+        guard let said = routeChanges, !said.isEmpty, isInStep, tables == HostStateReducer.affected(by: .routes),
+            reducer.state.routes.count >= settings.manyRoutes
+        else { return nil }
+        do throws(NetlinkError) {
+            let lookups = try kernel.read(.lookups, onto: reducer.state).snapshot.lookups
+            guard lookups == reducer.state.lookups else { return nil }
+        } catch {
+            // The reading that follows meets the same error.
+            return nil
+        }
+        guard let changes = reducer.apply(said) else { return nil }
+        routeChanges = []
+        return changes
     }
 
     /// Whether notifications came while the tables were read, so that they may not fit together.
@@ -266,6 +333,7 @@ public final class MonitorCore {
         counters.failures += 1
         lastFailure = error
         reducer.note(tables)
+        routeChanges = nil
         let wait = retry.map { min($0.wait * 2, Self.retryMilliseconds.limit) } ?? Self.retryMilliseconds.first
         retry = (clock().advanced(milliseconds: wait), wait)
     }
@@ -276,17 +344,25 @@ public final class MonitorCore {
         }
     }
 
-    private func publish(now: MonotonicTime) {
+    /// Shows the state, unless it is what was shown last.
+    ///
+    /// - Parameters:
+    ///   - now: The time.
+    ///   - changes: All that has changed, if that is known: then nothing is compared.
+    private func publish(now: MonotonicTime, changes: [RouteEvent]? = nil) {
         var actual = reducer.state
         actual.resolvers = resolvers.configuration
+        var changes = changes
+        if actual.resolvers != shown?.resolvers { changes = nil }
         let heldBefore = holdDown.held
-        var next = holdDown.filter(actual, shown: shown, now: now)
+        var next = changes == nil ? holdDown.filter(actual, shown: shown, now: now) : actual
         counters.holdDowns += holdDown.held.filter { !heldBefore.contains($0) }.count
+        isInStep = holdDown.held.isEmpty
         let causes = self.causes
         let events = self.events ?? (now, now)
         self.causes = HostChangeCauses()
         self.events = nil
-        if let shown, next.hasSameContent(as: shown) {
+        if let shown, changes?.isEmpty ?? next.hasSameContent(as: shown) {
             counters.unchanged += 1
             return
         }
@@ -296,6 +372,6 @@ public final class MonitorCore {
         onChange?(
             HostChange(
                 snapshot: next, causes: causes, held: holdDown.held, firstEvent: events.first, lastEvent: events.last,
-                told: now))
+                told: now, routeChanges: changes))
     }
 }

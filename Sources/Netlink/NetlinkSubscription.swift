@@ -2,6 +2,8 @@
 
 internal import CLinux
 public import LinuxSystem
+public import NetworkModel
+internal import NetworkTypes
 public import SystemPackage
 
 /// Which of the kernel's tables a notification is about.
@@ -59,6 +61,10 @@ public struct NetlinkNotifications: Hashable, Sendable {
     public var count = 0
     /// Whether notifications were lost (ENOBUFS, a cut-off or unreadable datagram).
     public var wereLost = false
+    /// The changes of IPv4 routes that notifications described, in order.
+    public var routeChanges: [RouteEvent] = []
+    /// Whether there were other notifications of routes, which a dump has to explain.
+    public var hasOtherRoutes = false
 
     /// Makes the result of an empty turn.
     public init() {}
@@ -112,22 +118,45 @@ public struct NetlinkSubscription: ~Copyable, @unchecked Sendable {
             case .datagram(_, let sender) where sender != 0:
                 counters.strays += 1
             case .datagram(let byteCount, _):
-                // Only headers are looked at, so that a cut-off datagram costs at most the messages behind the cut.
+                // A cut-off datagram costs at most the messages behind the cut.
                 if !Self.read(buffer.span.extracting(0..<min(byteCount, buffer.count)), &found) {
                     counters.malformed += 1
                 }
-                if byteCount > buffer.count { counters.truncations += 1 }
+                if byteCount > buffer.count {
+                    counters.truncations += 1
+                    found.hasOtherRoutes = true
+                }
             }
         }
         return found
     }
 
-    /// Reads the headers of a datagram's messages; false if it could not be read to its end.
+    /// Changes of routes that are taken from one turn's notifications at most: of more a dump tells as well.
+    private static let mostRouteChanges = 32
+
+    /// Takes a notification of a route, if it says all that there is to say: IPv4, without an end, not in place of another
+    /// route, of which the notification would say nothing, and not in the local table, which nobody reads.
+    private static func note(_ header: MessageHeader, _ payload: Span<UInt8>, _ found: inout NetlinkNotifications) {
+        guard !found.hasOtherRoutes else { return }
+        guard found.routeChanges.count < mostRouteChanges, payload.byte(at: 0) == AddressFamily.v4.kernelNumber,
+            header.flags & UInt16(NLM_F_REPLACE | NLM_F_APPEND) == 0, let parsed = RouteMessage.parse(payload),
+            !parsed.isCached, parsed.expiry == nil, parsed.route.table != .local
+        else {
+            found.hasOtherRoutes = true
+            return
+        }
+        let isNew = header.type == UInt16(RTM_NEWROUTE)
+        found.routeChanges.append(isNew ? .added(parsed.route) : .removed(parsed.route))
+    }
+
+    /// Reads a datagram's messages; false if it could not be read to its end.
     private static func read(_ datagram: Span<UInt8>, _ found: inout NetlinkNotifications) -> Bool {
         var walk = MessageWalk()
-        while let (header, _) = walk.next(in: datagram) {
+        while let (header, payload) = walk.next(in: datagram) {
             found.count += 1
-            found.tables.formUnion(HostTables(messageType: header.type))
+            let tables = HostTables(messageType: header.type)
+            found.tables.formUnion(tables)
+            if tables == .routes { note(header, datagram.extracting(payload), &found) }
         }
         guard walk.isDamaged else { return true }
         found.wereLost = true

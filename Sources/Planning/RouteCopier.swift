@@ -81,6 +81,16 @@ struct RouteCopier {
 
     // MARK: One route
 
+    /// The copy of a route by way of a router, for which nothing but itself decides; nil if other routes do, too.
+    func plainCopy(_ route: Route) -> Route? {
+        var copy = route
+        var sharing = HopSharing()
+        guard flatten(&copy, &sharing), !copy.isOnLink else { return nil }
+        let connected = addresses.connectedRoutes
+        let isKnown = connected.contains { $0.identity == copy.identity }
+        return isKnown || refusal(of: copy, connected: connected) != nil ? nil : copy
+    }
+
     /// Lets routes that follow each other and have the same next hop share one array: a table has few routers.
     private struct HopSharing {
         private var hop: NextHop?

@@ -94,14 +94,20 @@ struct ServicePlanner {
         var found: [(route: ServiceSettings.StaticRoute, metric: UInt32)] = []
         var defaultRoute: (route: ServiceSettings.StaticRoute, metric: UInt32)?
         var extra = 0
-        // There may be 100,000 routes, of which a few dozen fit: each is looked at once.
-        for route in plans.v4.routes where route.type == .unicast && route.typeOfService == 0 {
-            let destination = route.destination.network
-            guard destination != guest.network else { continue }
-            if found.count == Self.mostStaticRoutes, !destination.isDefault {
-                extra += 1
+        // There may be 100,000 routes, of which a few dozen fit: each is looked at once, where it is.
+        let routes = plans.v4.routes.span
+        for position in routes.indices where routes[position].type == .unicast && routes[position].typeOfService == 0 {
+            if found.count == Self.mostStaticRoutes, !routes[position].destination.isDefault {
+                if routes[position].destination.length != guest.length
+                    || routes[position].destination.network != guest.network
+                {
+                    extra += 1
+                }
                 continue
             }
+            let route = routes[position]
+            let destination = route.destination.network
+            guard destination != guest.network else { continue }
             let gateway = route.nextHops.first?.gateway?.v4
             // What the namespace cannot reach on its own network is on the link: ARP is answered for everything.
             let isReachable =
@@ -155,7 +161,7 @@ struct ServicePlanner {
         settings.mappedAddresses = Set(mappedAddresses(.v6).compactMap(\.v6))
         // Without a host network the namespace has nothing but its link: a default router would only delay failures.
         if plan.mode != .local {
-            settings.isDefaultRouter = plan.routes.contains { $0.destination.isDefault && $0.type == .unicast }
+            settings.isDefaultRouter = plan.routes.hasOne { $0.destination.isDefault && $0.type == .unicast }
         }
         var prefixes: [ServiceSettings.AdvertisedPrefix] = []
         for address in plan.addresses where !address.address.isLinkLocal {

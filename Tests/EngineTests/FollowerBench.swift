@@ -94,6 +94,7 @@ actor PlayedFlows: FlowControl {
 actor PlayedNamespace: InterfaceControl {
     private var present: AppliedState
     private(set) var applications = 0
+    private(set) var reads = 0
     private(set) var isHeld = false
     private var fails = false
     private var holds = false
@@ -125,7 +126,10 @@ actor PlayedNamespace: InterfaceControl {
         held = nil
     }
 
-    func state() throws(NamespaceError) -> AppliedState { present }
+    func state() throws(NamespaceError) -> AppliedState {
+        reads += 1
+        return present
+    }
 
     func apply(
         _ operations: [NamespaceOperation], resetFlows: @Sendable (IPAddress) async -> Void
@@ -207,11 +211,12 @@ struct Bench {
         Planning.plan(place, configuration, previous: firstPlan, namespaceFamilies: [.v4, .v6])
     }
 
-    /// Tells the follower that the host is another.
-    func go(to place: HostSnapshot) async {
+    /// Tells the follower that the host is another; that nothing but these routes has changed, if so.
+    func go(to place: HostSnapshot, routeChanges: [RouteEvent]? = nil) async {
         let now = MonotonicTime.now
         let change = HostChange(
-            snapshot: place, causes: HostChangeCauses(), held: [], firstEvent: now, lastEvent: now, told: now)
+            snapshot: place, causes: HostChangeCauses(), held: [], firstEvent: now, lastEvent: now, told: now,
+            routeChanges: routeChanges)
         await follower.hostChanged(change)
     }
 

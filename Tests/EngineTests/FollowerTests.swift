@@ -81,6 +81,45 @@ struct FollowerTests {
         #expect(await bench.flows.reset.contains(old))
     }
 
+    @Test("changes of single routes are followed without reading the namespace; where one is refused it is read")
+    func singleRoutes() async throws {
+        var place = Places.wireless
+        let link = try #require(place.link(named: "w")?.index)
+        let routes = try (0..<20).map { number in
+            Route(
+                destination: try #require(Prefix("20.0.\(number).0/24")),
+                nextHops: [NextHop(interface: link, gateway: IPAddress("192.0.2.1"))])
+        }
+        let other = place.routes.first { $0.family == .v4 && !$0.isDefault }
+        place.routes = place.routes.filter { $0 != other } + routes + [other].compactMap(\.self)
+        let bench = try Bench(from: place)
+        func change(_ change: RouteEvent) async throws {
+            switch change {
+            case .added(let route): place.routes.insert(route, at: 4)
+            case .removed(let route): place.routes.removeAll { $0 == route }
+            }
+            await bench.go(to: place, routeChanges: [change])
+        }
+        try await change(.removed(routes[7]))
+        try await bench.settle()
+        #expect(await bench.namespace.lines == (try Bench.fresh(place)))
+        // Two that come while one is worked on are followed as one.
+        await bench.namespace.hold()
+        try await change(.removed(routes[8]))
+        try await eventually { await bench.namespace.isHeld }
+        try await change(.removed(routes[9]))
+        try await change(.added(routes[8]))
+        await bench.namespace.letGo()
+        try await bench.settle()
+        #expect(await bench.namespace.lines == (try Bench.fresh(place)))
+        #expect(await bench.namespace.reads == 0)
+        await bench.namespace.fail()
+        try await change(.added(routes[9]))
+        try await bench.settle()
+        #expect(await bench.namespace.reads > 0)
+        #expect(await bench.namespace.lines == (try Bench.fresh(place)))
+    }
+
     @Test("nothing is written where nothing differs")
     func nothingIsWritten() async throws {
         let bench = try Bench(from: Places.wireless)

@@ -82,6 +82,78 @@ struct FullTableTests {
         #expect(diff(applied: apply(addition, to: state), plan: before).isEmpty)
     }
 
+    @Test(
+        "a plan that is amended is the plan that a fresh start makes, and so is the namespace",
+        arguments: 1...6 as ClosedRange<UInt64>)
+    func isAmended(seed: UInt64) throws {
+        var random = SplitMix64(seed: seed)
+        var snapshot = Self.snapshot(1200)
+        // As the kernel lists them: the networks before the host's own.
+        snapshot.routes.append(snapshot.routes.remove(at: 1))
+        let link = try #require(snapshot.link(named: "w")?.index)
+        var plan = Self.plan(snapshot)
+        var state = applied(plan)
+        var amended = 0
+        for step in 0..<60 {
+            var changes: [RouteEvent] = []
+            for _ in 0..<Int.random(in: 1...3, using: &random) {
+                let position = Int.random(in: 1..<snapshot.routes.count - 1, using: &random)
+                if random.chance(50) {
+                    changes.append(.removed(snapshot.routes.remove(at: position)))
+                } else {
+                    let number = UInt32.random(in: 0..<1 << 16, using: &random)
+                    let address = IPAddress.v4(IPv4Address(rawValue: 0x1500_0000 + number << 8))
+                    var route = Route(destination: try #require(Prefix(address, length: 24)))
+                    route.nextHops = [NextHop(interface: link, gateway: IPAddress("192.0.2.1"))]
+                    // What decides about more than itself, or about nothing.
+                    switch Int.random(in: 0..<12, using: &random) {
+                    case 0: route.nextHops[0].gateway = IPAddress("10.1.1.1")
+                    case 1: route.nextHops[0].gateway = nil
+                    case 2: route.nextHops[0].interface = InterfaceIndex(rawValue: 77)
+                    case 3: route.table = RouteTable(rawValue: 100)
+                    case 4: route.type = .blackhole
+                    case 5: route.preferredSource = IPAddress("192.0.2.10")
+                    default: break
+                    }
+                    guard !snapshot.routes.contains(where: { $0.destination == route.destination }) else { continue }
+                    snapshot.routes.insert(route, at: position)
+                    changes.append(.added(route))
+                }
+            }
+            let fresh = Self.plan(snapshot)
+            if let amendment = amendment(to: plan, by: changes, snapshot: snapshot, configuration: wishes()) {
+                amended += 1
+                plan = amendment.plan
+                state = apply(amendment.operations, to: state)
+            } else {
+                state = apply(diff(applied: state, plan: fresh), to: state)
+                plan = fresh
+            }
+            #expect(plan.families == fresh.families, "seed \(seed), step \(step): \(changes)")
+            #expect(plan.services == fresh.services && plan.rules == fresh.rules, "seed \(seed), step \(step)")
+            #expect(diff(applied: state, plan: fresh).isEmpty, "seed \(seed), step \(step)")
+        }
+        #expect(amended > 15, "\(amended): the test shows nothing")
+    }
+
+    @Test("a default, a network on the link and what leads to the probe take a whole plan")
+    func isNotAmended() throws {
+        let snapshot = Self.snapshot(1200)
+        let plan = Self.plan(snapshot)
+        let link = try #require(snapshot.link(named: "w")?.index)
+        for (destination, gateway) in [
+            ("0.0.0.0/0", "192.0.2.1"), ("203.0.112.0/20", "192.0.2.1"), ("198.51.100.0/24", nil),
+            ("2001:db8:9::/48", "fe80::1"),
+        ] as [(String, String?)] {
+            let hop = NextHop(interface: link, gateway: gateway.flatMap { IPAddress($0) })
+            let route = Route(destination: try #require(Prefix(destination)), metric: 5, nextHops: [hop])
+            var changed = snapshot
+            changed.routes.append(route)
+            let amended = amendment(to: plan, by: [.added(route)], snapshot: changed, configuration: wishes())
+            #expect(amended == nil, "\(destination)")
+        }
+    }
+
     @Test("routes that are all exchanged are added and removed once each")
     func exchangesAll() {
         let before = Self.plan(Self.snapshot(5000))

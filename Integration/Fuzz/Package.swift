@@ -18,8 +18,11 @@ let settings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
-func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-    .target(name: name, dependencies: dependencies, path: "Rooms/\(name)", swiftSettings: settings)
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let systemPackage: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
+
+func room(_ name: String, _ dependencies: [Target.Dependency] = [], _ more: [SwiftSetting] = []) -> Target {
+    .target(name: name, dependencies: dependencies, path: "Rooms/\(name)", swiftSettings: settings + more)
 }
 
 func fuzzer(of name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -30,16 +33,28 @@ func fuzzer(of name: String, _ dependencies: [Target.Dependency]) -> Target {
 
 let package = Package(
     name: "tapas-fuzz",
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+    ],
     targets: [
         .target(name: "CLinux", path: "Rooms/CLinux"),
         room("NetworkTypes"),
         room("NetworkModel", ["NetworkTypes"]),
         room("Wire", ["NetworkTypes"]),
         room("Services", ["Wire", "NetworkModel", "NetworkTypes"]),
+        room("LinuxSystem", ["CLinux", "NetworkTypes", systemPackage]),
+        // The link in memory is for tests, and internal.
+        room(
+            "Forwarding",
+            ["Wire", "Services", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging],
+            [.unsafeFlags(["-enable-testing"])]),
         room("Options", ["NetworkModel", "NetworkTypes", "CLinux"]),
         room("JSON"),
         room("OCIHook", ["JSON", "Options", "NetworkTypes"]),
 
+        fuzzer(
+            of: "DataPath", ["Forwarding", "LinuxSystem", "Services", "Wire", "NetworkModel", "NetworkTypes", logging]),
         fuzzer(of: "Frame", ["Services", "Wire", "NetworkModel", "NetworkTypes"]),
         fuzzer(of: "Frames", ["Services", "Wire", "NetworkModel", "NetworkTypes"]),
         fuzzer(of: "Hook", ["OCIHook", "Options"]),

@@ -29,6 +29,8 @@ programs=$(swift build --scratch-path .build-fuzz -c release --sanitize=fuzzer -
 
 # The backtracer hangs on a crash inside the fuzzer.
 export SWIFT_BACKTRACE=enable=no
+# The same input takes the same way each time.
+export SWIFT_DETERMINISTIC_HASHING=1
 for target in "$@"; do
     echo "== $target, $seconds s, seed $seed"
     found=.build-fuzz/found/$target

@@ -1,0 +1,1 @@
+../../Integration/Fuzz/Sources/FuzzDataPath/DataPathSequence.swift

@@ -180,6 +180,65 @@ def request(address, port, seconds, processes):
     }
 
 
+def timeline(address, port, seconds):
+    """Requests one after the other: when each began (the machine's monotonic clock), and how long it took or None."""
+    question = b"q" * REQUEST
+    requests = []
+    end = time.monotonic() + float(seconds)
+    while (start := time.monotonic()) < end:
+        try:
+            with socket.create_connection((address, int(port)), timeout=8) as sock:
+                sock.sendall(question)
+                left = RESPONSE
+                while data := sock.recv(4096):
+                    left -= len(data)
+            requests.append((start, time.monotonic() - start if left == 0 else None))
+        except OSError:
+            requests.append((start, None))
+    return {"requests": requests}
+
+
+# Datagrams from one port to many addresses.
+
+def address_server(port):
+    """Answers each datagram from the address that it was sent to."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.IPPROTO_IP, 8, 1)  # IP_PKTINFO
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    sock.bind(("", int(port)))
+    ready()
+    while True:
+        data, control, _, peer = sock.recvmsg(64, 64)
+        own = control[0][2][8:12]
+        sock.sendmsg([data], [(socket.IPPROTO_IP, 8, bytes(4) + own + bytes(4))], 0, peer)
+
+
+def fan_out(port, count, block):
+    """One datagram to each of so many addresses of 198.18.0.0/15, each answered; flows a second in each block."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    sock.bind(("", 4000))
+    sock.settimeout(1)
+    rates, lost, waiting = [], 0, 0
+    start = time.monotonic()
+    for number in range(int(count)):
+        sock.sendto(b"x", (f"198.18.{number >> 8}.{number & 255}", int(port)))
+        waiting += 1
+        if waiting == 32 or number + 1 == int(count):
+            try:
+                while waiting:
+                    sock.recv(64)
+                    waiting -= 1
+            except TimeoutError:
+                lost += waiting
+                waiting = 0
+        if (number + 1) % int(block) == 0:
+            now = time.monotonic()
+            rates.append(int(block) / (now - start))
+            start = now
+    return {"per_second": rates, "lost": lost}
+
+
 # Many flows that do nothing.
 
 def hold_server(port):
@@ -239,7 +298,8 @@ def starts(count, *command):
 COMMANDS = {
     "tcp-echo-server": tcp_echo_server, "tcp-echo": tcp_echo, "connect-echo": connect_echo,
     "udp-echo-server": udp_echo_server, "udp-echo": udp_echo,
-    "request-server": request_server, "request": request,
+    "request-server": request_server, "request": request, "timeline": timeline,
+    "address-server": address_server, "fan-out": fan_out,
     "hold-server": hold_server, "hold": hold, "starts": starts,
 }
 

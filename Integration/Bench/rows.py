@@ -4,6 +4,7 @@
 import os
 import time
 
+import floods
 import lab
 import machine
 
@@ -375,6 +376,7 @@ def build():
         Memory(False), Memory(True), BulkAmongIdle(),
     ]
     rows += [kind(routes) for kind in (RoutesStart, RoutesFlap) for routes in (1000, 20_000, 100_000)]
+    rows += floods.build(Target)
     return rows
 
 

@@ -20,12 +20,13 @@ class Subject:
     def version(self):
         return machine.description()["kernel"]
 
-    def attach(self, place, mtu, ports):
+    def attach(self, place, mtu, ports, maps_gateway=False):
         """Connects a guest.
 
         `ports` is a list of (direction, protocol, port): direction "in" for a port of the host that reaches the guest,
-        "out" for a port of the guest's loopback that reaches the host's. Returns the translator's process id; None for
-        the bare link, where the host is the guest.
+        "out" for a port of the guest's loopback that reaches the host's. `maps_gateway`: the gateway's address stands
+        for the host's loopback. Returns the translator's process id; None for the bare link, where the host is the
+        guest.
         """
         return None
 
@@ -51,10 +52,10 @@ class Pasta(Subject):
         package = machine.first_line(["dpkg-query", "-W", "-f", "${Package} ${Version}", "passt"])
         return package if self.name == "pasta" else machine.first_line([self.path, "--version"])
 
-    def attach(self, place, mtu, ports):
+    def attach(self, place, mtu, ports, maps_gateway=False):
         guest = place.make_guest()
         ready = os.path.join(place.directory, "pid")
-        words = ["--config-net", "--no-map-gw", "--quiet", "--foreground", "--mtu", str(mtu), "--pid", ready]
+        words = ["--config-net"] + ([] if maps_gateway else ["--no-map-gw"]) + ["--quiet", "--foreground", "--mtu", str(mtu), "--pid", ready]
         for option in "tuTU":
             wanted = [str(port) for direction, protocol, port in ports
                       if option == {"in": protocol[0], "out": protocol[0].upper()}[direction]]
@@ -92,7 +93,7 @@ class Slirp(Subject):
     def version(self):
         return machine.first_line([self.path, "--version"])
 
-    def attach(self, place, mtu, ports):
+    def attach(self, place, mtu, ports, maps_gateway=False):
         guest = place.make_guest()
         reading, writing = os.pipe()
         api = os.path.join(place.directory, "api")

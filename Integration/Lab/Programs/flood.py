@@ -10,6 +10,7 @@ flood.py hold ADDRESS PORT COUNT                     connections that stay; on S
 flood.py stuck ADDRESS PORT COUNT BYTES              uploads to a server that does not read; they end on SIGUSR1
 flood.py delay PID MILLISECONDS                      a slow link: "far" here, "eth0" in the namespace of a process
 flood.py deaf PORT                                   accepts connections and never reads
+flood.py source PORT BYTES                           sends so much to everybody, and reads nothing
 flood.py drain PORT                                  reads whatever comes, one connection after the other
 flood.py push ADDRESS PORT SECONDS                   an upload; says its Gbit/s and its window at most
 flood.py serve PORT                                  answers each connection's first byte and closes after the peer
@@ -44,16 +45,21 @@ def paced(rate, count):
 
 
 def say_rate(count, start):
-    print(f"sent {count} in {time.monotonic() - start:.1f} s", flush=True)
+    """The moments are those of the machine's monotonic clock."""
+    end = time.monotonic()
+    print(f"sent {count} in {end - start:.1f} s, from {start:.3f} to {end:.3f}", flush=True)
 
 
 def onto(name, rate, count, frame):
+    """Frames that are made beforehand, so that the flood costs the machine no more than it must."""
     sock, mac = open_interface(name)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+    frames = [ethernet(0x0800, frame(number), source=mac) for number in range(min(int(count), 60000))]
+    print("ready", flush=True)
     start = time.monotonic()
     for number in paced(int(rate), int(count)):
         try:
-            sock.send(ethernet(0x0800, frame(number), source=mac))
+            sock.send(frames[number % len(frames)])
         except OSError:
             pass  # The interface's queue is full: as good as sent.
     say_rate(count, start)
@@ -74,7 +80,7 @@ def flood_echo(name, rate, count, source, target):
 
 def flood_udp(name, rate, count, source, target):
     def frame(number):
-        ports = 1024 + number % 60000, 9000 + number // 60000
+        ports = 1024 + number % 60000, 9000 + number % 1000
         return ipv4(17, source, target, struct.pack("!HHHH", *ports, 9, 0) + b"x")
     onto(name, rate, count, frame)
 
@@ -237,6 +243,20 @@ def deaf(port):
         kept.append(listener.accept()[0])
 
 
+def source(port, size):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    listener, kept, data = socket.create_server(("", int(port)), backlog=4096), [], bytes(int(size))
+    print("ready", flush=True)
+    while True:
+        sock = listener.accept()[0]
+        sock.setblocking(False)
+        try:
+            sock.send(data)
+        except OSError:
+            pass
+        kept.append(sock)
+
+
 def drain(port):
     listener = socket.create_server(("", int(port)))
     print("ready", flush=True)
@@ -267,4 +287,5 @@ if __name__ == "__main__":
         asyncio.run(pulse(*arguments))
     else:
         {"syn": flood_syn, "echo": flood_echo, "udp": flood_udp, "spoof": flood_spoof, "hold": hold, "stuck": stuck,
-         "delay": delay, "deaf": deaf, "drain": drain, "push": push, "serve": serve}[what](*arguments)
+         "delay": delay, "deaf": deaf, "source": source, "drain": drain, "push": push,
+         "serve": serve}[what](*arguments)

@@ -9,7 +9,8 @@ extension Scenarios {
     ///     guest ══ tapas in host ── eth0 ── neighbour
     ///              192.0.2.10/24, default and N networks via 192.0.2.1
     ///
-    /// The aims are 0.5 s for the start and 5 ms for a change; what is asserted leaves room for a busy machine.
+    /// The aims are 0.5 s for the start and 5 ms for a change; what is asserted leaves room for a busy machine and, as for
+    /// the change, for one dump beside ten of them.
     @Suite("hosts with large routing tables", .timeLimit(.minutes(5))) struct FullTables {
         private static let quiet = ["--quiet", "-t", "none", "-u", "none", "-T", "none", "-U", "none"]
 
@@ -70,7 +71,7 @@ extension Scenarios {
                 }
                 let each = (engine.processorSeconds - before) * 1000 / Double(changes)
                 print("measured: processor time of a change of one route of 20,000: \(each) ms")
-                #expect(each < 120, "\(each) ms of processor time for each change")
+                #expect(each < 25, "\(each) ms of processor time for each change")
                 let count = try await guest.must(["sh", "-c", "ip route | grep -c ' via 192.0.2.1 '"])
                 #expect(count == "20000\n")
             }

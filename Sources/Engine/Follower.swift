@@ -9,7 +9,7 @@
 // truly holds.
 //
 // Where the monitor knows all that has changed, and that is single routes of a large table, the plan is amended instead
-// (`amendment`), and what follows is done without looking at the whole table. What goes wrong with it falls back to the
+// (`amend`), and what follows is done without looking at the whole table. What goes wrong with it falls back to the
 // ordinary way.
 //
 // Addresses that connections still use linger beside the new ones (see `diff()`): established TCP connections whose host
@@ -45,6 +45,7 @@ actor Follower {
     private let logger: Logger
     /// How often the connections on lingering addresses are looked at again, in milliseconds.
     private let lingeringCheck: Int64
+    /// The host that was followed last, as far as flows depend on it.
     private var snapshot: HostSnapshot
     private var plan: NamespacePlan
     private var waiting: HostChange?
@@ -80,7 +81,7 @@ actor Follower {
         self.loop = loop
         self.configuration = configuration
         self.families = families
-        snapshot = start.snapshot
+        snapshot = essence(of: start.snapshot)
         plan = start.plan
         self.flows = flows
         self.interface = interface
@@ -159,7 +160,7 @@ actor Follower {
         var next = Planning.plan(
             change.snapshot, configuration, previous: old, namespaceFamilies: families)
         tell(change, from: old, to: next)
-        snapshot = change.snapshot
+        snapshot = essence(of: change.snapshot)
         next.note(lingering: lingering)
         plan = next
         followNeighbours()
@@ -179,19 +180,20 @@ actor Follower {
     ///
     /// - Returns: false if the ordinary way is to be gone.
     private func follow(_ change: HostChange, of changes: [RouteEvent]) async -> Bool {
-        guard isInStep, lingering.isEmpty,
-            let amendment = Planning.amendment(
-                to: plan, by: changes, snapshot: change.snapshot, configuration: configuration)
-        else { return false }
-        snapshot = change.snapshot
         let old = plan.services
-        plan = amendment.plan
+        guard isInStep, lingering.isEmpty,
+            let operations = amend(&plan, by: changes, snapshot: change.snapshot, configuration: configuration)
+        else { return false }
+        // None of them says anything of the way out.
+        let essential = snapshot.routes
+        snapshot = change.snapshot
+        snapshot.routes = essential
         if plan.services != old {
             _ = await flows.publish(plan.rules, plan.services, fates: FlowFates(), leaving: [])
         }
-        guard let interface, !amendment.operations.isEmpty else { return true }
+        guard let interface, !operations.isEmpty else { return true }
         do {
-            let result = try await interface.apply(amendment.operations) { _ in }
+            let result = try await interface.apply(operations) { _ in }
             guard result.failures.isEmpty else { return false }
         } catch {
             return false

@@ -70,19 +70,23 @@ public struct HostStateReducer: Sendable {
                 net.append(change)
             }
         }
-        var routes = state.routes
+        // Their destinations differ, so that none of them decides about another.
         for change in net {
-            let position = routes.place(of: change.route)
+            let place = state.routes.place(of: change.route)
             switch change {
-            case .added(let route):
-                guard position.alike == 0, let next = position.next else { return nil }
-                routes.insert(route, at: next)
+            case .added: guard place.alike == 0, place.next != nil else { return nil }
             case .removed(let route):
-                guard position.alike == 1, let index = position.found, routes[index] == route else { return nil }
-                routes.remove(at: index)
+                guard place.alike == 1, let index = place.found, state.routes[index] == route else { return nil }
             }
         }
-        state.routes = routes
+        // In place, as long as nobody else holds the table: a copy of 20,000 routes costs a millisecond.
+        for change in net {
+            let place = state.routes.place(of: change.route)
+            switch change {
+            case .added(let route): state.routes.insert(route, at: place.next ?? state.routes.endIndex)
+            case .removed: if let index = place.found { state.routes.remove(at: index) }
+            }
+        }
         return net
     }
 

@@ -314,8 +314,11 @@ public final class MonitorCore {
             // The reading that follows meets the same error.
             return nil
         }
-        guard let changes = reducer.apply(said) else { return nil }
-        routeChanges = []
+        // What was shown is the state: without its routes the table has one owner, and is not copied to be changed.
+        shown?.routes = []
+        let changes = reducer.apply(said)
+        shown?.routes = reducer.state.routes
+        if changes != nil { routeChanges = [] }
         return changes
     }
 

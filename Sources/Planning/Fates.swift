@@ -3,6 +3,17 @@
 public import NetworkModel
 internal import NetworkTypes
 
+/// What ``flowFates(from:to:)`` looks at of a host: all but the routes that say nothing of the way out.
+///
+/// Whoever keeps a host for the next comparison keeps this, and no large table.
+public func essence(of snapshot: HostSnapshot) -> HostSnapshot {
+    var essence = snapshot
+    essence.routes = snapshot.routes.picked { route in
+        route.destination.isDefault || route.destination.contains(HostSnapshot.probe(route.destination.family))
+    }
+    return essence
+}
+
 /// What becomes of existing flows when the host's network changes.
 ///
 /// Sockets never tell that their source address went (an idle TCP socket gets no event at all), and an unbound socket

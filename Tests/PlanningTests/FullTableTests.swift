@@ -121,10 +121,9 @@ struct FullTableTests {
                 }
             }
             let fresh = Self.plan(snapshot)
-            if let amendment = amendment(to: plan, by: changes, snapshot: snapshot, configuration: wishes()) {
+            if let operations = amend(&plan, by: changes, snapshot: snapshot, configuration: wishes()) {
                 amended += 1
-                plan = amendment.plan
-                state = apply(amendment.operations, to: state)
+                state = apply(operations, to: state)
             } else {
                 state = apply(diff(applied: state, plan: fresh), to: state)
                 plan = fresh
@@ -149,8 +148,9 @@ struct FullTableTests {
             let route = Route(destination: try #require(Prefix(destination)), metric: 5, nextHops: [hop])
             var changed = snapshot
             changed.routes.append(route)
-            let amended = amendment(to: plan, by: [.added(route)], snapshot: changed, configuration: wishes())
-            #expect(amended == nil, "\(destination)")
+            var amended = plan
+            let operations = amend(&amended, by: [.added(route)], snapshot: changed, configuration: wishes())
+            #expect(operations == nil, "\(destination)")
         }
     }
 

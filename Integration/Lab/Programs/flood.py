@@ -7,7 +7,8 @@ flood.py udp IFNAME RATE COUNT SOURCE TARGET         datagrams to ports where no
 flood.py spoof RATE COUNT TARGET PORT                datagrams from spoofed addresses of 198.18.0.0/15, by the routes
 flood.py pulse ADDRESS PORT RATE SECONDS             new connections, one byte there and back; says how they went
 flood.py hold ADDRESS PORT COUNT                     connections that stay; on SIGUSR1 it says how many are lost
-flood.py stuck ADDRESS PORT COUNT BYTES              uploads to a server that does not read; they end on SIGUSR1
+flood.py stuck ADDRESS PORT COUNT BYTES              uploads to a server that does not read; they end on SIGUSR1,
+                                                     and with resets, so that nothing is left of them, on SIGTERM
 flood.py delay PID MILLISECONDS                      a slow link: "far" here, "eth0" in the namespace of a process
 flood.py deaf PORT                                   accepts connections and never reads
 flood.py source PORT BYTES                           sends so much to everybody, and reads nothing
@@ -170,7 +171,10 @@ def stuck(address, port, count, size):
             if left[key.fileobj] <= 0:
                 selector.unregister(key.fileobj)
     print("ready", flush=True)
-    signal.sigwait([signal.SIGUSR1])
+    if signal.sigwait([signal.SIGUSR1, signal.SIGTERM]) == signal.SIGTERM:
+        for sock in socks:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
 
 
 def delay(process, milliseconds):
@@ -282,7 +286,7 @@ def push(address, port, seconds):
 
 if __name__ == "__main__":
     what, arguments = sys.argv[1], sys.argv[2:]
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1] + ([signal.SIGTERM] if what == "stuck" else []))
     if what == "pulse":
         asyncio.run(pulse(*arguments))
     else:

@@ -42,11 +42,25 @@ def open_interface(name):
     return sock, sock.getsockname()[4]
 
 
-def garbage(name, count, seed, source="192.0.2.10", target="192.0.2.1", source6="2001:db8:1::10",
+def offload_header(dice, length):
+    """A virtio-net header that owes a checksum or segments somewhere (struct virtio_net_hdr, AF_PACKET's PACKET_VNET_HDR).
+
+    The kernel takes what is possible at all, and hands it to whoever reads the interface as it is.
+    """
+    kind = dice.choice([0, 0, 0, 0, 1, 3, 4, 5, 1 | 0x80, 4 | 0x80])
+    start = dice.choice([14, 34, 54, dice.randrange(length)])
+    return struct.pack("=BBHHHH", dice.choice([0, 1, 1, 2]) if kind else dice.choice([0, 0, 1, 2]), kind, dice.choice([0, 54, 74, dice.randrange(length)]),
+                       dice.choice([1, 8, 536, 1448, 65535, 0]), start, dice.choice([6, 16, dice.randrange(64)]))
+
+
+def garbage(name, count, seed, offloads="", source="192.0.2.10", target="192.0.2.1", source6="2001:db8:1::10",
             target6="2001:db8:1::1"):
     """Noise, truncations, wrong lengths and impossible headers, most of them of the namespace's own MAC address."""
     sock, mac = open_interface(name)
+    if offloads:
+        sock.setsockopt(263, 15, 1)  # SOL_PACKET, PACKET_VNET_HDR
     dice = random.Random(int(seed))
+    taken = 0
 
     def noise(most):
         return dice.randbytes(dice.randrange(most))
@@ -76,11 +90,14 @@ def garbage(name, count, seed, source="192.0.2.10", target="192.0.2.1", source6=
         frame = ethernet(kind, payload, target=dice.choice([b"\xff" * 6, dice.randbytes(6)]), source=mac)
         if dice.random() < 0.1:
             frame = frame[:dice.randrange(14, len(frame) + 1)]
+        if offloads:
+            frame = offload_header(dice, len(frame)) + frame
         try:
             sock.send(frame)
+            taken += 1
         except OSError:
             pass  # The kernel refuses some sizes itself; the others are what matters.
-    print("sent", count)
+    print("sent", count, "taken", taken)
 
 
 def syn_flood(name, count, source, target, port):
@@ -91,6 +108,87 @@ def syn_flood(name, count, source, target, port):
         segment = syn(source, target, 1024 + number % 60000, int(port) if number % 2 else dice.randrange(1, 65536))
         sock.send(ethernet(0x0800, ipv4(6, source, target, segment), source=mac))
     print("sent", count)
+
+
+def segment(source, target, ports, sequence, acknowledgment, flags, options=b"", payload=b"", window=65535):
+    head = struct.pack("!HHIIBBHHH", *ports, sequence & 0xFFFFFFFF, acknowledgment & 0xFFFFFFFF,
+                       (5 + len(options) // 4) << 4, flags, window, 0, 0) + options + payload
+    pseudo = socket.inet_aton(source) + socket.inet_aton(target) + struct.pack("!BBH", 0, 6, len(head))
+    return head[:16] + struct.pack("!H", checksum(pseudo + head)) + head[18:]
+
+
+def handshake(sock, ear, mac, source, target, ports, options):
+    """Opens a connection from an address that the namespace's kernel knows nothing of; the server's first number."""
+    sock.send(ethernet(0x0800, ipv4(6, source, target, segment(source, target, ports, 1000, 0, 2, options)), source=mac))
+    while True:
+        frame = ear.recv(2048)
+        start = 14 + (frame[14] & 15) * 4
+        answer = struct.unpack_from("!HHIIBB", frame, start)
+        if frame[23] == 6 and answer[:2] == (ports[1], ports[0]) and answer[5] & 0x12 == 0x12:
+            number = answer[2]
+            break
+    sock.send(ethernet(0x0800, ipv4(6, source, target, segment(source, target, ports, 1001, number + 1, 16)), source=mac))
+    return number
+
+
+def open_ear(name):
+    ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+    ear.bind((name, 0x0800))
+    ear.settimeout(10)
+    return ear
+
+
+def stateful(name, source, target, port, connections, count, seed):
+    """Established connections, then segments that are right but for what chance makes wrong."""
+    sock, mac = open_interface(name)
+    ear, dice = open_ear(name), random.Random(int(seed))
+    for number in range(int(connections)):
+        ports = 20000 + number, int(port)
+        first = handshake(sock, ear, mac, source, target, ports, b"\x02\x04\x05\xb4")
+        for _ in range(int(count)):
+            near = dice.random() < 0.8
+            sequence = 1001 + dice.randrange(-70000, 70000) if near else dice.randrange(1 << 32)
+            acknowledgment = first + 1 + dice.randrange(-2000, 2000) if near else dice.randrange(1 << 32)
+            flags = dice.choice([16, 16, 16, 24, 17, 2, 18, 20, 4, 0, 255, dice.randrange(256)])
+            data = dice.randbytes(dice.choice([0, 0, 1, 100, 1400]))
+            options = dice.choice([b"", b"", dice.randbytes(4 * dice.randrange(11))])
+            sock.send(ethernet(0x0800, ipv4(6, source, target, segment(
+                source, target, ports, sequence, acknowledgment, flags, options, data, dice.randrange(65536))), source=mac))
+    print("sent", int(connections) * int(count))
+
+
+def small_segments(name, source, target, port, size):
+    """A connection whose end takes segments of next to nothing, to a server that has much to send."""
+    sock, mac = open_interface(name)
+    ear = open_ear(name)
+    ports = 30000 + int(size), int(port)
+    first = handshake(sock, ear, mac, source, target, ports, struct.pack("!BBH", 2, 4, int(size)))
+    ear.settimeout(0.2)
+    received = 0
+    for _ in range(200):
+        try:
+            frame = ear.recv(70000)
+        except TimeoutError:
+            break
+        start = 14 + (frame[14] & 15) * 4
+        if frame[23] == 6 and struct.unpack_from("!HH", frame, start) == (ports[1], ports[0]):
+            number, = struct.unpack_from("!I", frame, start + 4)
+            length = struct.unpack_from("!H", frame, 16)[0] - (frame[14] & 15) * 4 - (frame[start + 12] >> 4) * 4
+            received += length
+            sock.send(ethernet(0x0800, ipv4(6, source, target, segment(
+                source, target, ports, 1001, number + length, 16)), source=mac))
+    print("received", received)
+
+
+def mapped_syn(name, source, target):
+    """An IPv6 SYN to an address that stands for an IPv4 one, and back."""
+    sock, mac = open_interface(name)
+    head = struct.pack("!HHIIBBHHH", 40000, 80, 1000, 0, 0x50, 2, 65535, 0, 0)
+    for ends in (source, target), (target, source):
+        pseudo = b"".join(socket.inet_pton(socket.AF_INET6, end) for end in ends) + struct.pack("!II", len(head), 6)
+        whole = head[:16] + struct.pack("!H", checksum(pseudo + head)) + head[18:]
+        sock.send(ethernet(0x86DD, ipv6(6, *ends, whole), source=mac))
+    print("sent 2")
 
 
 def mapped_fragments(name, source, target, length):
@@ -114,5 +212,5 @@ def datagram6(name, source, target, port, text):
 
 
 if __name__ == "__main__":
-    {"garbage": garbage, "syn-flood": syn_flood, "mapped-fragments": mapped_fragments,
-     "datagram6": datagram6}[sys.argv[1]](*sys.argv[2:])
+    {"garbage": garbage, "syn-flood": syn_flood, "mapped-fragments": mapped_fragments, "stateful": stateful,
+     "small-segments": small_segments, "mapped-syn": mapped_syn, "datagram6": datagram6}[sys.argv[1]](*sys.argv[2:])

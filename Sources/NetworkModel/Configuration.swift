@@ -96,6 +96,11 @@ public struct Configuration: Hashable, Sendable {
     public var fullName: String?
     /// `--lease-time` in seconds; ``ServiceSettings/infinite`` for 0.
     public var leaseTime: UInt32 = 120
+    /// The lease that busybox's udhcpc is given, in seconds: ``leaseTime`` where `--lease-time` is given.
+    ///
+    /// Nothing but its lease tells it of a change: it takes no notice of the carrier, renews at half of the lease
+    /// whatever the option for that says, and waits 3 s after a refusal (docs/conveying.md).
+    public var udhcpcLeaseTime: UInt32 = 90
     /// Not `--no-carrier-toggle`.
     public var togglesCarrier = true
 

@@ -150,6 +150,8 @@ public struct ServiceSettings: Hashable, Sendable {
     public var mtu: UInt32?
     /// How long leases, prefixes, routers and resolvers may be used, in seconds; ``infinite`` never ends.
     public var leaseTime: UInt32 = 120
+    /// The lease of a DHCP client that calls itself udhcp, in seconds: ``Configuration/udhcpcLeaseTime``.
+    public var udhcpcLeaseTime: UInt32 = 90
     /// The domains to search; none to tell none.
     public var searchDomains: [String] = []
     /// The namespace's host name (`-H`).

@@ -177,7 +177,9 @@ struct CommandLineParser {
         case .noDHCPSearch: invocation.configuration.announcesSearchList = false
         case .leaseTime:
             let seconds = try value.decimal(0...UInt64(UInt32.max - 1), "a number of seconds, or 0 for no end")
-            invocation.configuration.leaseTime = seconds == 0 ? ServiceSettings.infinite : UInt32(clamping: seconds)
+            let time = seconds == 0 ? ServiceSettings.infinite : UInt32(clamping: seconds)
+            invocation.configuration.leaseTime = time
+            invocation.configuration.udhcpcLeaseTime = time
         case .noCarrierToggle: invocation.configuration.togglesCarrier = false
         case .noDHCP: invocation.disabledFeatures.insert(.dhcp)
         case .noDHCPv6: invocation.disabledFeatures.insert(.dhcpv6)

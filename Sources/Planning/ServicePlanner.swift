@@ -37,6 +37,7 @@ struct ServicePlanner {
         settings.gatewayMAC = configuration.gatewayMAC
         settings.mtu = configuration.mtu
         settings.leaseTime = configuration.leaseTime
+        settings.udhcpcLeaseTime = configuration.udhcpcLeaseTime
         settings.hostName = configuration.hostName
         settings.fullName = configuration.fullName
         if configuration.announcesSearchList { settings.searchDomains = searchDomains }

@@ -44,12 +44,11 @@ struct DHCPv4Options {
 
     /// The options of a lease: its time, and when to renew (half) and to ask any server (seven eighths, RFC 2131
     /// §4.4.5).
-    var lease: [UInt8: [UInt8]] {
-        let time = settings.leaseTime
-        var data = [Code.leaseTime: Self.bytes(time)]
+    static func lease(_ time: UInt32) -> [UInt8: [UInt8]] {
+        var data = [Code.leaseTime: bytes(time)]
         if time != ServiceSettings.infinite {
-            data[Code.renewalTime] = Self.bytes(time / 2)
-            data[Code.rebindingTime] = Self.bytes(UInt32(UInt64(time) * 7 / 8))
+            data[Code.renewalTime] = bytes(time / 2)
+            data[Code.rebindingTime] = bytes(UInt32(UInt64(time) * 7 / 8))
         }
         return data
     }

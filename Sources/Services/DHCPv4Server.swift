@@ -60,6 +60,8 @@ public struct DHCPv4Server: Sendable {
         }
     }
 
+    /// How busybox's udhcpc begins its vendor class: "udhcp 1.35.0".
+    private static let udhcpcClass = Array("udhcp ".utf8)
     /// The algorithm of the nonce: HMAC-MD5.
     private static let nonceAlgorithm: UInt8 = 1
     /// The options whose change needs a new lease, not only a new answer.
@@ -167,13 +169,19 @@ public struct DHCPv4Server: Sendable {
         return false
     }
 
+    /// How long the client may have the address, in seconds.
+    private func leaseTime(for request: DHCPv4Message) -> UInt32 {
+        let isUdhcpc = request[Code.vendorClass]?.starts(with: Self.udhcpcClass) ?? false
+        return isUdhcpc ? settings.udhcpcLeaseTime : settings.leaseTime
+    }
+
     private mutating func grant(
         _ kind: DHCPv4Message.Kind, isRapid: Bool, _ address: IPv4Address, to client: Client,
         _ request: DHCPv4Message, _ now: Int64
     ) -> DHCPv4Message {
-        let options = DHCPv4Options(settings: settings)
-        let configuration = options.configuration
-        var data = configuration.merging(options.lease) { $1 }
+        let configuration = DHCPv4Options(settings: settings).configuration
+        let time = leaseTime(for: request)
+        var data = configuration.merging(DHCPv4Options.lease(time)) { $1 }
         data[Code.messageType] = [kind.rawValue]
         if isRapid { data[Code.rapidCommit] = [] }
         let takesForceRenew = request[Code.forceRenewNonceCapable]?.contains(Self.nonceAlgorithm) ?? false
@@ -182,7 +190,6 @@ public struct DHCPv4Server: Sendable {
             if kind == .acknowledgment { data[Code.authentication] = key.offer() }
         }
         if kind == .acknowledgment {
-            let time = settings.leaseTime
             lease = Lease(
                 client: client, address: address, server: settings.v4.serverAddress ?? address,
                 transactionID: request.transactionID, told: configuration,

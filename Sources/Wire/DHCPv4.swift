@@ -59,6 +59,8 @@ public struct DHCPv4Message: Hashable, Sendable {
         public static let renewalTime: UInt8 = 58
         /// When to ask any server, in seconds.
         public static let rebindingTime: UInt8 = 59
+        /// What kind of client it is (RFC 2132 §9.13).
+        public static let vendorClass: UInt8 = 60
         /// The client's identifier (RFC 2132 §9.14).
         public static let clientIdentifier: UInt8 = 61
         /// Authentication (RFC 3118).

@@ -199,6 +199,9 @@ struct InvocationTests {
     func leases() throws {
         #expect(try invocation("true").configuration.leaseTime == 120)
         #expect(try invocation("--lease-time 7 true").configuration.leaseTime == 7)
+        #expect(try invocation("true").configuration.udhcpcLeaseTime == 90)
+        #expect(try invocation("--lease-time 7 true").configuration.udhcpcLeaseTime == 7)
+        #expect(try invocation("--lease-time 0 true").configuration.udhcpcLeaseTime == .max)
         #expect(try invocation("--lease-time 0 true").configuration.leaseTime == .max)
         #expect(usageError("--lease-time 4294967295 true") != nil && usageError("--lease-time x true") != nil)
         #expect(try invocation("true").configuration.togglesCarrier)

@@ -178,12 +178,14 @@ struct ServiceTests {
             $0.hostName = "box"
             $0.fullName = "box.example"
             $0.leaseTime = 60
+            $0.udhcpcLeaseTime = 50
             $0.togglesCarrier = false
             $0.services = [.dhcpv4]
             $0.mtu = nil
             $0.configuresNamespace = true
         }
         #expect(told.searchDomains == ["a", "b"] && told.hostName == "box" && told.fullName == "box.example")
+        #expect(told.udhcpcLeaseTime == 50)
         #expect(told.leaseTime == 60 && !told.togglesCarrier && told.services == [.dhcpv4] && told.mtu == nil)
         #expect(told.configuresNamespace)
         #expect(self.told { $0.configuresNamespace = true }.services == [.dhcpv4, .dhcpv6, .neighborDiscovery])

@@ -63,6 +63,23 @@ struct DHCPv4ServerTests {
             ])
     }
 
+    @Test("gives udhcpc, which nothing but its lease tells of a change, a lease of its own")
+    func leaseOfUdhcpc() throws {
+        for (name, time) in [("udhcp 1.35.0", 90), ("udhcpd", 120), ("dhcpcd-9.4.1", 120)] as [(String, UInt8)] {
+            var server = makeServer()
+            let vendor = DHCPv4Message.Option(Code.vendorClass, Array(name.utf8))
+            let granted = server.answer(to: request(.request, [vendor]), now: 0)
+            let lease = try #require(granted)
+            #expect(lease[Code.leaseTime] == [0, 0, 0, time], "\(name)")
+            #expect(lease[Code.renewalTime] == [0, 0, 0, time / 2], "\(name)")
+            // It ends when it was said to: another client may have the address then, and not before.
+            for (now, isFree) in [(Int64(time) * 1000 - 1, false), (Int64(time) * 1000, true)] {
+                var later = server
+                #expect((later.answer(to: request(.discover, mac: otherMAC), now: now) != nil) == isFree)
+            }
+        }
+    }
+
     @Test("grants a REQUEST for the address or for none", arguments: [nil, 15] as [UInt8?])
     func grantsARequest(last: UInt8?) throws {
         let reply = try #require(ask(.request, last.map { [wanted($0)] } ?? []))

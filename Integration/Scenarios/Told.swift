@@ -268,6 +268,19 @@ extension Scenarios {
             }
         }
 
+        @Test("dhcpcd renews at a FORCERENEW, long before its lease says so")
+        func forces() async throws {
+            try await withLab { lab in
+                // Without the carrier nothing tells it that its DHCPv6 lease is another: it accepts no RECONFIGURE.
+                let namespace = try await Namespace(
+                    in: lab, .dhcpcd, at: .wifi, ["--no-carrier-toggle", "--no-dhcpv6"])
+                try await namespace.becomes(.wifi, within: .seconds(20))
+                try await namespace.roams(to: .otherWifi, within: .seconds(20))
+                let words = namespace.program.output + namespace.program.errors
+                #expect(words.contains("Force Renew from"), "\(words)")
+            }
+        }
+
         @Test("rdisc6 sees the router, its prefix, its MTU and its resolvers")
         func discovers() async throws {
             try await withLab { lab in
@@ -287,6 +300,17 @@ extension Scenarios {
                 try await eventually("an answer of \(resolver)") {
                     let answer = try await net.guest.run(Self.question + ["@\(resolver)"])
                     return answer.output == "\"2001:db8:1::53\"\n"
+                }
+                // The host has another one: who asks is told of it, and that the first is none any more.
+                try await net.host.resolver("nameserver 2001:db8:1::1\n")
+                try await eventually("the other resolver is announced") {
+                    let lines = try await net.guest.must(["rdisc6", "-1", "-w", "3000", "tap7"]).split(separator: "\n")
+                    func lifetime(of server: String) -> Substring? {
+                        guard let index = lines.firstIndex(where: { $0.hasSuffix(" \(server)") }) else { return nil }
+                        return lines[(index + 1)...].first { $0.contains("lifetime") }
+                    }
+                    return lifetime(of: "2001:db8:1::1")?.contains(" 120 ") == true
+                        && lifetime(of: "2001:db8:1::53")?.contains(" 0 ") == true
                 }
             }
         }

@@ -211,7 +211,8 @@ public struct DHCPv4Server: Sendable {
         return reply
     }
 
-    /// A refusal goes to everyone and says nothing but who refuses (RFC 2131 §4.3.2 and table 3).
+    /// A refusal says nothing but who refuses (RFC 2131 §4.3.2 and table 3), and goes to everyone unless the client
+    /// renews.
     private func refusal(of request: DHCPv4Message, by server: IPv4Address) -> DHCPv4Message {
         var reply = DHCPv4Message(replyTo: request)
         reply.wantsBroadcast = true
@@ -290,19 +291,25 @@ extension DHCPv4Server {
         guard let request = try? DHCPv4Message(frame.extracting(summary.payloadOffset..<end)),
             let answer = answer(to: request, now: now)
         else { return 0 }
+        // A client that renews has sent from its address to ours, and listens there: dhcpcd and systemd-networkd do not
+        // hear a refusal that is broadcast then.
+        let isDirect =
+            answer.kind == .negativeAcknowledgment && summary.destination != IPv6Address(mapping: .broadcast)
+            && !request.clientAddress.isUnspecified
         return write(
-            answer, optionsLimit: request.answersOptionsLimit, to: summary.sourceMAC, into: &reply)
+            answer, optionsLimit: request.answersOptionsLimit, at: isDirect ? request.clientAddress : nil,
+            to: summary.sourceMAC, into: &reply)
     }
 
-    /// Writes a message to the client in a frame.
+    /// Writes a message to the client in a frame; `address` says where it listens if the message does not.
     func write(
-        _ message: DHCPv4Message, optionsLimit: Int = DHCPv4Message.maximumOptionsLength, to mac: MACAddress,
-        into frame: inout MutableSpan<UInt8>
+        _ message: DHCPv4Message, optionsLimit: Int = DHCPv4Message.maximumOptionsLength,
+        at address: IPv4Address? = nil, to mac: MACAddress, into frame: inout MutableSpan<UInt8>
     ) -> Int {
         guard let server = message.address(DHCPv4Message.OptionCode.serverIdentifier) else { return 0 }
         // INFORM and FORCERENEW go to the address that the client has.
-        let target = message.yourAddress.isUnspecified ? message.clientAddress : message.yourAddress
-        let toAll = message.wantsBroadcast || target.isUnspecified
+        let target = address ?? (message.yourAddress.isUnspecified ? message.clientAddress : message.yourAddress)
+        let toAll = address == nil && message.wantsBroadcast || target.isUnspecified
         return UDPHeader.writeFrame(
             message.bytes(optionsUpTo: optionsLimit).span, from: DHCPv4Message.serverPort, to: DHCPv4Message.clientPort,
             ip: IPHeader(

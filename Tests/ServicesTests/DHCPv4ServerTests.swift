@@ -293,6 +293,30 @@ struct DHCPv4ServerTests {
         #expect(offer?[Code.serverIdentifier] == [198, 51, 100, 1])
     }
 
+    @Test(
+        "refuses a renewal where the client listens, and everybody else by broadcast",
+        arguments: [(true, true, true), (true, false, false), (false, true, false)])
+    func refusesWhereTheClientListens(isDirect: Bool, hasAddress: Bool, isHeard: Bool) throws {
+        var server = makeServer()
+        let former = IPv4Address(192, 0, 2, 99)
+        let message = request(
+            .request, hasAddress ? [] : [wanted(99)], has: hasAddress ? former : .unspecified)
+        var frame = [UInt8](repeating: 0, count: 1000)
+        var span = frame.mutableSpan
+        let count = UDPHeader.writeFrame(
+            message.bytes.span, from: 68, to: 67,
+            ip: IPHeader(
+                .v4, source: IPv6Address(mapping: hasAddress ? former : .unspecified),
+                destination: IPv6Address(mapping: isDirect ? IPv4Address(192, 0, 2, 2) : .broadcast),
+                ipProtocol: .udp),
+            to: .defaultGateway, from: namespaceMAC, into: &span)
+        let refusal = try answer(Array(frame[..<count])) { server.reply(to: $0, summary: $1, now: 0, into: &$2) }
+        #expect(try DHCPv4Message(DecodedPacket(refusal).payload.span).kind == .negativeAcknowledgment)
+        expectPacket(
+            refusal, .ethernet(to: namespaceMAC),
+            .ip(from: IPAddress("192.0.2.2"), to: isHeard ? .v4(former) : .v4(.broadcast)))
+    }
+
     @Test("tells of a wrong lease once, not with each change that comes before the client has renewed")
     func tellsOnce() {
         var server = makeServer()

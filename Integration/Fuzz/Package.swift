@@ -52,12 +52,16 @@ let package = Package(
         room("Options", ["NetworkModel", "NetworkTypes", "CLinux"]),
         room("JSON"),
         room("OCIHook", ["JSON", "Options", "NetworkTypes"]),
+        // What is pure of the room Control: links to single files.
+        room("ControlProtocol", ["JSON", "NetworkModel", "NetworkTypes"]),
 
         fuzzer(
             of: "DataPath", ["Forwarding", "LinuxSystem", "Services", "Wire", "NetworkModel", "NetworkTypes", logging]),
+        fuzzer(of: "Control", ["ControlProtocol", "JSON"]),
         fuzzer(of: "Frame", ["Services", "Wire", "NetworkModel", "NetworkTypes"]),
         fuzzer(of: "Frames", ["Services", "Wire", "NetworkModel", "NetworkTypes"]),
         fuzzer(of: "Hook", ["OCIHook", "Options"]),
+        fuzzer(of: "Pesto", ["ControlProtocol", "NetworkModel", "NetworkTypes"]),
         fuzzer(of: "PortSpecification", ["Options", "NetworkModel", "NetworkTypes"]),
     ]
 )

@@ -1,0 +1,1 @@
+../../../../Sources/Control/Pesto/PestoGreeting.swift

@@ -7,6 +7,9 @@
 // served. Those that wait are accepted by the kernel and wait in the socket's queue. Everything is on the control loop,
 // and setting the rules is not waited for by anybody else.
 //
+// A client in a network namespace other than the program's own, such as the wrapped command, may look but not change
+// anything, as with the control protocol (ControlServer.swift).
+//
 // The protocol has no answer. What could not be done is said in the log, and nothing was changed then.
 //
 // syscalls: running(control): accept4 close recvfrom sendto
@@ -28,11 +31,14 @@ public actor PestoServer {
         let descriptor: OwnedFileDescriptor
         var source: EventLoop.SourceID?
         var timer: EventLoop.TimerID?
+        /// Whether the client may change anything, or only look.
+        let mayChange: Bool
         var unsent: [UInt8]
         var request: PestoRequest
 
-        init(descriptor: consuming OwnedFileDescriptor, greeting: PestoGreeting) {
+        init(descriptor: consuming OwnedFileDescriptor, mayChange: Bool, greeting: PestoGreeting) {
             self.descriptor = descriptor
+            self.mayChange = mayChange
             unsent = greeting.bytes
             request = PestoRequest(tables: greeting.tables)
         }
@@ -45,6 +51,7 @@ public actor PestoServer {
     private let current: @Sendable () async -> [PortForward]
     private let replace: @Sendable ([PortForward]) async throws(ControlError) -> Void
     private let logger: Logger
+    private let ownNamespace: UInt64?
     private var listening: EventLoop.SourceID?
     private var client: Client?
     private var isBusy = false
@@ -69,6 +76,7 @@ public actor PestoServer {
         replace: @escaping @Sendable ([PortForward]) async throws(ControlError) -> Void
     ) {
         self.loop = loop
+        ownNamespace = PeerCheck.networkNamespace(of: socket.listener.descriptor)
         self.socket = socket
         self.tables = tables
         self.capabilities = capabilities
@@ -114,11 +122,13 @@ public actor PestoServer {
     }
 
     private func serve(_ descriptor: consuming OwnedFileDescriptor) {
+        let namespace = PeerCheck.networkNamespace(of: descriptor.descriptor)
+        let mayChange = ownNamespace == nil || namespace == ownNamespace
         let number = descriptor.release()
         Task {
             let rules = await current()
             let client = Client(
-                descriptor: OwnedFileDescriptor(taking: number),
+                descriptor: OwnedFileDescriptor(taking: number), mayChange: mayChange,
                 greeting: PestoGreeting(tables: tables, capabilities: capabilities, rules: rules))
             self.client = client
             client.timer = loop.schedule(at: .now.advanced(milliseconds: Self.patience)) { [weak self] _ in
@@ -193,6 +203,9 @@ public actor PestoServer {
             defer { withExtendedLifetime(client) {} }
             do {
                 if let rules = try request.outcome(current: await current()) {
+                    guard client.mayChange else {
+                        throw ControlError(.refused, "the client is in another network namespace, and may only look")
+                    }
                     try await replace(rules)
                     logger.info("control socket: \(rules.count) forwarding rules are in force")
                 }

@@ -20,13 +20,15 @@ struct Ports {
     ///   - tap: the data path; nil with `--splice-only`.
     ///   - holders: who had ports of the host at start.
     ///   - logger: where to tell what could not be had and need not.
+    ///   - isControlled: whether rules may come later.
     /// - Returns: The forwarded ports, which nobody serves yet; nil if there are to be none.
     /// - Throws: The first port that cannot be had.
     static func open(
-        _ invocation: Invocation, _ thread: NamespaceThread, _ tap: TapLink?, _ holders: PortHolders, _ logger: Logger
+        _ invocation: Invocation, _ thread: NamespaceThread, _ tap: TapLink?, _ holders: PortHolders, _ logger: Logger,
+        isControlled: Bool
     ) throws -> Ports? {
         let rules = invocation.forwards + invocation.defaultForwards(ephemeralRange: Engine.ephemeralRange())
-        guard !rules.isEmpty else { return nil }
+        guard !rules.isEmpty || isControlled else { return nil }
         var options = PortForwardingOptions(logger: logger)
         options.splicesInbound = invocation.splicesInbound
         options.hostLoopbackToNamespaceLoopback = invocation.hostLoopbackToNamespaceLoopback

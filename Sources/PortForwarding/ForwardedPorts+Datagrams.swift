@@ -49,8 +49,10 @@ extension ForwardedPorts {
         case .outbound:
             guard isLoopback, IPAddress(unmapping: local.address).isLoopback else { return }
             relay(datagram, to: Endpoint(address: local.address, port: target), .outbound, now)
-        case .inbound where isLoopback && options.splicesInbound && rule.rule.targetAddress == nil:
-            guard let address = spliceTarget(at: local.address, from: peer) else { return }
+        case .inbound where isLoopback && options.splicesInbound:
+            guard let address = rule.rule.targetAddress?.asIPv6 ?? spliceTarget(at: local.address, from: peer) else {
+                return
+            }
             relay(datagram, to: Endpoint(address: address, port: target), .inbound, now)
         case .inbound:
             handOver(datagram, to: target, at: rule.rule.targetAddress, now)
@@ -108,15 +110,21 @@ extension ForwardedPorts {
     /// Sends datagrams on their ways as if they had come to the listening socket now.
     func sendAgain(_ datagrams: [HeldDatagram], now: MonotonicTime) {
         for held in datagrams {
-            guard let listener = listener(held.direction, at: held.datagram.local) else { continue }
+            let listener = listener(held.direction, at: held.datagram.local)
+            guard listener != nil || held.target != nil else { continue }
             unsafe held.datagram.bytes.withUnsafeBytes { bytes in
                 // An empty datagram has no bytes, and no address that anybody looks at.
                 let start = unsafe bytes.baseAddress ?? UnsafeRawPointer(bitPattern: 1)
                 guard let start = unsafe start else { return }
                 let datagram = unsafe ArrivedDatagram(
-                    peer: held.datagram.peer, local: held.datagram.local, device: device(of: listener),
-                    listener: listener.socket, payload: start, count: bytes.count)
-                send(datagram, listener, now)
+                    peer: held.datagram.peer, local: held.datagram.local, device: listener.flatMap { device(of: $0) },
+                    listener: listener?.socket ?? -1, payload: start, count: bytes.count)
+                if let listener {
+                    send(datagram, listener, now)
+                } else if let target = held.target {
+                    // The rule is gone; what its client had sent before is not.
+                    relay(datagram, to: target, held.direction, now)
+                }
             }
         }
     }
@@ -165,7 +173,7 @@ extension ForwardedPorts {
         }
         switch sockets {
         case .failed: return
-        case .later: held.add(datagram.copy, direction)
+        case .later: held.add(datagram.copy, direction, to: target)
         case .made(let client, let server):
             relays.add(key, client: client, server: server, now: now)
             _ = relays.send(key, datagram, now: now)

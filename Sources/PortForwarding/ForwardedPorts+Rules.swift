@@ -11,13 +11,14 @@ internal import NetworkTypes
 internal import SystemPackage
 
 extension ForwardedPorts {
-    /// Replaces all rules: listens on what is new, keeps what stays, then closes what is no longer wanted.
+    /// Replaces all rules at start: listens on what is new, keeps what stays, then closes what is no longer wanted.
     ///
     /// Ports of `auto` rules are opened as far as the other side listens already. A rule for a device that does not
     /// exist waits for it; one for an address that the host does not have listens already (`IP_FREEBIND`). Both are
     /// reported, as are ports of best-effort and `auto` rules that cannot be had.
     ///
-    /// Sockets of the namespace are waited for: to be called while the program starts.
+    /// Sockets of the namespace are waited for: to be called while the program starts. ``change(to:completion:)`` is
+    /// for later.
     ///
     /// - Parameter forwards: the rules, none of which conflict.
     /// - Throws: The first port that was asked for by number and cannot be had, or the limit in the way. The rules in
@@ -25,9 +26,20 @@ extension ForwardedPorts {
     public func setForwards(_ forwards: [PortForward]) throws(PortForwardingError) {
         mayWait = true
         defer { mayWait = false }
+        abilities.askHost()
+        if abilities.mustAskNamespace(for: forwards) {
+            try abilities.learn(namespace.open(ListeningAbilities.requests), options.logger)
+        }
         var change = RuleChange(owner: self, patience: hasStarted ? 0 : options.patience)
+        try change.layOut(forwards)
+        let requests = change.requests
+        try carryOut(&change, NamespaceSupply(requests, requests.isEmpty ? [] : namespace.open(requests)))
+    }
+
+    /// Carries a change out that was laid out, or undoes it.
+    func carryOut(_ change: inout RuleChange, _ supply: NamespaceSupply) throws(PortForwardingError) {
         do {
-            try change.prepare(forwards)
+            try change.prepare(supply)
         } catch {
             change.undo()
             throw error
@@ -35,7 +47,6 @@ extension ForwardedPorts {
         change.commit()
         hasStarted = true
         var skipped = change.skipped
-        openScanSources()
         if rules.contains(where: { $0.rule.policy == .scanned }) { scan(&skipped) }
         if !skipped.isEmpty { options.logger.warning("\(skipped.summary)") }
         scheduleScan()
@@ -47,7 +58,7 @@ extension ForwardedPorts {
     private func prepareSockets() {
         for rule in rules.map(\.rule) {
             let isStream = rule.transport == .tcp
-            let isSpliced = rule.direction == .inbound && options.splicesInbound && rule.targetAddress == nil
+            let isSpliced = rule.direction == .inbound && options.splicesInbound
             guard isSpliced || rule.direction == .outbound && !isStream else { continue }
             for isIPv4 in [true, false] { pool.prepare(.init(isStream: isStream, isIPv4: isIPv4)) }
         }

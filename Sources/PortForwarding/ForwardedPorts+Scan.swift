@@ -30,15 +30,28 @@ extension ForwardedPorts {
         if !skipped.isEmpty { options.logger.warning("\(skipped.summary)") }
     }
 
-    /// Opens what is needed to look, for `auto` rules that need it: while rules are set, so that scans later wait for
-    /// nobody.
-    func openScanSources() {
+    /// What the namespace has to make so that `auto` rules can be followed.
+    func scanRequests(for rules: [ListeningRule]) -> [NamespaceRequest] {
+        guard namespaceSockets == nil, rules.contains(where: { $0.isScanned(.inbound) }) else { return [] }
+        return ListeningSockets.requests
+    }
+
+    /// Opens what is needed to look, for `auto` rules that need it, so that scans later wait for nobody.
+    ///
+    /// - Parameters:
+    ///   - rules: the rules that are about to be in force.
+    ///   - supply: what the namespace has made of ``scanRequests(for:)``.
+    /// - Returns: whether all `auto` rules can be followed.
+    func openScanSources(for rules: [ListeningRule], _ supply: inout NamespaceSupply) -> Bool {
         if hostSockets == nil, rules.contains(where: { $0.isScanned(.outbound) }) {
             hostSockets = ListeningSockets { $0.map { $0.open() } }
+            if hostSockets == nil { return false }
         }
         if namespaceSockets == nil, rules.contains(where: { $0.isScanned(.inbound) }) {
-            namespaceSockets = ListeningSockets(namespace.open)
+            namespaceSockets = ListeningSockets { supply.take($0) }
+            if namespaceSockets == nil { return false }
         }
+        return true
     }
 
     /// Opens and closes the ports of `auto` rules after what the other side listens on now.

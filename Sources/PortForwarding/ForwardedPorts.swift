@@ -2,10 +2,11 @@
 //
 // Theory of operation
 //
-// Rules come as a whole (`setForwards`) and are held with their listening sockets (`ListeningRule`). New rules are
+// Rules come as a whole (`setForwards`, `change`) and are held with their listening sockets (`ListeningRule`). New rules are
 // compared with the old ones: sockets that serve both stay, whatever is new is opened first, and only when all of that
 // has worked the rest is closed and the new rules take the place of the old ones (`RuleChange`). Flows that exist are
-// not touched.
+// not touched. While the program runs, changes are made one after the other, and none waits for the namespace's thread:
+// what is needed of it is asked for first, and the change is carried out when it has come (`change(to:completion:)`).
 //
 // A listening socket is in the namespace of the side that listens: the host's for -t and -u, the target's for -T and
 // -U. What arrives takes one of two ways:
@@ -96,6 +97,14 @@ public final class ForwardedPorts: EventSink {
     var hasStarted = false
     /// `setForwards` is at work: sockets of the namespace may be waited for.
     var mayWait = false
+    /// Where rules can listen.
+    var abilities = ListeningAbilities()
+    /// Changes of the rules that wait for the one under way, which is the first.
+    var changes: [WaitingChange] = []
+    /// One of them is under way, or about to be.
+    var isChanging = false
+    /// What has been counted so far.
+    var counters = ForwardCounters()
     /// A scan, or a retry, stood back until there are sockets of the namespace.
     var scanWaits = false
     var retryWaits = false
@@ -153,12 +162,15 @@ public final class ForwardedPorts: EventSink {
     public func ready(_ token: EventToken, _ readiness: Readiness, now: MonotonicTime) {
         switch token.kind {
         case TokenKind.spliceClient, TokenKind.spliceServer:
+            counters.spliceEvents &+= 1
             splices.ready(token, readiness)
         case TokenKind.relayClient, TokenKind.relayServer:
+            counters.relayEvents &+= 1
             relays.ready(token, readiness, batch: batch, now: now)
             if !relays.strays.isEmpty { sendAgain(relays.strays.take(), now: now) }
         default:
             guard let listener = listeners.current(token) else { return }
+            counters.listenerEvents &+= 1
             if rules[listener.rule].rule.transport == .tcp {
                 acceptConnections(listener, token)
             } else {
@@ -194,30 +206,63 @@ public final class ForwardedPorts: EventSink {
 
     /// Accepts what waits, a bounded number at a time.
     private func acceptConnections(_ listener: Listener, _ token: EventToken) {
-        for _ in 0..<64 {
-            guard waiting.count < Self.waitingLimit else { return pause(listener, token) }
+        switch accept(listener, most: 64) {
+        case .more, .none: break
+        case .noRoom: pause(listener, token)
+        case .noDescriptors:
+            tapFlows?.makeRoom {}
+            if paused.isEmpty {
+                options.logger.warning("out of descriptors: new connections to forwarded ports wait")
+            }
+            pause(listener, token)
+        }
+    }
+
+    /// What accepting came to.
+    private enum Accepting {
+        /// More may wait.
+        case more
+        /// None waits any more.
+        case none
+        /// Too many wait for sockets of the namespace.
+        case noRoom
+        case noDescriptors
+    }
+
+    private func accept(_ listener: Listener, most: Int) -> Accepting {
+        for _ in 0..<most {
+            guard waiting.count < Self.waitingLimit else { return .noRoom }
             var storage = sockaddr_storage()
             var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
             let socket = unsafe tapas_accept(listener.socket, &storage, &length)
             guard socket >= 0 else {
                 switch currentErrno {
-                case .resourceTemporarilyUnavailable: return
-                case .tooManyOpenFiles, .tooManyOpenFilesInSystem, .noBufferSpace, .noMemory:
-                    tapFlows?.makeRoom {}
-                    if paused.isEmpty {
-                        options.logger.warning("out of descriptors: new connections to forwarded ports wait")
-                    }
-                    pause(listener, token)
-                    return
+                case .resourceTemporarilyUnavailable: return .none
+                case .tooManyOpenFiles, .tooManyOpenFilesInSystem, .noBufferSpace, .noMemory: return .noDescriptors
                 // Errors of the connection that was to be accepted (accept(2), "Error handling").
                 default: continue
                 }
             }
+            counters.accepted &+= 1
             guard let peer = unsafe Endpoint(&storage) else {
                 HostSocket.close(socket)
                 continue
             }
-            if !forward(socket, from: peer, listener) { HostSocket.abort(socket) }
+            if !forward(socket, from: peer, listener) {
+                counters.refused &+= 1
+                HostSocket.abort(socket)
+            }
+        }
+        return .more
+    }
+
+    /// Takes what waits on a listening socket that is about to be closed: those clients are connected already.
+    func takeRest(of index: Int) {
+        let listener = listeners[index]
+        if rules[listener.rule].rule.transport == .tcp {
+            _ = accept(listener, most: Int(ListeningPlace.backlog))
+        } else {
+            receiveDatagrams(listener, now: .now)
         }
     }
 
@@ -234,11 +279,11 @@ public final class ForwardedPorts: EventSink {
                     to: Endpoint(address: local.address, port: target), type: HostSocket.stream,
                     source: IPAddress(unmapping: peer.address), device: nil)
             else { return false }
-            return splices.join(socket, server)
+            return splices.join(socket, server, .outbound)
         }
-        if isLoopback, options.splicesInbound, rule.rule.targetAddress == nil {
+        if isLoopback, options.splicesInbound {
             guard let local = HostSocket.localEndpoint(socket),
-                let address = spliceTarget(at: local.address, from: peer)
+                let address = rule.rule.targetAddress?.asIPv6 ?? spliceTarget(at: local.address, from: peer)
             else { return false }
             return connectInNamespace(socket, to: Endpoint(address: address, port: target))
         }
@@ -268,7 +313,7 @@ public final class ForwardedPorts: EventSink {
                 HostSocket.close(server)
                 return false
             }
-            return splices.join(client, server)
+            return splices.join(client, server, .inbound)
         }
     }
 

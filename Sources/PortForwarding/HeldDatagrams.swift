@@ -8,6 +8,8 @@ struct HeldDatagram {
     /// Which side listens.
     var direction: ForwardDirection
     var datagram: ReceivedDatagram
+    /// Where it leads, if its rule is gone by the time; nil if that is known by its rule only.
+    var target: Endpoint?
 }
 
 /// Datagrams that came to the socket of another client, or for which there is no socket yet.
@@ -20,9 +22,9 @@ struct HeldDatagrams {
     var isEmpty: Bool { waiting.isEmpty }
 
     /// Puts one aside, if there is room.
-    mutating func add(_ datagram: ReceivedDatagram, _ direction: ForwardDirection) {
+    mutating func add(_ datagram: ReceivedDatagram, _ direction: ForwardDirection, to target: Endpoint? = nil) {
         guard waiting.count < Self.limit else { return }
-        waiting.append(HeldDatagram(direction: direction, datagram: datagram))
+        waiting.append(HeldDatagram(direction: direction, datagram: datagram, target: target))
     }
 
     /// All of them, which are the caller's then.

@@ -38,7 +38,7 @@ struct ListeningPlace: Hashable {
     }
 
     /// Connections that may wait to be accepted; the kernel's `net.core.somaxconn` bounds it.
-    private static let backlog: CInt = 4096
+    static let backlog: CInt = 4096
 
     /// Binds a new socket here and makes it listen.
     func listen(_ number: CInt, port: UInt16, transport: TransportProtocol) -> Outcome {

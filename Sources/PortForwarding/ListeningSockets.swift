@@ -33,15 +33,19 @@ struct ListeningSockets: ~Copyable {
     /// The files of both protocols and families, each pair IPv4 first.
     private static let paths = ["tcp", "tcp6", "udp", "udp6"].map { "/proc/thread-self/net/\($0)" }
 
+    private static let diagnostics = NamespaceRequest.socket(
+        domain: AF_NETLINK, type: CInt(SOCK_RAW.rawValue), ipProtocol: NETLINK_SOCK_DIAG)
+
+    /// All that may be asked for to begin with, by one way or the other.
+    static let requests = [diagnostics] + paths.map { NamespaceRequest.file($0) }
+
     private let source: Source
     private var sequence: UInt32 = 0
     private var buffer = [UInt8](repeating: 0, count: 32768)
 
     /// Opens what is needed in a namespace, with what makes descriptors there; nil if the kernel shows its sockets in neither way.
     init?(_ open: ([NamespaceRequest]) -> NamespaceAnswers) {
-        let request = NamespaceRequest.socket(
-            domain: AF_NETLINK, type: CInt(SOCK_RAW.rawValue), ipProtocol: NETLINK_SOCK_DIAG)
-        if case .success(let descriptor)? = open([request]).first {
+        if case .success(let descriptor)? = open([Self.diagnostics]).first {
             let socket = OwnedFileDescriptor(taking: descriptor)
             var sockets: [ListedSocket] = []
             if Self.dump(socket.rawValue, UInt8(AF_INET), .tcp, &sequence, &buffer, &sockets) {

@@ -15,6 +15,10 @@ public enum PortForwardingError: Error {
     case tooFewDescriptors(needed: Int, available: Int, limit: Int)
     /// The namespace has no sockets for us.
     case noNamespaceSockets(Errno)
+    /// What the kernel shows of listening sockets is out of reach, and `auto` rules go by that.
+    case noScan
+    /// Whoever was to say what the new rules are refuses, for this reason.
+    case refused(String)
 
     /// A port as messages name it.
     public struct Port: Hashable, Sendable, CustomStringConvertible {
@@ -44,6 +48,9 @@ extension PortForwardingError: CustomStringConvertible {
             """
         case .noNamespaceSockets(let errno):
             "cannot make sockets in the namespace: \(errno.explanation)"
+        case .noScan:
+            "the kernel does not tell which ports are listened on (sock_diag(7)), which 'auto' goes by; name the ports"
+        case .refused(let reason): reason
         }
     }
 }

@@ -5,6 +5,10 @@
 // A socket of the old rules can stand in the way of a new one that it is not the same as (a wildcard after one address
 // of the same port): only then the old one is closed first, last of all, and opened again if the change fails.
 //
+// A change is laid out first (`layOut`): which sockets of the old rules serve, and what the namespace has to make
+// (`requests`). Once that is there, it is carried out without waiting for anybody (`prepare`, then `commit` or `undo`).
+// Between the two the rules in force may have opened and closed ports, so whoever waits lays the change out once more.
+//
 // syscalls: setup(ports): clock_nanosleep close openat prlimit64 read
 // syscalls: running(ports): clock_nanosleep close openat prlimit64 read
 
@@ -41,7 +45,14 @@ struct RuleChange {
     private var absent: Set<Int> = []
     /// Ports that could not be had and need not.
     private(set) var skipped = SkippedPorts()
+    /// What the namespace has made for this change.
+    private var supply = NamespaceSupply()
 
+    /// Makes a change that does nothing yet.
+    ///
+    /// - Parameters:
+    ///   - owner: whose rules are changed.
+    ///   - patience: how long a predecessor is waited for that has a port, in milliseconds.
     init(owner: ForwardedPorts, patience: Int64) {
         self.owner = owner
         self.patience = MonotonicTime.now.advanced(milliseconds: patience)
@@ -49,16 +60,45 @@ struct RuleChange {
 
     // MARK: Preparing
 
-    /// Opens everything that is new.
-    mutating func prepare(_ rules: [PortForward]) throws(PortForwardingError) {
-        let places = try Places(owner, rules)
-        fresh = rules.map { ListeningRule(rule: $0, places: places.places(of: $0)) }
+    /// Finds out what is new, and changes nothing.
+    ///
+    /// - Throws: If the process may not have as many descriptors.
+    mutating func layOut(_ rules: [PortForward]) throws(PortForwardingError) {
+        fresh = rules.map { ListeningRule(rule: $0, places: owner.abilities.places(of: $0)) }
         for index in fresh.indices { findDevice(index) }
         for index in fresh.indices { takeOver(index) }
         try checkDescriptors()
+    }
+
+    /// What the namespace has to make for the rules that were laid out.
+    var requests: [NamespaceRequest] {
+        var requests = owner.scanRequests(for: fresh)
+        for index in fresh.indices where fresh[index].rule.direction == .outbound {
+            let rule = fresh[index]
+            guard rule.rule.policy != .scanned else { continue }
+            for place in rule.places.indices {
+                let request = rule.places[place].request(rule.rule.transport)
+                for port in rule.ports where rule.listener(place, port) == nil {
+                    requests.append(request)
+                    // One for each of the two ways on from there: another try, and the way back.
+                    guard oldSocketBlocks(PortPlace(rule: index, place: place, port: port)) else { continue }
+                    requests += [request, request]
+                }
+            }
+        }
+        return requests
+    }
+
+    /// Opens everything that is new.
+    ///
+    /// - Parameter supply: what the namespace has made of ``requests``.
+    /// - Throws: The first port that cannot be had; `EAGAIN` of the namespace if more is needed than was asked for.
+    mutating func prepare(_ supply: NamespaceSupply) throws(PortForwardingError) {
+        self.supply = supply
         for index in fresh.indices where fresh[index].rule.policy != .scanned && !fresh[index].waitsForDevice {
             try open(index)
         }
+        guard owner.openScanSources(for: fresh, &self.supply) || owner.mayWait else { throw .noScan }
         try openPostponed()
     }
 
@@ -76,6 +116,7 @@ struct RuleChange {
                 }
                 fresh[index].absenceIsReported = old.absenceIsReported
             }
+            if mine.rule == old.rule { fresh[index].skipped = old.skipped }
         }
     }
 
@@ -114,15 +155,15 @@ struct RuleChange {
                 guard let number = sockets.next() else { break }
                 let portPlace = PortPlace(rule: index, place: place, port: port)
                 guard let error = listen(portPlace, number) else { continue }
+                if error.errno == .addressInUse, oldSocketBlocks(portPlace) {
+                    postponed.append(portPlace)
+                    continue
+                }
                 if rule.rule.policy == .bestEffort {
                     failures += 1
                     lastError = error.errno
                     skipped.add(rule.rule, port, error.errno)
                     if error.errno == .addressInUse { taken.insert(port) }
-                    continue
-                }
-                if error.errno == .addressInUse, oldSocketBlocks(portPlace) {
-                    postponed.append(portPlace)
                     continue
                 }
                 do {
@@ -140,8 +181,10 @@ struct RuleChange {
         }
     }
 
-    /// Makes all sockets for a rule's place: in the namespace with one round trip.
-    private func sockets(for rule: ListeningRule, _ place: Int, count: Int) throws(PortForwardingError) -> [CInt] {
+    /// Makes all sockets for a rule's place; those of the namespace are there already.
+    private mutating func sockets(
+        for rule: ListeningRule, _ place: Int, count: Int
+    ) throws(PortForwardingError) -> [CInt] {
         guard count > 0 else { return [] }
         let request = rule.places[place].request(rule.rule.transport)
         var made: [Result<FileDescriptor, Errno>]
@@ -150,7 +193,7 @@ struct RuleChange {
             made.reserveCapacity(count)
             for _ in 0..<count { made.append(request.open()) }
         } else {
-            made = owner.namespace.open(.init(repeating: request, count: count))
+            made = supply.take(.init(repeating: request, count: count))
         }
         var numbers: [CInt] = []
         numbers.reserveCapacity(count)
@@ -192,10 +235,17 @@ struct RuleChange {
 
     /// As ``listen(_:_:)`` with a new socket.
     private mutating func listenAnew(_ portPlace: PortPlace) -> SystemCallError? {
-        switch owner.socket(for: fresh[portPlace.rule], portPlace.place) {
+        switch socket(for: fresh[portPlace.rule], portPlace.place) {
         case .failure(let error): error
         case .success(let number): listen(portPlace, number)
         }
+    }
+
+    /// A new socket on the side that listens: of the namespace's, one that was made for this change.
+    private mutating func socket(for rule: ListeningRule, _ place: Int) -> Result<CInt, SystemCallError> {
+        guard rule.rule.direction == .outbound, let made = supply.take(rule.places[place].request(rule.rule.transport))
+        else { return owner.socket(for: rule, place) }
+        return made.map(\.rawValue).mapError { SystemCallError("socket", "", $0) }
     }
 
     // MARK: A port that somebody else has
@@ -260,7 +310,7 @@ struct RuleChange {
     private func blocking(_ portPlace: PortPlace, _ index: Int) -> [Int] {
         let old = owner.rules[index]
         guard old.rule.direction == fresh[portPlace.rule].rule.direction,
-            old.rule.transport == fresh[portPlace.rule].rule.transport
+            old.rule.transport == fresh[portPlace.rule].rule.transport, old.ports.contains(portPlace.port)
         else { return [] }
         return old.places.indices.filter { place in
             old.listener(place, portPlace.port).map { kept[$0] == nil } ?? false
@@ -271,12 +321,24 @@ struct RuleChange {
         for portPlace in postponed {
             for index in owner.rules.indices {
                 for place in blocking(portPlace, index) {
-                    guard let listener = owner.rules[index].remove(place, portPlace.port) else { continue }
+                    guard let listener = owner.rules[index].listener(place, portPlace.port) else { continue }
+                    owner.takeRest(of: listener)
+                    _ = owner.rules[index].remove(place, portPlace.port)
                     owner.listeners.close(listener)
                     cleared.append(PortPlace(rule: index, place: place, port: portPlace.port))
                 }
             }
-            if let error = listenAnew(portPlace) { try retry(portPlace, after: error) }
+            guard let error = listenAnew(portPlace) else { continue }
+            let rule = fresh[portPlace.rule]
+            guard rule.rule.policy == .bestEffort else {
+                try retry(portPlace, after: error)
+                continue
+            }
+            skipped.add(rule.rule, portPlace.port, error.errno)
+            if error.errno == .addressInUse { fresh[portPlace.rule].pending.append(portPlace.port) }
+        }
+        for index in Set(postponed.map(\.rule)) where fresh[index].open.isEmpty {
+            throw .nothingToListenOn(fresh[index].rule, .addressInUse)
         }
     }
 
@@ -286,17 +348,30 @@ struct RuleChange {
     mutating func undo() {
         for listener in opened { owner.listeners.close(listener) }
         for portPlace in cleared {
-            // What we had a moment ago; if somebody was faster there is nothing better to do than to say so.
-            if case .failure(let error) = owner.open(portPlace.rule, portPlace.port) {
+            // What we had a moment ago; if somebody was faster, it is tried again like a port that need not be had.
+            let rule = owner.rules[portPlace.rule]
+            let outcome = socket(for: rule, portPlace.place).flatMap { number in
+                owner.listen(number, rule, portPlace.rule, portPlace.place, portPlace.port)
+            }
+            switch outcome {
+            case .success(let listener):
+                owner.rules[portPlace.rule].add(listener, portPlace.place, portPlace.port)
+            case .failure(let error):
                 owner.options.logger.error("\(error)")
+                owner.rules[portPlace.rule].pending.append(portPlace.port)
             }
         }
+        supply.close()
+        owner.scheduleRetry()
     }
 
     /// Closes what the new rules do not have, and puts them in force.
     mutating func commit() {
         let new = Set(opened)
-        for index in owner.listeners.indices where owner.listeners[index].socket >= 0 && !new.contains(index) {
+        let old = owner.listeners.indices.filter { owner.listeners[$0].socket >= 0 && !new.contains($0) }
+        // By the old rules, so before the first of them gives way.
+        for index in old where kept[index] == nil { owner.takeRest(of: index) }
+        for index in old {
             if let portPlace = kept[index] {
                 owner.listeners[index].rule = portPlace.rule
                 owner.listeners[index].place = portPlace.place
@@ -304,6 +379,7 @@ struct RuleChange {
                 owner.listeners.close(index)
             }
         }
+        supply.close()
         for index in absent where !fresh[index].absenceIsReported {
             fresh[index].absenceIsReported = true
             owner.reportAbsence(fresh[index].rule)
@@ -313,51 +389,5 @@ struct RuleChange {
                 "there is no interface '\(rule.rule.interface ?? "")' at present: \(rule.rule) waits for it")
         }
         owner.rules = fresh
-    }
-}
-
-/// Where rules listen, as far as the kernel goes along.
-private struct Places {
-    private var hasIPv6: Set<ForwardDirection> = [.inbound, .outbound]
-    private var bindsToDevices = true
-
-    /// Tries what the kernel can.
-    init(_ owner: ForwardedPorts, _ rules: [PortForward]) throws(PortForwardingError) {
-        let isUsed = Set(rules.map(\.direction))
-        let request = ListeningPlace().request(.tcp)
-        if isUsed.contains(.inbound) {
-            switch request.open() {
-            case .success(let probe): HostSocket.close(probe.rawValue)
-            case .failure: hasIPv6.remove(.inbound)
-            }
-        }
-        guard isUsed.contains(.outbound) else { return }
-        let probes = owner.namespace.open([request, NamespaceSocketPool.Kind.tcpv4.request])
-        if case .failure? = probes.first { hasIPv6.remove(.outbound) }
-        for probe in probes {
-            switch probe {
-            case .success(let descriptor):
-                if !ListeningPlace.mayBind(descriptor.rawValue, toDevice: "lo") { bindsToDevices = false }
-                HostSocket.close(descriptor.rawValue)
-            case .failure(let error):
-                if probes.count < 2 || error != .addressFamilyNotSupported { throw .noNamespaceSockets(error) }
-            }
-        }
-        if !bindsToDevices {
-            owner.options.logger.warning(
-                "the kernel does not let us bind to 'lo': -T and -U listen on 127.0.0.1 and ::1 in the namespace")
-        }
-    }
-
-    func places(of rule: PortForward) -> [ListeningPlace] {
-        var address = rule.address?.asIPv6
-        let has = hasIPv6.contains(rule.direction)
-        if address == nil, !has { address = IPv6Address(mapping: .unspecified) }
-        guard rule.direction == .outbound else { return [ListeningPlace(address: address, device: rule.interface)] }
-        if bindsToDevices { return [ListeningPlace(address: address, device: "lo")] }
-        let v4 = ListeningPlace(address: IPv6Address(mapping: .loopback))
-        let v6 = ListeningPlace(address: .loopback)
-        guard let address else { return [v4, v6] }
-        return [address.isIPv4Mapped ? v4 : v6]
     }
 }

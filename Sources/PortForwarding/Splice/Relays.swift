@@ -38,6 +38,9 @@ struct Relays: ~Copyable {
         /// The ``activity`` at which it was filed among its kind.
         var filed: Int64 = 0
         var link = -1
+        var opened: Int64 = 0
+        var bytesFromClient: UInt64 = 0
+        var bytesToClient: UInt64 = 0
     }
 
     /// How often a client that is in use is passed over before one has to go.
@@ -81,6 +84,7 @@ struct Relays: ~Copyable {
             slots.append(Relay(key: key, client: client, server: server, generation: generation))
         }
         indices[key] = index
+        slots[index].opened = now.nanoseconds
         touch(index, now)
         file(index)
         let deadline = self.deadline(of: index)
@@ -104,6 +108,7 @@ struct Relays: ~Copyable {
     mutating func send(_ key: Key, _ datagram: ArrivedDatagram, now: MonotonicTime) -> Bool {
         guard let index = indices[key] else { return false }
         touch(index, now)
+        slots[index].bytesFromClient &+= UInt64(datagram.count)
         unsafe passOn(datagram.payload, datagram.count, to: slots[index].server)
         return true
     }
@@ -137,6 +142,8 @@ struct Relays: ~Copyable {
                 noteAnswer(index, now)
             }
             touch(index, now)
+            let bytes = (0..<count).reduce(UInt64(0)) { $0 &+ UInt64(batch.length($1)) }
+            if isClient { slots[index].bytesFromClient &+= bytes } else { slots[index].bytesToClient &+= bytes }
             if isClient, !isFromClient(batch, count: count, slots[index].key.peer) {
                 sendSorted(batch, count: count, index)
                 if count < batch.capacity { return }
@@ -168,6 +175,26 @@ struct Relays: ~Copyable {
                     key.direction)
             }
         }
+    }
+
+    /// One past the last slot that may be in use.
+    var end: Int { slots.count }
+
+    /// The client of a slot; nil if it has none.
+    func record(_ index: Int, now: Int64) -> SplicedFlow? {
+        guard slots[index].isUsed else { return nil }
+        let slot = slots[index]
+        return SplicedFlow(
+            transport: .udp, direction: slot.key.direction, client: slot.key.peer, local: slot.key.local,
+            target: slot.key.target,
+            state: slot.isAnswered ? .answered : .unanswered, age: max(now - slot.opened, 0),
+            idle: max(now - slot.activity, 0), bytesFromClient: slot.bytesFromClient,
+            bytesToClient: slot.bytesToClient)
+    }
+
+    /// Forgets the client of a slot.
+    mutating func drop(_ index: Int) {
+        if slots[index].isUsed { remove(index) }
     }
 
     private mutating func touch(_ index: Int, _ now: MonotonicTime) {

@@ -17,6 +17,7 @@
 internal import CLinux
 internal import Glibc
 internal import LinuxSystem
+internal import NetworkModel
 internal import NetworkTypes
 internal import SystemPackage
 
@@ -32,6 +33,8 @@ private struct SpliceEnd {
     var hasEnded = false
     /// That was passed on to the other end.
     var isPassedOn = false
+    /// Bytes of it that the other end has taken.
+    var passedOn: UInt64 = 0
 }
 
 /// A spliced connection.
@@ -45,6 +48,11 @@ private struct Splice {
     var isQueued = false
     /// The next free slot, or -1.
     var link = -1
+    /// Which side has opened it.
+    var direction = ForwardDirection.inbound
+    /// When it began, and when it last moved anything, in nanoseconds.
+    var opened: Int64 = 0
+    var activity: Int64 = 0
 }
 
 /// All spliced TCP connections.
@@ -71,8 +79,9 @@ struct Splices {
     /// Joins a client's connection and one to its server that may still be connecting; both belong to the splice then.
     ///
     /// - Returns: False if they cannot be watched; the client's is the caller's still, and the server's is closed.
-    mutating func join(_ client: CInt, _ server: CInt) -> Bool {
+    mutating func join(_ client: CInt, _ server: CInt, _ direction: ForwardDirection) -> Bool {
         let index = allocate()
+        slots[index].direction = direction
         slots[index].client.socket = client
         slots[index].server.socket = server
         for socket in [client, server] { HostSocket.set(socket, CInt(IPPROTO_TCP), TCP_NODELAY, 1) }
@@ -107,6 +116,8 @@ struct Splices {
         slots[index] = Splice()
         slots[index].generation = generation
         slots[index].isUsed = true
+        slots[index].opened = MonotonicTime.now.nanoseconds
+        slots[index].activity = slots[index].opened
         count += 1
         return index
     }
@@ -166,6 +177,7 @@ struct Splices {
 
     private mutating func move(_ index: Int) {
         var connection = slots[index]
+        connection.activity = MonotonicTime.now.nanoseconds
         let forth = Self.move(from: &connection.client, to: &connection.server, &pipes)
         let back = forth == .failed ? .failed : Self.move(from: &connection.server, to: &connection.client, &pipes)
         slots[index] = connection
@@ -226,6 +238,7 @@ struct Splices {
                 switch splice(pipe.reading, target.socket) {
                 case .bytes(let count):
                     source.count -= count
+                    source.passedOn &+= UInt64(count)
                     moved += count
                     hasMoved = hasMoved || count > 0
                 case .wouldBlock:
@@ -243,6 +256,29 @@ struct Splices {
         transferring {
             tapas_splice(from, to, Int(PipePool.size), UInt32(TAPAS_SPLICE_MOVE | TAPAS_SPLICE_NONBLOCK))
         }
+    }
+
+    // MARK: Watching
+
+    /// One past the last slot that may be in use.
+    var end: Int { slots.count }
+
+    /// The connection of a slot; nil if it has none.
+    func record(_ index: Int, now: Int64) -> SplicedFlow? {
+        guard slots[index].isUsed else { return nil }
+        let slot = slots[index]
+        let hasEnded = slot.client.hasEnded || slot.server.hasEnded
+        return SplicedFlow(
+            transport: .tcp, direction: slot.direction, client: HostSocket.peerEndpoint(slot.client.socket),
+            local: HostSocket.localEndpoint(slot.client.socket), target: HostSocket.peerEndpoint(slot.server.socket),
+            state: slot.isConnecting ? .connecting : hasEnded ? .closing : .established, age: max(now - slot.opened, 0),
+            idle: max(now - slot.activity, 0), bytesFromClient: slot.client.passedOn,
+            bytesToClient: slot.server.passedOn)
+    }
+
+    /// Resets the connection of a slot.
+    mutating func drop(_ index: Int) {
+        if slots[index].isUsed { abort(index) }
     }
 
     // MARK: Ends

@@ -1,0 +1,219 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Changes of the rules while the program runs, and what the rules are at.
+
+internal import Glibc
+internal import LinuxSystem
+public import NetworkModel
+internal import NetworkTypes
+internal import SystemPackage
+
+/// A change that has been asked for.
+struct WaitingChange {
+    var compute: ([PortForward]) throws(PortForwardingError) -> [PortForward]
+    var completion: (Result<[PortForward], PortForwardingError>) -> Void
+    /// How often the namespace has been asked for its sockets.
+    var attempts = 0
+}
+
+/// What forwarded ports have counted.
+public struct ForwardCounters: Hashable, Sendable {
+    init() {}
+
+    /// Connections accepted.
+    public var accepted: UInt64 = 0
+    /// Connections of those that nobody in the namespace could be given.
+    public var refused: UInt64 = 0
+    /// Changes of the rules that were made.
+    public var changes: UInt64 = 0
+    /// Changes that could not be made.
+    public var failedChanges: UInt64 = 0
+    /// How often listening sockets were ready.
+    public var listenerEvents: UInt64 = 0
+    /// How often sockets of spliced connections were ready.
+    public var spliceEvents: UInt64 = 0
+    /// How often sockets of spliced UDP clients were ready.
+    public var relayEvents: UInt64 = 0
+}
+
+/// The figures of forwarded ports at one moment.
+public struct ForwardFigures: Hashable, Sendable {
+    /// What has been counted.
+    public var counters = ForwardCounters()
+    /// Rules in force.
+    public var rules = 0
+    /// Sockets that listen.
+    public var listeners = 0
+    /// Connections that are spliced.
+    public var connections = 0
+    /// UDP clients that are spliced.
+    public var clients = 0
+
+    /// Makes the figures of no ports at all.
+    public init() {}
+
+    init(counters: ForwardCounters, rules: Int, listeners: Int, connections: Int, clients: Int) {
+        self.counters = counters
+        self.rules = rules
+        self.listeners = listeners
+        self.connections = connections
+        self.clients = clients
+    }
+}
+
+/// A rule in force, and what it is at.
+public struct ForwardState: Hashable, Sendable {
+    /// What a rule waits for.
+    public enum Wait: String, Hashable, Sendable {
+        /// Its interface does not exist.
+        case interface
+        /// The host does not have its address; its ports are bound already and work as soon as it comes.
+        case address
+    }
+
+    /// The rule.
+    public var rule: PortForward
+    /// Ports that are listened on.
+    public var openPorts: Int
+    /// Ports that somebody else has, which are tried again.
+    public var takenPorts: Int
+    /// What it waits for; nil if for nothing.
+    public var wait: Wait?
+
+    /// Names a rule and what it is at.
+    public init(rule: PortForward, openPorts: Int, takenPorts: Int, wait: Wait?) {
+        self.rule = rule
+        self.openPorts = openPorts
+        self.takenPorts = takenPorts
+        self.wait = wait
+    }
+}
+
+extension ForwardedPorts {
+    /// Replaces all rules while the program runs; returns at once.
+    ///
+    /// Rules that stay keep their listening sockets. Flows that exist are not touched.
+    ///
+    /// - Parameters:
+    ///   - forwards: the rules, none of which conflict.
+    ///   - completion: is called on the ports' loop: with nil once all the rules are in force, or with the first port
+    ///     that was asked for by number and cannot be had; then nothing has changed.
+    public func change(to forwards: [PortForward], completion: @escaping (PortForwardingError?) -> Void) {
+        change { (_) throws(PortForwardingError) in
+            forwards
+        } completion: { outcome in
+            if case .failure(let error) = outcome { completion(error) } else { completion(nil) }
+        }
+    }
+
+    /// As ``change(to:completion:)``, with rules that come of those in force when the change's turn has come.
+    ///
+    /// - Parameters:
+    ///   - compute: makes the new rules of those in force; what it throws ends the change.
+    ///   - completion: is given the rules in force then.
+    public func change(
+        _ compute: @escaping ([PortForward]) throws(PortForwardingError) -> [PortForward],
+        completion: @escaping (Result<[PortForward], PortForwardingError>) -> Void
+    ) {
+        changes.append(WaitingChange(compute: compute, completion: completion))
+        guard !isChanging else { return }
+        isChanging = true
+        nextChange()
+    }
+
+    /// How often the namespace is asked for more, where the rules in force have changed meanwhile.
+    private static let attempts = 3
+
+    /// Begins with the first change that waits, or goes on with it once the namespace has made what it needs.
+    private func nextChange(_ supply: NamespaceSupply? = nil) {
+        guard let first = changes.first else { return }
+        var supply = supply
+        do throws(PortForwardingError) {
+            let wanted = try first.compute(forwards)
+            abilities.askHost()
+            if abilities.mustAskNamespace(for: wanted) {
+                return ask(ListeningAbilities.requests) { $0.learnAbilities($1) }
+            }
+            var change = RuleChange(owner: self, patience: 0)
+            try change.layOut(wanted)
+            let requests = change.requests
+            if supply == nil, !requests.isEmpty {
+                changes[0].attempts += 1
+                return ask(requests) { $0.nextChange(NamespaceSupply(requests, $1)) }
+            }
+            let made = supply ?? NamespaceSupply()
+            supply = nil
+            do throws(PortForwardingError) {
+                try carryOut(&change, made)
+            } catch .noNamespaceSockets(.resourceTemporarilyUnavailable) where first.attempts < Self.attempts {
+                return nextChange()
+            }
+            endChange(.success(wanted))
+        } catch {
+            supply?.close()
+            endChange(.failure(error))
+        }
+    }
+
+    private func learnAbilities(_ answers: NamespaceAnswers) {
+        do throws(PortForwardingError) {
+            try abilities.learn(answers, options.logger)
+        } catch {
+            return endChange(.failure(error))
+        }
+        nextChange()
+    }
+
+    /// Has the namespace make descriptors, and goes on when they are there.
+    private func ask(
+        _ requests: [NamespaceRequest], _ body: @escaping @Sendable (ForwardedPorts, NamespaceAnswers) -> Void
+    ) {
+        let ports = LoopBound(self, on: loop)
+        namespace.openLater(requests) { answers in ports.perform { body($0, answers) } }
+    }
+
+    private func endChange(_ outcome: Result<[PortForward], PortForwardingError>) {
+        let change = changes.removeFirst()
+        if case .success = outcome { counters.changes &+= 1 } else { counters.failedChanges &+= 1 }
+        change.completion(outcome)
+        isChanging = !changes.isEmpty
+        // A turn of the loop lies between two changes.
+        let ports = LoopBound(self, on: loop)
+        if isChanging { ports.perform { $0.nextChange() } }
+    }
+
+    // MARK: What the rules are at
+
+    /// What has been counted, and how much there is.
+    public var figures: ForwardFigures {
+        ForwardFigures(
+            counters: counters, rules: rules.count, listeners: listeners.count, connections: splices.count,
+            clients: relays.count)
+    }
+
+    /// The rules in force, and what each is at.
+    public var states: [ForwardState] {
+        rules.map { rule in
+            var wait: ForwardState.Wait?
+            if rule.waitsForDevice {
+                wait = .interface
+            } else if rule.rule.direction == .inbound, let address = rule.rule.address, !address.isUnspecified,
+                !Self.hostHas(address)
+            {
+                wait = .address
+            }
+            return ForwardState(
+                rule: rule.rule, openPorts: rule.openPorts.count, takenPorts: rule.pending.count, wait: wait)
+        }
+    }
+
+    /// Whether the host has an address, as bind(2) says.
+    private static func hostHas(_ address: IPAddress) -> Bool {
+        let request = ListeningPlace(address: address.asIPv6).request(.udp)
+        guard case .success(let probe) = request.open() else { return true }
+        defer { HostSocket.close(probe.rawValue) }
+        // A link-local address of IPv6 would need its interface to be bound to.
+        if address.v6?.isLinkLocal == true { return true }
+        return Endpoint(address: address.asIPv6, port: 0).bind(probe.rawValue) == 0
+    }
+}

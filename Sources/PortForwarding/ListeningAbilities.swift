@@ -1,0 +1,74 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import LinuxSystem
+internal import Logging
+internal import NetworkModel
+internal import NetworkTypes
+internal import SystemPackage
+
+/// Where rules can listen, as far as the kernel goes along; found out once.
+struct ListeningAbilities {
+    /// Whether the host has IPv6; nil as long as nobody has asked.
+    private var hostHasIPv6: Bool?
+    /// Whether the namespace has it.
+    private var namespaceHasIPv6: Bool?
+    /// Whether sockets may be bound to the namespace's loopback device.
+    private var bindsToLoopback = true
+
+    /// What the namespace has to make so that its abilities can be seen: one socket of each family.
+    static let requests = [ListeningPlace().request(.tcp), NamespaceSocketPool.Kind.tcpv4.request]
+
+    /// Whether rules need to know of the namespace, and nobody has asked it.
+    func mustAskNamespace(for rules: [PortForward]) -> Bool {
+        namespaceHasIPv6 == nil && rules.contains { $0.direction == .outbound }
+    }
+
+    /// Finds out what the host can.
+    mutating func askHost() {
+        guard hostHasIPv6 == nil else { return }
+        switch ListeningPlace().request(.tcp).open() {
+        case .success(let probe):
+            HostSocket.close(probe.rawValue)
+            hostHasIPv6 = true
+        case .failure: hostHasIPv6 = false
+        }
+    }
+
+    /// Takes in what the namespace has made of ``requests``.
+    ///
+    /// - Throws: If it makes no sockets.
+    mutating func learn(_ answers: NamespaceAnswers, _ logger: Logger) throws(PortForwardingError) {
+        var lack: Errno?
+        var hasIPv6 = true
+        for (index, answer) in answers.enumerated() {
+            switch answer {
+            case .success(let descriptor):
+                if !ListeningPlace.mayBind(descriptor.rawValue, toDevice: "lo") { bindsToLoopback = false }
+                HostSocket.close(descriptor.rawValue)
+            case .failure(let error):
+                if index == 0 { hasIPv6 = false }
+                if error != .addressFamilyNotSupported { lack = error }
+            }
+        }
+        if let lack { throw .noNamespaceSockets(lack) }
+        guard answers.count == Self.requests.count else { throw .noNamespaceSockets(.noSuchProcess) }
+        namespaceHasIPv6 = hasIPv6
+        if !bindsToLoopback {
+            logger.warning(
+                "the kernel does not let us bind to 'lo': -T and -U listen on 127.0.0.1 and ::1 in the namespace")
+        }
+    }
+
+    /// Where a rule listens on each of its ports.
+    func places(of rule: PortForward) -> [ListeningPlace] {
+        var address = rule.address?.asIPv6
+        let hasIPv6 = (rule.direction == .inbound ? hostHasIPv6 : namespaceHasIPv6) ?? true
+        if address == nil, !hasIPv6 { address = IPv6Address(mapping: .unspecified) }
+        guard rule.direction == .outbound else { return [ListeningPlace(address: address, device: rule.interface)] }
+        if bindsToLoopback { return [ListeningPlace(address: address, device: "lo")] }
+        let v4 = ListeningPlace(address: IPv6Address(mapping: .loopback))
+        let v6 = ListeningPlace(address: .loopback)
+        guard let address else { return [v4, v6] }
+        return [address.isIPv4Mapped ? v4 : v6]
+    }
+}

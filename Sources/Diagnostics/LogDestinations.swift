@@ -15,6 +15,8 @@ public final class LogDestinations: Sendable {
         var standardErrorLevel: Logger.Level?
         var file: LogFile?
         var systemLog: SystemLog?
+        /// Messages below this level are not written.
+        var level: Logger.Level = .trace
     }
 
     private let state: Mutex<State>
@@ -44,6 +46,12 @@ public final class LogDestinations: Sendable {
     /// From now on only messages at or above a level go to standard error; with nil, none does.
     public func limitStandardError(to level: Logger.Level?) {
         state.withLock { $0.standardErrorLevel = level }
+    }
+
+    /// The level below which messages are not written: of all loggers that have none of their own.
+    public var level: Logger.Level {
+        get { state.withLock { $0.level } }
+        set { state.withLock { $0.level = newValue } }
     }
 
     /// Writes one message to wherever messages go.

@@ -4,23 +4,29 @@ public import Logging
 
 /// What swift-log's loggers write through.
 public struct TapasLogHandler: LogHandler {
-    /// Messages below are not written.
-    public var logLevel: Logger.Level
+    /// Messages below are not written: the level of the destinations, until this logger is given one of its own.
+    public var logLevel: Logger.Level {
+        get { ownLevel ?? destinations.level }
+        set { ownLevel = newValue }
+    }
     /// What goes with each message.
     public var metadata: Logger.Metadata = [:]
     /// What is asked for more of the same.
     public var metadataProvider: Logger.MetadataProvider?
+    private var ownLevel: Logger.Level?
     private let destinations: LogDestinations
 
     /// Makes a handler.
-    public init(level: Logger.Level, destinations: LogDestinations) {
-        logLevel = level
+    public init(destinations: LogDestinations) {
         self.destinations = destinations
     }
 
     /// A logger that writes to `destinations`, without the logging system's global state.
+    ///
+    /// The level is that of the destinations, so that it can be changed while the program runs.
     public static func logger(level: Logger.Level, destinations: LogDestinations) -> Logger {
-        Logger(label: "tapas") { _ in TapasLogHandler(level: level, destinations: destinations) }
+        destinations.level = level
+        return Logger(label: "tapas") { _ in TapasLogHandler(destinations: destinations) }
     }
 
     /// One value of ``metadata``.

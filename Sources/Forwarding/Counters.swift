@@ -63,6 +63,14 @@ public struct Counters: Sendable {
     public var retransmissions: UInt64 = 0
     /// Bytes that went through a backlog.
     public var backlogBytes: UInt64 = 0
+    /// How often the link was ready.
+    public var linkEvents: UInt64 = 0
+    /// How often host sockets of TCP flows were ready.
+    public var tcpEvents: UInt64 = 0
+    /// How often host sockets of UDP flows were ready.
+    public var udpEvents: UInt64 = 0
+    /// How often host sockets of echo flows were ready.
+    public var echoEvents: UInt64 = 0
     private var drops: InlineArray<32, UInt64> = .init(repeating: 0)
     private var malformed: InlineArray<64, UInt64> = .init(repeating: 0)
 
@@ -88,6 +96,14 @@ public struct Counters: Sendable {
         malformed[Int(reason.rawValue) & 63] &+= 1
     }
 
+    /// How often something was dropped, by reason: each reason has its name and place for good.
+    ///
+    /// The names are part of the control protocol. Those of frames that are none begin with `malformed_`.
+    public var dropsByReason: [(reason: String, count: UInt64)] {
+        FlowDropReason.allCases.map { ("\($0)".inSnakeCase, self[$0]) }
+            + Wire.DropReason.allCases.map { ("malformed_" + "\($0)".inSnakeCase, self[$0]) }
+    }
+
     /// All counters that are not zero, for people.
     public var summary: [(name: String, value: UInt64)] {
         let totals: [(name: String, value: UInt64)] = [
@@ -100,5 +116,17 @@ public struct Counters: Sendable {
             (name: "malformed: \(reason)", value: malformed[Int(reason.rawValue) & 63])
         }
         return (totals + drops + frames).filter { $0.value > 0 }
+    }
+}
+
+extension String {
+    /// `tooManySegments` as `too_many_segments`.
+    fileprivate var inSnakeCase: String {
+        var words = ""
+        for character in self {
+            if character.isUppercase { words += "_" }
+            words += character.lowercased()
+        }
+        return words
     }
 }

@@ -115,7 +115,7 @@ extension DataPath {
     /// Learns the namespace's address from a packet, for flows that are opened on the host.
     @inline(__always)
     mutating func learnSource(_ summary: FrameSummary) {
-        if !seen.isKnown(summary.source) { seen.observe(summary.source, rules: translator.rules) }
+        if !seen.isSettled(summary.source) { seen.observe(summary.source, rules: translator.rules) }
     }
 
     private mutating func refuseProtocol(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {

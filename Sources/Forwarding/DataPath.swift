@@ -73,8 +73,9 @@ struct DataPath: ~Copyable {
 
     let loop: EventLoop
     let link: GuestLink
-    let options: ForwardingOptions
-    let narration: Narration
+    /// What is told once; only the logger's level changes.
+    var options: ForwardingOptions
+    var narration: Narration
     var table: FlowTable
     var wheel: TimerWheel
     var backlog: BacklogPool

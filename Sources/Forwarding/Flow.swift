@@ -171,6 +171,32 @@ struct Flow {
     /// The TTL or hop limit last set on the host socket.
     var ttl: UInt8
 
+    // What is told of the flow.
+    /// When it began, in nanoseconds.
+    var opened: Int64
+    /// Frames from the namespace; a super-frame is one.
+    var framesFromGuest: UInt64
+    /// Frames to the namespace.
+    var framesToGuest: UInt64
+    /// Bytes of payload in the frames from the namespace.
+    var bytesFromGuest: UInt64
+    /// Bytes of payload in the frames to the namespace, repeated ones included.
+    var bytesToGuest: UInt64
+
+    /// Counts a frame from the namespace with its payload in bytes.
+    @inline(__always)
+    mutating func countFromGuest(_ payload: Int) {
+        framesFromGuest &+= 1
+        bytesFromGuest &+= UInt64(truncatingIfNeeded: payload)
+    }
+
+    /// Counts a frame to the namespace with its payload in bytes.
+    @inline(__always)
+    mutating func countToGuest(_ payload: Int) {
+        framesToGuest &+= 1
+        bytesToGuest &+= UInt64(truncatingIfNeeded: payload)
+    }
+
     /// How long a connection of which one side has sent FIN may be silent and still count as one that carries data.
     static let closingPatience: Int64 = 2_000_000_000
 
@@ -217,5 +243,10 @@ struct Flow {
         passedOn = 0
         lastDrain = 0
         ttl = 64
+        opened = 0
+        framesFromGuest = 0
+        framesToGuest = 0
+        bytesFromGuest = 0
+        bytesToGuest = 0
     }
 }

@@ -65,6 +65,9 @@ struct FlowTable: ~Copyable {
     /// One past the highest index ever used: what a walk over all flows has to visit.
     var end: Int { highWater }
 
+    /// Memory that the flows which have ever been have touched, in bytes.
+    var touchedBytes: Int { highWater * MemoryLayout<Flow>.stride }
+
     /// The index of the flow with a key.
     @inline(__always)
     func find(_ key: FlowKey, hash: UInt32) -> Int? {
@@ -105,6 +108,7 @@ struct FlowTable: ~Copyable {
         unsafe slots[slot] = UInt32(index + 1)
         count += 1
         unsafe flows[index].activity = now
+        unsafe flows[index].opened = now
         unsafe shares.file(index, as: kind, in: flows)
         return index
     }

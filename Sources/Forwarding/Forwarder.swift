@@ -130,6 +130,9 @@ public final class Forwarder: EventSink {
     /// The counters so far.
     public var counters: Counters { path.counters }
 
+    /// The rules that new flows go by.
+    public var rules: TranslationRules { path.translator.rules }
+
     /// Flows that exist.
     public var flowCount: Int { path.table.count }
 
@@ -139,6 +142,7 @@ public final class Forwarder: EventSink {
     public func ready(_ token: EventToken, _ readiness: Readiness, now: MonotonicTime) {
         path.now = now
         if token.kind == TokenKind.link {
+            path.counters.linkEvents &+= 1
             if !path.readLink() {
                 path.link.unwatch(on: path.loop)
                 linkDidEnd?()
@@ -202,9 +206,15 @@ extension DataPath {
         let index = Int(token.index)
         guard table.isCurrent(index, generation: token.generation) else { return }
         switch table[index].key.transport {
-        case .tcp: tcpReady(index, readiness)
-        case .udp: udpReady(index, readiness)
-        default: echoReady(index, readiness)
+        case .tcp:
+            counters.tcpEvents &+= 1
+            tcpReady(index, readiness)
+        case .udp:
+            counters.udpEvents &+= 1
+            udpReady(index, readiness)
+        default:
+            counters.echoEvents &+= 1
+            echoReady(index, readiness)
         }
     }
 

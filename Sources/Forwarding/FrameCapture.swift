@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): fcntl write
-// syscalls: running(data-path): write
+// syscalls: setup(main): fcntl fstat lseek newfstatat pwrite64 write
+// syscalls: running(data-path): fcntl fstat lseek newfstatat pwrite64 write
 
 internal import CLinux
 internal import Glibc
@@ -9,11 +9,17 @@ public import LinuxSystem
 internal import SystemPackage
 internal import Wire
 
-/// A capture of all frames, as tcpdump(1) and tshark(1) read it (`--pcap`).
+/// A capture of all frames, as tcpdump(1) and tshark(1) read it (`--pcap`, `tapasctl pcap start`).
 public struct FrameCapture: ~Copyable {
     private let file: OwnedFileDescriptor
     private let header = PcapFileHeader(hasNanoseconds: true)
     private var buffer: [UInt8] = []
+    /// Where the next record goes in a regular file: one that was not written whole is written over.
+    private var offset: off_t?
+    /// Frames recorded.
+    private(set) var frames: UInt64 = 0
+    /// Frames that could not be written, for want of room mostly.
+    private(set) var lost: UInt64 = 0
 
     /// The file of a path; a capture that is there is replaced, another file is not.
     public static func output(_ path: String) -> OutputFile {
@@ -26,12 +32,32 @@ public struct FrameCapture: ~Copyable {
     public init(file: consuming OwnedFileDescriptor) throws(SystemCallError) {
         // A pipe takes whole frames, and waits for its reader.
         _ = tapas_set_nonblocking(file.rawValue, 0)
+        var status = stat()
+        let isRegular = unsafe fstat(file.rawValue, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+        offset = isRegular ? max(lseek(file.rawValue, 0, SEEK_CUR), 0) : nil
         self.file = file
         var start: [UInt8] = .init(repeating: 0, count: PcapFileHeader.length)
         var span = start.mutableSpan
         header.write(into: &span)
         let number = self.file.rawValue
-        try retrying("write", "capture") { unsafe Glibc.write(number, start, start.count) }
+        let place = offset
+        try retrying("write", "capture") {
+            if let place { return unsafe pwrite(number, start, start.count, place) }
+            return unsafe Glibc.write(number, start, start.count)
+        }
+        if let place { offset = place + off_t(start.count) }
+    }
+
+    /// Starts a capture in a file that another program has opened and handed over.
+    ///
+    /// - Throws: EINVAL if it is no regular file: one whose reader is slow would hold up the data path. Or the error of
+    ///   pwrite(2), EBADF for example if it was not opened for writing.
+    public init(handedOver file: consuming OwnedFileDescriptor) throws(SystemCallError) {
+        var status = stat()
+        guard unsafe fstat(file.rawValue, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+            throw SystemCallError("fstat", "capture", .invalidArgument)
+        }
+        try self.init(file: file)
     }
 
     /// Appends a frame; a full disk costs frames, never traffic.
@@ -46,6 +72,16 @@ public struct FrameCapture: ~Copyable {
         var span = buffer.mutableSpan
         record.write(into: &span)
         let number = file.rawValue
-        _ = transferring { unsafe Glibc.write(number, buffer, buffer.count) }
+        let place = offset
+        let result = transferring {
+            if let place { return unsafe pwrite(number, buffer, buffer.count, place) }
+            return unsafe Glibc.write(number, buffer, buffer.count)
+        }
+        guard result == .bytes(buffer.count) else {
+            lost &+= 1
+            return
+        }
+        frames &+= 1
+        if let place { offset = place + off_t(buffer.count) }
     }
 }

@@ -159,6 +159,16 @@ public enum HostSocket {
         } == 0
     }
 
+    /// The link that a socket is bound to; nil if to none.
+    public static func device(of number: CInt) -> String? {
+        // IFNAMSIZ, the NUL included.
+        var name: [UInt8] = .init(repeating: 0, count: 16)
+        var length = socklen_t(name.count)
+        guard unsafe getsockopt(number, SOL_SOCKET, SO_BINDTODEVICE, &name, &length) == 0 else { return nil }
+        let text = name.prefix { $0 != 0 }
+        return text.isEmpty ? nil : String(decoding: text, as: UTF8.self)
+    }
+
     /// Reads an integer option.
     public static func get(_ number: CInt, _ level: CInt, _ option: CInt) -> CInt? {
         var value: CInt = 0

@@ -37,6 +37,22 @@ struct LogDestinationsTests {
             ])
     }
 
+    @Test("the level of the destinations holds for loggers that exist, but for one with a level of its own")
+    func aLevelThatChanges() throws {
+        let folder = try TemporaryFolder()
+        let destinations = try destinations(folder)
+        let logger = TapasLogHandler.logger(level: .info, destinations: destinations)
+        var own = logger
+        own.logLevel = .error
+        destinations.level = .debug
+        logger.debug("now this")
+        own.warning("not this")
+        destinations.level = .warning
+        logger.info("nor this")
+        #expect(try lines(folder) == ["debug: now this"])
+        #expect(logger.logLevel == .warning)
+    }
+
     @Test(
         "line ends and control characters of a message are escaped",
         arguments: [("a\nb", "a\\nb"), ("a\u{1B}b", "a\\u{1b}b"), ("a\rb", "a\\rb")])

@@ -50,6 +50,8 @@ struct DNSRelay {
     }
 
     var queries: [Int: [Query]] = [:]
+    /// What has been asked and answered so far.
+    var statistics = DNSStatistics()
 }
 
 extension DataPath {
@@ -90,6 +92,8 @@ extension DataPath {
     /// A datagram from the namespace for the address that stands for the host's resolvers.
     mutating func receiveQuery(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
         guard !translator.rules.dnsServers.isEmpty else {
+            dns.statistics.queries &+= 1
+            dns.statistics.failures &+= 1
             sendFrame { span, rules in
                 DNSFailureResponder.reply(
                     to: unsafe Self.bytes(frame, count), summary: summary, rules: rules, into: &span)
@@ -114,6 +118,8 @@ extension DataPath {
             return
         }
         var pending = dns.queries[index] ?? []
+        dns.statistics.queries &+= 1
+        table[index].countFromGuest(message.count)
         // The same again is the client's own retry: it takes the place of the first.
         pending.removeAll { $0.identifier == header.identifier }
         guard pending.count < DNSRelay.queriesPerFlow else { return counters.drop(.notSent) }
@@ -134,6 +140,7 @@ extension DataPath {
             query.attempts += 1
             query.asked.insert(server)
             query.last = server
+            dns.statistics.countQuestion(to: server, among: servers)
             if server.send(query.message, on: table[index].socket) {
                 query.deadline = now.nanoseconds + DNSRelay.patience * 1_000_000
                 dns.queries[index]?[position] = query
@@ -142,6 +149,7 @@ extension DataPath {
         }
         query.deadline = 0
         dns.queries[index]?[position] = query
+        dns.statistics.failures &+= 1
         if let failure = DNSFailureResponder.serverFailure(for: query.message.span) { deliver(index, failure) }
     }
 
@@ -195,8 +203,10 @@ extension DataPath {
                 })
             else {
                 counters.drop(.unknownFlow)
+                dns.statistics.unexpected &+= 1
                 continue
             }
+            dns.statistics.countAnswer(from: sender, at: now.nanoseconds)
             table[index].activity = now.nanoseconds
             table.file(index, as: .exchange)
             dns.queries[index]?.remove(at: position)
@@ -220,6 +230,7 @@ extension DataPath {
 
     private mutating func deliver(_ index: Int, _ message: [UInt8]) {
         let key = table[index].key
+        table[index].countToGuest(message.count)
         let guest = guestMAC
         let mac = gatewayMAC
         sendFrame { span, _ in

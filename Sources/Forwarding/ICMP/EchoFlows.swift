@@ -60,6 +60,7 @@ extension DataPath {
             }
         }
         table[index].activity = now.nanoseconds
+        table[index].countFromGuest(summary.transportLength - ICMPHeader.length)
         setDeadline(index, milliseconds: Self.echoTimeout)
         if table[index].ttl != summary.hopLimit { setHopLimit(index, summary.hopLimit) }
         let number = table[index].socket
@@ -135,6 +136,7 @@ extension DataPath {
             return
         }
         let key = table[index].key
+        table[index].countToGuest(count - ICMPHeader.length)
         let header = ICMPHeader(type: received.type, identifier: key.guestPort, sequence: received.sequence)
         let mac = gatewayMAC
         let guest = guestMAC

@@ -60,7 +60,7 @@ extension DataPath {
     var inbound: InboundTranslator { InboundTranslator(rules: translator.rules, seen: seen) }
 
     /// The key of a flow from a client of the host; nil if the namespace has no address for it, or could not answer.
-    private func forwardedKey(
+    private mutating func forwardedKey(
         _ peer: Endpoint, to port: UInt16, at address: IPAddress?, _ transport: IPProtocol
     ) -> FlowKey? {
         let translator = inbound
@@ -70,6 +70,8 @@ extension DataPath {
             let target = address?.asIPv6 ?? translator.target(for: source, family),
             address.map({ $0.family == family }) ?? true
         else { return nil }
+        // What answers from there is not the namespace's own address.
+        if address != nil { seen.exclude(target) }
         return FlowKey(
             family: family, guest: target, remote: source, guestPort: port, remotePort: peer.port, transport: transport)
     }
@@ -134,6 +136,7 @@ extension DataPath {
         let key = table[index].key
         let ip = IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64)
         guard count <= Self.largestDatagram(isIPv4: key.isIPv4) else { return counters.drop(.notSent) }
+        table[index].countToGuest(count)
         // Memory with room for the headers: what comes by hand is little, and copied once more.
         let payload = unsafe scratch + Size.headroom
         unsafe datagram.bytes.withUnsafeBytes { bytes in

@@ -15,9 +15,16 @@ struct SeenAddresses: Equatable {
     private var planned = PerFamily<IPAddress?>(v4: nil, v6: nil)
     /// Addresses that are not planned any more and only stay for connections that have them: never learned.
     private var leaving: Set<IPv6Address> = []
+    /// Addresses behind the namespace that rules of forwarded ports lead to: never learned.
+    private var excluded: Set<IPv6Address> = []
+    /// As many are remembered as there may be rules.
+    private static let exclusions = 512
+    /// The source that was last looked at and not learned, so that its packets cost one comparison, too.
+    private var passedOver: IPv6Address?
 
     /// Begins anew with the planned address of each family whose plan has changed.
     mutating func adopt(_ rules: TranslationRules) {
+        passedOver = nil
         if rules.families.v4.guestAddress != planned.v4 {
             planned.v4 = rules.families.v4.guestAddress
             v4 = planned.v4?.asIPv6
@@ -35,6 +42,7 @@ struct SeenAddresses: Equatable {
 
     /// Takes the addresses that new flows must not go to any more.
     mutating func leave(_ addresses: Set<IPAddress>, rules: TranslationRules) {
+        passedOver = nil
         leaving = Set(addresses.map(\.asIPv6))
         if let address = v4, leaving.contains(address) { v4 = rules.families.v4.guestAddress?.asIPv6 }
         if let address = v6, leaving.contains(address) {
@@ -48,15 +56,34 @@ struct SeenAddresses: Equatable {
         source == v4 || source == v6 || source == v6LinkLocal
     }
 
+    /// Whether a source address need not be looked at: what is known already, or was not learned a moment ago.
+    @inline(__always)
+    func isSettled(_ source: IPv6Address) -> Bool { isKnown(source) || source == passedOver }
+
+    /// Takes note of an address that flows of forwarded ports go to because a rule names it, and that is not the
+    /// namespace's own as far as anybody knows: it is not learned from the answers.
+    mutating func exclude(_ address: IPv6Address) {
+        guard !isKnown(address), !excluded.contains(address) else { return }
+        if excluded.count >= Self.exclusions { excluded = [] }
+        excluded.insert(address)
+    }
+
     /// Learns the source address of a packet from the namespace, where the rules let it.
     mutating func observe(_ source: IPv6Address, rules: TranslationRules) {
         let address = IPAddress(unmapping: source)
         guard !address.isUnspecified, !address.isLoopback, !address.isMulticast, !address.isBroadcast else { return }
+        guard !excluded.contains(source) else {
+            passedOver = source
+            return
+        }
         if source.isLinkLocal {
             v6LinkLocal = source
             return
         }
-        guard rules.families[address.family].learnsGuestAddress, !leaving.contains(source) else { return }
+        guard rules.families[address.family].learnsGuestAddress, !leaving.contains(source) else {
+            passedOver = source
+            return
+        }
         if address.family == .v4 { v4 = source } else { v6 = source }
     }
 }

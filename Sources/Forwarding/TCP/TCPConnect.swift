@@ -34,6 +34,7 @@ extension DataPath {
             return
         }
         guard let index = addFlow(key, hash: hash, as: .handshake) else { return }
+        table[index].countFromGuest(summary.payloadLength)
         table[index].beginOutbound(
             TCPSegment(summary), options: options, initial: table[index].initialSequence(at: now.nanoseconds))
         let start = connectHost(index, to: target, type: HostSocket.stream, source: source, device: device)
@@ -52,9 +53,11 @@ extension DataPath {
         _ summary: FrameSummary, key: FlowKey, hash: UInt32, options: TCPOptions
     ) {
         guard let index = addFlow(key, hash: hash, as: .handshake) else { return }
+        table[index].countFromGuest(summary.payloadLength)
         table[index].beginOutbound(
             TCPSegment(summary), options: options, initial: table[index].initialSequence(at: now.nanoseconds))
         table[index].flags.insert(.dns)
+        dns.statistics.streams &+= 1
         hostFailed(index, .connectionRefused)
     }
 

@@ -53,6 +53,7 @@ extension DataPath {
             // That may have ended a flow: this one too, if its socket failed.
             guard table[index].state != .free else { return }
         }
+        table[index].countFromGuest(summary.payloadLength)
         guard table[index].state == .established else {
             let options = unsafe summary.tcpOptions(in: Self.bytes(frame, count))
             let steps = table[index].receiveInHandshake(TCPSegment(summary), options: options, at: now.nanoseconds)

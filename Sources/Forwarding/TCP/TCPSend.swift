@@ -30,6 +30,7 @@ extension DataPath {
         options: TCPOptions = TCPOptions()
     ) {
         let key = table[index].key
+        table[index].countToGuest(count)
         let ip = IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .tcp, hopLimit: 64)
         let allowance = backlog.allowance(of: table[index])
         let tcp = table[index].header(flags, at: sequence, options: options, allowance: allowance)

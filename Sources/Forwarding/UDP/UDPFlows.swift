@@ -52,6 +52,7 @@ extension DataPath {
             table.file(index, as: .exchange)
         }
         pace.countOutbound(1)
+        table[index].countFromGuest(summary.payloadLength)
         touchDatagram(index)
         if table[index].ttl != summary.hopLimit { setHopLimit(index, summary.hopLimit) }
         let size = isSuper ? Int(header.segmentSize) : summary.payloadLength
@@ -341,7 +342,7 @@ extension DataPath {
                     if next < size { break }
                 }
             }
-            sendDatagrams(table[index].key, first: first, last: last, total: total, size: size)
+            sendDatagrams(index, table[index].key, first: first, last: last, total: total, size: size)
             first = last + 1
         }
     }
@@ -359,13 +360,16 @@ extension DataPath {
             key.remote = source
             key.remotePort = sender.port
             let size = datagrams.length(position)
-            sendDatagrams(key, first: position, last: position, total: size, size: size)
+            sendDatagrams(index, key, first: position, last: position, total: size, size: size)
         }
     }
 
-    private mutating func sendDatagrams(_ key: FlowKey, first: Int, last: Int, total: Int, size: Int) {
+    private mutating func sendDatagrams(
+        _ index: Int, _ key: FlowKey, first: Int, last: Int, total: Int, size: Int
+    ) {
         let ip = IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64)
         guard total <= Self.largestDatagram(isIPv4: key.isIPv4) else { return counters.drop(.notSent) }
+        table[index].countToGuest(total)
         var data = unsafe Payload(datagrams.payload(first), count: size)
         if first < last {
             data.furtherPieces = last - first

@@ -94,8 +94,8 @@ let package = Package(
             "Engine",
             [
                 "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
-                "Sandbox", "Diagnostics", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage,
-                logging,
+                "Sandbox", "Diagnostics", "Control", "JSON", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
+                systemPackage, logging,
             ]),
         .executableTarget(
             name: "tapas",
@@ -139,8 +139,8 @@ let package = Package(
         tests(
             of: "Engine",
             [
-                "Planning", "HostMonitor", "NamespaceControl", "Forwarding", "Wire", "LinuxSystem", "NetworkModel",
-                "NetworkTypes", logging,
+                "Planning", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding", "Control", "JSON",
+                "Options", "Wire", "LinuxSystem", "NetworkModel", "NetworkTypes", logging,
             ]),
         .target(
             name: "NetlinkTestSupport",

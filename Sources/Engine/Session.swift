@@ -93,7 +93,8 @@ struct Session: ~Copyable {
         let forwarder = try Self.makeForwarder(
             invocation, network.tap.take(), network.plan, capture.take(), server, log)
         let tap = forwarder.map { TapLink($0, on: loop) }
-        let ports = try Ports.open(invocation, network.thread, tap, portHolders, log.logger)
+        let ports = try Ports.open(
+            invocation, network.thread, tap, portHolders, log.logger, isControlled: false)
         do {
             try MountIsolation.enterEmptyRoot(fallback: invocation.usesChrootFallback)
         } catch {
@@ -112,10 +113,15 @@ struct Session: ~Copyable {
         let control = host.control
         _ = try EventLoopThread.start(control, name: "tapas-control", serving: LoopBound(NoEvents(), on: control))
         let served = try ports?.serve(tap)
-        guard let forwarder else { return try server.run(NoEvents()) }
-        host.follow(
-            invocation, network: &network, flows: DataPathControl(LoopBound(forwarder, on: loop)), ports: served,
-            logger: log.logger)
+        let dataPath = forwarder.map { DataPathControl(LoopBound($0, on: loop)) }
+        if let interval = invocation.statsInterval {
+            let printer = EventPrinter(
+                loop: control, interval: interval.wholeMilliseconds, dataPath: dataPath,
+                ports: served.map { PortsControl($0) })
+            control.perform { printer.assumeIsolated { $0.start() } }
+        }
+        guard let forwarder, let dataPath else { return try server.run(NoEvents()) }
+        host.follow(invocation, network: &network, flows: dataPath, ports: served, logger: log.logger)
         return try server.run(forwarder)
     }
 

@@ -213,11 +213,10 @@ extension Invocation {
         }
     }
 
-    /// The options in use that this version reads but does not act on, as written in full: `--stats`.
+    /// The options in use that this version reads but does not act on, as written in full: `--fd`.
     public var unsupported: [String] {
         var names: [OptionName] = []
         if controlPath != nil { names.append(.confPath) }
-        if statsInterval != nil { names.append(.stats) }
         if tapDescriptor != nil { names.append(.fd) }
         return names.map { OptionDescription.of($0).longName }
     }

@@ -44,7 +44,8 @@ enum Layering {
         "Engine": [
             "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
             "Sandbox",
-            "Control", "Diagnostics", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", "Wire", "Services",
+            "Control", "JSON", "Diagnostics", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", "Wire",
+            "Services",
         ],
     ]
 

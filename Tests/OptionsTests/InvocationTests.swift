@@ -73,7 +73,7 @@ struct InvocationTests {
         #expect(found.controlPath == "/c" && found.capturePath == "/p" && found.pidFile == "/P")
         #expect(found.statsInterval == .seconds(3) && found.usesChrootFallback && found.tapDescriptor == 7)
         #expect(found.runAsUser == .id(1000) && found.runAsGroup == .id(8))
-        #expect(found.unsupported == ["--conf-path", "--stats", "--fd"])
+        #expect(found.unsupported == ["--conf-path", "--fd"])
         let named = try invocation("--runas daemon:adm")
         #expect(named.runAsUser == .name("daemon") && named.runAsGroup == .name("adm"))
         #expect(try invocation("--runas 0x10").runAsUser == .id(16))

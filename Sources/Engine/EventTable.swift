@@ -1,0 +1,44 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+/// The table of `--stats`: how often each kind of descriptor was ready, a line each time.
+struct EventTable {
+    /// Lines between two headings.
+    private static let linesPerHeading = 20
+    /// The width of a column.
+    private static let width = 9
+
+    /// A kind of descriptor and how often it was ready.
+    struct Column: Hashable {
+        var name: String
+        var count: UInt64
+    }
+
+    private var lines = 0
+    private var last: [Column]?
+
+    /// The next part of the table.
+    ///
+    /// - Parameter columns: the counts since the program's start, always of the same kinds.
+    /// - Returns: a line, with a heading before it now and then; nil if nothing has changed since the last one.
+    mutating func next(_ columns: [Column]) -> String? {
+        guard columns != last else { return nil }
+        var text = lines % Self.linesPerHeading == 0 ? Self.heading(columns) : ""
+        for column in columns {
+            let number = "\(column.count)"
+            text += String(repeating: " ", count: max(Self.width - number.count, 1)) + number
+        }
+        last = columns
+        lines += 1
+        return text + "\n"
+    }
+
+    /// Each name above the right edge of its column, on a line of its own, with bars below it.
+    private static func heading(_ columns: [Column]) -> String {
+        var text = ""
+        for index in columns.indices {
+            for _ in 0..<index { text += String(repeating: " ", count: width - 1) + "|" }
+            text += String(repeating: " ", count: width - 1) + columns[index].name + "\n"
+        }
+        return text
+    }
+}

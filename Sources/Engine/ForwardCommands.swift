@@ -1,0 +1,173 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import Control
+internal import JSON
+internal import NetworkModel
+internal import NetworkTypes
+internal import Options
+internal import PortForwarding
+
+/// What control clients ask of the forwarding rules: requests read and answers made, without doing anything.
+struct ForwardCommands: Sendable {
+    /// The families in use.
+    var families: Set<AddressFamily>
+    /// The ports that `all` and `auto` leave out, as they were when there was a file system.
+    var ephemeralRange: ClosedRange<Port>
+    /// Not `--no-tcp`, not `--no-udp`.
+    var transports: Set<TransportProtocol>
+
+    /// Takes what the command line says.
+    init(_ invocation: Invocation, ephemeralRange: ClosedRange<Port>) {
+        families = invocation.configuration.families
+        self.ephemeralRange = ephemeralRange
+        transports = []
+        if invocation.isEnabled(.tcp) { transports.insert(.tcp) }
+        if invocation.isEnabled(.udp) { transports.insert(.udp) }
+    }
+
+    // MARK: Requests
+
+    /// Reads the rules of a request: `[{"option": "tcp-ports", "specification": "8080:80"}]`.
+    ///
+    /// - Parameter value: the parameter `rules`.
+    /// - Returns: the rules, none of which conflict with each other.
+    /// - Throws: What is wrong with which of them.
+    func rules(_ value: JSONValue?) throws(ControlError) -> [PortForward] {
+        guard let entries = value?.array else {
+            throw ControlError(.invalidParameters, "'rules' must be an array of objects")
+        }
+        var table = ForwardTable()
+        for entry in entries {
+            guard let object = entry.object, let name = object["option"]?.string,
+                let text = object["specification"]?.string, Set(object.names) == ["option", "specification"]
+            else {
+                throw ControlError(
+                    .invalidParameters, "a rule is an object of 'option' and 'specification', both strings")
+            }
+            guard let option = Self.options[name] else {
+                let names = Self.options.keys.sorted().joined(separator: ", ")
+                throw ControlError(.invalidParameters, "'\(name)' is no option of rules; these are: \(names)")
+            }
+            try isEnabled(option.transport)
+            do {
+                try table.add(
+                    try PortSpecification.parse(
+                        text, direction: option.direction, transport: option.transport, families: families,
+                        ephemeralRange: ephemeralRange))
+            } catch {
+                throw ControlError(.invalidParameters, "--\(name) \(text): \(error)")
+            }
+        }
+        return table.forwards
+    }
+
+    private static let options: [String: Invocation.ForwardOption] = [
+        "tcp-ports": .tcpInbound, "udp-ports": .udpInbound, "tcp-ns": .tcpOutbound, "udp-ns": .udpOutbound,
+    ]
+
+    private func isEnabled(_ transport: TransportProtocol) throws(ControlError) {
+        guard !transports.contains(transport) else { return }
+        throw ControlError(
+            .refused, "--no-\(transport == .tcp ? "tcp" : "udp") switched the protocol off when the instance started")
+    }
+
+    // MARK: Changes
+
+    /// The rules in force and others besides.
+    static func adding(_ new: [PortForward], to current: [PortForward]) throws(PortForwardingError) -> [PortForward] {
+        try checked(current + new)
+    }
+
+    /// The rules in force without some of them; each must be one of them exactly.
+    static func removing(
+        _ old: [PortForward], from current: [PortForward]
+    ) throws(PortForwardingError) -> [PortForward] {
+        var rest = current
+        for rule in old {
+            guard let index = rest.firstIndex(of: rule) else {
+                let similar = current.first {
+                    $0.direction == rule.direction && $0.transport == rule.transport && $0.first <= rule.last
+                        && rule.first <= $0.last
+                }
+                let hint = similar.map { "; \($0) is" } ?? ""
+                throw .refused("no such rule is in force: \(rule)\(hint)")
+            }
+            rest.remove(at: index)
+        }
+        return rest
+    }
+
+    /// Rules as they are, if they may be in force together.
+    static func checked(_ rules: [PortForward]) throws(PortForwardingError) -> [PortForward] {
+        var table = ForwardTable()
+        do {
+            try table.add(rules)
+        } catch {
+            throw .refused("\(error)")
+        }
+        return table.forwards
+    }
+
+    /// Rules that a `pesto` client has sent, if this instance can carry them out.
+    ///
+    /// - Throws: The rule and why it cannot be.
+    func checkedForeign(_ rules: [PortForward]) throws(ControlError) -> [PortForward] {
+        for rule in rules {
+            try isEnabled(rule.transport)
+            if let address = rule.address, !families.contains(address.family) {
+                throw ControlError(.refused, "\(rule): \(address.family) is switched off")
+            }
+            guard rule.direction == .outbound else { continue }
+            if rule.targetAddress != nil || rule.address != nil || rule.interface.map({ $0 != "lo" }) ?? false {
+                throw ControlError(
+                    .refused, "\(rule): ports of the namespace lead from its loopback to the host's, without addresses")
+            }
+        }
+        return rules
+    }
+
+    // MARK: Answers
+
+    /// The answer of all methods of forwarding rules.
+    static func answer(_ states: [ForwardState]) -> JSONValue {
+        ["forwards": .array(states.map(json))]
+    }
+
+    /// A rule and what it is at.
+    static func json(_ state: ForwardState) -> JSONValue {
+        let rule = state.rule
+        let policy: String =
+            switch rule.policy {
+            case .explicit: "explicit"
+            case .bestEffort: "best-effort"
+            case .scanned: "auto"
+            }
+        let condition = condition(of: state)
+        return [
+            "direction": .string(rule.direction == .inbound ? "inbound" : "outbound"),
+            "protocol": .string(rule.transport == .tcp ? "tcp" : "udp"),
+            "address": JSONValue(rule.address.map { "\($0)" }), "interface": JSONValue(rule.interface),
+            "first": JSONValue(rule.first.rawValue), "last": JSONValue(rule.last.rawValue),
+            "target_address": JSONValue(rule.targetAddress.map { "\($0)" }),
+            "target_first": JSONValue(rule.targetFirst.rawValue), "policy": .string(policy),
+            "state": .string(condition.state), "cause": JSONValue(condition.cause),
+            "open_ports": JSONValue(state.openPorts), "text": .string("\(rule)"),
+        ]
+    }
+
+    /// Whether a rule listens, and what it waits for.
+    static func condition(of state: ForwardState) -> (state: String, cause: String?) {
+        let rule = state.rule
+        switch state.wait {
+        case .interface: return ("waiting", "interface \(rule.interface ?? "")")
+        case .address: return ("waiting", "address \(rule.address.map { "\($0)" } ?? "")")
+        case nil: break
+        }
+        if rule.policy == .scanned, state.openPorts == 0 {
+            return ("waiting", "a listener \(rule.direction == .inbound ? "in the namespace" : "on the host")")
+        }
+        let count = Int(rule.last.rawValue) - Int(rule.first.rawValue) + 1
+        guard state.openPorts < count, rule.policy != .scanned else { return ("listening", nil) }
+        return ("partial", "\(count - state.openPorts) of \(count) ports are not to be had")
+    }
+}

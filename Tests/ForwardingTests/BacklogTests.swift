@@ -138,6 +138,23 @@ struct BacklogTests {
         #expect(again == 0)
     }
 
+    @Test("what a flow was offered is taken, though its own backlog makes the share of each smaller (issue 19)")
+    func whatWasOfferedIsTaken() {
+        var pool = BacklogPool(capacity: DataPath.Size.backlogChunks)
+        var flows = (0..<300).map { _ in Self.flow(socket: -1) }
+        for index in flows.indices { _ = Self.append([1], to: &flows[index], in: &pool) }
+        var mine = Self.flow(socket: -1)
+        // A scaled window is rounded up.
+        let offered = pool.allowance(of: mine) + 127
+        _ = Self.append([1], to: &mine, in: &pool)
+        let share = pool.allowance(of: mine)
+        #expect(share < offered, "the share has not shrunk: the test shows nothing")
+        let most = pool.most(of: mine)
+        #expect(most >= offered)
+        for index in flows.indices { pool.discard(&flows[index]) }
+        pool.discard(&mine)
+    }
+
     @Test("a socket whose reader has gone fails the drain and loses nothing of the pool")
     func aSocketWhoseReaderHasGoneFailsTheDrain() throws {
         let pair = try SocketPair()

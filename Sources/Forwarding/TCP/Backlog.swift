@@ -10,7 +10,7 @@
 // are, the smaller the share of each (`share`). A flow that has passed on much more than the buffers of two kernels
 // hold has a server that reads, and may have more than its share for it (`allowance`). So servers that never read fill
 // a part of the pool, however many they are, and an upload to one that does read keeps its window. The share is kept in
-// two ways: the window that a flow offers follows it, and what comes beyond it, because more had been offered before,
+// two ways: the window that a flow offers follows it, and what comes far beyond it, because more had been offered before,
 // counts as never received.
 //
 // Memory comes from the system in slabs of 64 chunks, when they are first needed, and goes back when a slab is empty.
@@ -113,6 +113,15 @@ struct BacklogPool: ~Copyable {
             return room < capacity * Self.chunkSize / 2 ? 65536 : TCPWindow.most
         }
         return crowdedAllowance(passedOn: flow.passedOn)
+    }
+
+    /// What a flow may really keep as backlog, in bytes: half as much again.
+    ///
+    /// The allowance shrinks with each flow that gets a backlog, the flow's own included, and the window is rounded up; what
+    /// was offered before is on its way. A byte of it that is not taken costs the sender a retransmission time-out.
+    func most(of flow: Flow) -> UInt32 {
+        let allowance = allowance(of: flow)
+        return allowance + allowance / 2
     }
 
     @inline(never)

@@ -133,7 +133,7 @@ extension DataPath {
         var kept = 0
         var most = bytes
         if backlog.flows > BacklogPool.generousFlows {
-            most = max(Int(backlog.allowance(of: table[index])) - Int(table[index].backlogCount), 0)
+            most = max(Int(backlog.most(of: table[index])) - Int(table[index].backlogCount), 0)
         }
         for position in 0..<vectors {
             let vector = unsafe gatherVectors[position]

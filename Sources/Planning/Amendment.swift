@@ -26,15 +26,19 @@ internal import NetworkTypes
 public func amend(
     _ plan: inout NamespacePlan, by changes: [RouteEvent], snapshot: HostSnapshot, configuration: Configuration
 ) -> [NamespaceOperation]? {
-    guard case .template(let interface, _) = plan.families.v4.mode, configuration.copiesRoutes else { return nil }
-    // What these say has been said by the plan before.
-    var report = Report()
+    guard case .template(let interface, _) = plan.families.v4.mode, configuration.copiesRoutes,
+        // Without a default, any route may be why the template is one.
+        plan.families.v4.routes.hasOne(where: { $0.isDefault })
+    else { return nil }
+    // The templates are those of the plan before; of them nothing but the link matters here.
     var templates = PerFamily<Template?>(v4: nil, v6: nil)
-    for family in AddressFamily.allCases where plan.families[family].mode != .off {
-        templates[family] =
-            TemplateChooser(snapshot: snapshot, configuration: configuration, family: family).choose(&report)
+    for family in AddressFamily.allCases {
+        let link = plan.services.neighbourLinks[family].flatMap { snapshot.link($0) }
+        templates[family] = link.map { Template(link: $0, isPinned: false, hasDefault: true, gateway: nil) }
     }
-    guard let template = templates.v4, template.link.index == interface, template.hasDefault else { return nil }
+    guard let template = templates.v4, template.link.index == interface else { return nil }
+    // What this says has been said by the plan before.
+    var report = Report()
     let copier = RouteCopier(
         snapshot: snapshot, family: .v4, template: template, addresses: plan.families.v4.addresses,
         areAddressesGiven: configuration.addresses.v4 != nil, hasIPv6: plan.families.v6.mode != .off)
@@ -67,38 +71,49 @@ private struct Amendment {
         else { return false }
         guard route.nextHops[0].interface == interface else { return true }
         guard let copy = copier.plainCopy(route) else { return false }
-        let own = copy.identity
-        let position = routes.positions { $0.destination == copy.destination && $0.identity == own }
         switch change {
         case .added:
             // Its router is reached as that of another route is.
             let hasNeighbour = routes.hasOne { $0.nextHops == copy.nextHops && $0.scope == copy.scope }
-            guard position.isEmpty, hasNeighbour, let place = place(of: route, in: routes) else {
-                return false
-            }
+            guard hasNeighbour, let place = place(of: route, in: routes, unless: copy.identity) else { return false }
             routes.insert(copy, at: place)
             operations.append(.addRoute(copy))
         case .removed:
-            guard position.count == 1, routes[position[0]].equals(copy) else { return false }
-            routes.remove(at: position[0])
+            let own = routes.positions { $0.destination == copy.destination && $0.identity == copy.identity }
+            guard own.count == 1, routes[own[0]].equals(copy) else { return false }
+            routes.remove(at: own[0])
             operations.append(.removeRoute(copy))
         }
         return true
     }
 
     /// Where the copy of a route of the host stands: before the copy of the route that follows on the host.
-    private func place(of route: Route, in routes: [Route]) -> Int? {
-        let all = copier.snapshot.routes
-        guard let own = all.positions(where: { $0.destination == route.destination && $0.equals(route) }).first else {
-            return nil
+    ///
+    /// - Returns: The place; nil if there is no telling, or the plan has a route that the kernel would take for the copy.
+    private func place(of route: Route, in routes: [Route], unless own: Route.Identity) -> Int? {
+        if routes.hasOne(where: { $0.destination == own.destination && $0.identity == own }) { return nil }
+        let all = copier.snapshot.routes.span
+        var next = all.count
+        for position in all.indices where all[position].destination == route.destination && all[position].equals(route)
+        {
+            next = position + 1
+            break
         }
-        for position in all.indices[(own + 1)...].prefix(Self.followers) where all[position].isInMainTable(of: .v4) {
+        for position in next..<min(next + Self.followers, all.count) where all[position].isInMainTable(of: .v4) {
             let identity = all[position].identity
-            let destination = all[position].destination
-            let place = routes.positions {
-                $0.destination == destination && $0.identity == identity
-            }
-            if let place = place.first { return place }
+            if let place = routes.place(of: identity) { return place }
+        }
+        return nil
+    }
+}
+
+extension [Route] {
+    /// The first position of a route of an identity.
+    fileprivate func place(of identity: Route.Identity) -> Int? {
+        let routes = span
+        for position in routes.indices
+        where routes[position].destination == identity.destination && routes[position].identity == identity {
+            return position
         }
         return nil
     }

@@ -35,6 +35,10 @@ actor DataPathControl: FlowControl {
         dataPath.onLoop { $0.resetFlows(guestAddress: address) }
     }
 
+    func forgetObserved(_ addresses: Set<IPAddress>) {
+        dataPath.onLoop { $0.forgetObserved(addresses) }
+    }
+
     func flowsKeeping(_ leaving: Set<IPAddress>) -> [IPAddress: Int] {
         dataPath.onLoop { $0.flowsKeeping(leaving) }
     }

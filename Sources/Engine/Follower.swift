@@ -56,6 +56,8 @@ actor Follower {
     private var isInStep = true
     /// How many connections each lingering address had when they were last counted.
     private var lingering: [IPAddress: Int] = [:]
+    /// The addresses that the namespace's interface had when it was last read.
+    private var interfaceAddresses: Set<IPAddress> = []
     private var task: Task<Void, Never>?
     private var recheck: EventLoop.TimerID?
 
@@ -213,6 +215,10 @@ actor Follower {
         do {
             let state = try await interface.state()
             let planned = plannedAddresses(of: plan)
+            let present = Set(state.addresses.map(\.value.address))
+            let dropped = interfaceAddresses.subtracting(present)
+            interfaceAddresses = present
+            if !dropped.isEmpty { await flows.forgetObserved(dropped) }
             let leaving = state.ourAddresses.subtracting(planned)
             // Flows that the change has ended are gone by now: all that are left can go on.
             let kept = await flows.flowsKeeping(leaving)

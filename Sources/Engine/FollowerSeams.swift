@@ -29,6 +29,9 @@ protocol FlowControl: Actor {
     /// Ends all flows of an address of the namespace.
     func resetFlows(of address: IPAddress)
 
+    /// Forgets addresses that the namespace took by itself and was seen to have dropped.
+    func forgetObserved(_ addresses: Set<IPAddress>)
+
     /// How many flows keep each of some addresses of the namespace that are not planned any more.
     func flowsKeeping(_ leaving: Set<IPAddress>) -> [IPAddress: Int]
 }

@@ -30,7 +30,10 @@ struct HostView: ~Copyable {
     /// - Throws: If the kernel cannot be asked.
     init(_ invocation: Invocation, helpers: HelperProcesses, logger: Logger) throws {
         let kernel = try NetlinkHostKernel(families: invocation.configuration.families)
-        let reading = try kernel.read([.links, .addresses, .routes, .nextHops, .lookups], onto: HostSnapshot())
+        var tables: HostTables = [.links, .addresses, .routes, .nextHops, .lookups]
+        // Only there they decide which routes are mirrored; elsewhere the lookups tell all that matters.
+        if invocation.configuration.networkMode == .transparent { tables.insert(.rules) }
+        let reading = try kernel.read(tables, onto: HostSnapshot())
         var snapshot = reading.snapshot
         snapshot.resolvers = ResolverFile.configuration()
         let control = try EventLoop()

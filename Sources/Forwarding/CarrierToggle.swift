@@ -19,6 +19,8 @@ struct CarrierToggle {
     /// The longest time off, in milliseconds.
     private static let limit: Int64 = 1200
 
+    /// Whether the link is to have a carrier at all.
+    private var hasCarrier = true
     private var end: MonotonicTime?
     private var hasTold = false
     /// When ``proceed(_:now:logger:)`` is to be called next; nil while the carrier is on.
@@ -26,7 +28,7 @@ struct CarrierToggle {
 
     /// Switches the carrier off, if the link has one; one that is off stays so for another round.
     mutating func begin(_ link: borrowing GuestLink, now: MonotonicTime, logger: Logger) {
-        guard link.capabilities.contains(.carrier) else { return }
+        guard hasCarrier, link.capabilities.contains(.carrier) else { return }
         do throws(SystemCallError) {
             try link.setCarrier(false)
         } catch {
@@ -37,6 +39,20 @@ struct CarrierToggle {
         hasTold = false
         end = now.advanced(milliseconds: Self.limit)
         deadline = now.advanced(milliseconds: Self.step)
+    }
+
+    /// Gives the link the carrier of the interface that it mirrors, if it has one.
+    mutating func follow(_ carrier: Bool, _ link: borrowing GuestLink, logger: Logger) {
+        guard carrier != hasCarrier, link.capabilities.contains(.carrier) else { return }
+        hasCarrier = carrier
+        end = nil
+        deadline = nil
+        do throws(SystemCallError) {
+            try link.setCarrier(carrier)
+            logger.debug("carrier \(carrier ? "on" : "off"), as that of the mirrored interface")
+        } catch {
+            logger.warning("the carrier cannot be switched \(carrier ? "on" : "off"): \(error)")
+        }
     }
 
     /// Switches the carrier on once programs have seen that it was off.

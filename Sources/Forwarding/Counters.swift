@@ -41,6 +41,10 @@ public enum FlowDropReason: Int, Sendable, CaseIterable {
     case notSent
     /// The link did not take a frame.
     case linkRefused
+    /// A source that is the host's, the gateway's or tapas's own address, and not the namespace's.
+    case spoofedSource
+    /// A source that no address source gave, with `--strict-addresses`.
+    case strangeSource
     /// Flows were opened faster than they can be, and most by whoever opened this one.
     case flood
 }

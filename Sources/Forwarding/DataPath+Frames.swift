@@ -5,6 +5,7 @@
 internal import CLinux
 internal import Glibc
 internal import LinuxSystem
+internal import Logging
 internal import NetworkModel
 internal import NetworkTypes
 internal import Services
@@ -92,15 +93,13 @@ extension DataPath {
             return
         }
         guard !summary.hasUnspecifiedSource else { return counters.drop(.martian) }
+        guard admits(summary) else { return }
         switch summary.kind {
         case .tcp:
-            learnSource(summary)
             unsafe receiveTCP(summary, frame: frame, count: length)
         case .udp:
-            learnSource(summary)
             unsafe receiveUDP(summary, header: header, frame: frame, count: length)
         case .icmpv4, .icmpv6:
-            learnSource(summary)
             unsafe receiveICMP(summary, frame: frame, count: length)
         case .fragment:
             guard !isReassembled else { return counters.drop(FlowDropReason.fragment) }
@@ -112,10 +111,28 @@ extension DataPath {
         }
     }
 
-    /// Learns the namespace's address from a packet, for flows that are opened on the host.
+    /// Whether a packet's source is one that the namespace may have; learns it for flows that are opened on the host.
     @inline(__always)
-    mutating func learnSource(_ summary: FrameSummary) {
-        if !seen.isSettled(summary.source) { seen.observe(summary.source, rules: translator.rules) }
+    mutating func admits(_ summary: FrameSummary) -> Bool {
+        seen.isKnown(summary.source) || admitsNew(summary.source)
+    }
+
+    /// Judges a source that is not the last of its kind.
+    @inline(never)
+    private mutating func admitsNew(_ source: IPv6Address) -> Bool {
+        switch seen.observe(source, rules: translator.rules, now: now) {
+        case .taken: return true
+        case .spoofed: counters.drop(.spoofedSource)
+        case .strange:
+            counters.drop(.strangeSource)
+            if !reported.contains(.strangeSource) {
+                reported.insert(.strangeSource)
+                options.logger.warning(
+                    "what comes from \(IPAddress(unmapping: source)) is dropped (--strict-addresses): no source gives it; add -a for it"
+                )
+            }
+        }
+        return false
     }
 
     private mutating func refuseProtocol(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {

@@ -77,7 +77,7 @@ extension DataPath {
         isReassembled: Bool
     ) {
         if summary.hasUnspecifiedSource && !service.takesUnspecifiedSource { return counters.drop(.martian) }
-        if summary.kind != .arp && !summary.hasUnspecifiedSource { learnSource(summary) }
+        if summary.kind != .arp && !summary.hasUnspecifiedSource && !admits(summary) { return }
         switch service {
         case .arp: unsafe serveLink(summary, frame: frame, count: count)
         case .neighborDiscovery:

@@ -152,6 +152,7 @@ struct DataPath: ~Copyable {
         let rawValue: UInt8
         static let ping = Reported(rawValue: 1)
         static let sockets = Reported(rawValue: 2)
+        static let strangeSource = Reported(rawValue: 4)
     }
 
     init(

@@ -50,6 +50,7 @@ public final class Forwarder: EventSink {
         try link.watch(on: loop)
         path = DataPath(loop: loop, link: link, rules: rules, services: services, options: options, now: .now)
         path.capture = capture
+        path.followCarrier()
     }
 
     /// Begins to send what nobody asked for: announcements and Router Advertisements, now and when they are due.
@@ -78,10 +79,11 @@ public final class Forwarder: EventSink {
         let hasOtherResolvers = rules.dnsServers != path.translator.rules.dnsServers
         path.translator = Translator(rules: rules)
         path.gatewayMAC = rules.gatewayMAC
+        path.now = .now
         path.seen.adopt(rules)
         path.seen.leave(leaving, rules: rules)
+        path.followCarrier()
         tellGuestAddresses()
-        path.now = .now
         if let services { path.adopt(services) }
         if hasOtherResolvers { path.restartQueries() }
     }
@@ -127,6 +129,15 @@ public final class Forwarder: EventSink {
         return path.resetFlows { $0.key.guest == guestAddress.asIPv6 }
     }
 
+    /// The addresses that the namespace uses and no source gave, those heard of last at the end.
+    public var observedAddresses: [IPAddress] { path.seen.observedAddresses }
+
+    /// Forgets addresses that the namespace was seen to have dropped.
+    public func forgetObserved(_ addresses: Set<IPAddress>) {
+        path.seen.forget(addresses, rules: path.translator.rules)
+        tellGuestAddresses()
+    }
+
     /// The counters so far.
     public var counters: Counters { path.counters }
 
@@ -169,6 +180,7 @@ public final class Forwarder: EventSink {
     public var deadline: MonotonicTime? {
         if path.queueHead >= 0 && path.link.canTransmit { return MonotonicTime(nanoseconds: 0) }
         var earliest = path.wheel.nextDeadline
+        if let later = path.seen.deadline { earliest = earliest.map { min($0, later) } ?? later }
         if let later = path.serviceDeadline { earliest = earliest.map { min($0, later) } ?? later }
         guard path.evictions.deadline != .max else { return earliest }
         let line = MonotonicTime(nanoseconds: path.evictions.deadline)
@@ -179,6 +191,7 @@ public final class Forwarder: EventSink {
     public func deadlineReached(now: MonotonicTime) {
         path.now = now
         path.expireFlows()
+        path.seen.expire(path.translator.rules, now: now)
         path.serviceDeadlineReached()
         path.tellEvictions()
     }
@@ -200,6 +213,11 @@ public final class Forwarder: EventSink {
 }
 
 extension DataPath {
+    /// Gives the link the carrier that the rules say.
+    mutating func followCarrier() {
+        carrier.follow(translator.rules.hasCarrier, link, logger: options.logger)
+    }
+
     /// A flow's host socket is ready.
     @inline(__always)
     mutating func flowReady(_ token: EventToken, _ readiness: Readiness) {

@@ -287,7 +287,8 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         switch operation {
         case .setMAC(let mac): try socket.setLink(interface, LinkChange(mac: mac))
         case .setMTU(let mtu): try socket.setLink(interface, LinkChange(mtu: mtu))
-        case .setLinkUp: try setLinkUp()
+        case .setLinkUp: try setLinkUp(hasLinkLocal: true)
+        case .setLinkUpBare: try setLinkUp(hasLinkLocal: false)
         case .setPromoteSecondaries:
             promotesSecondaries = Sysctl.write("1", to: "/proc/sys/net/ipv4/conf/\(name)/promote_secondaries")
         case .addAddress(let address):
@@ -305,8 +306,8 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         }
     }
 
-    /// Sets the link up with a link-local address that is usable at once.
-    private mutating func setLinkUp() throws(NetlinkError) {
+    /// Sets the link up, with a link-local address that is usable at once or with none.
+    private mutating func setLinkUp(hasLinkLocal: Bool) throws(NetlinkError) {
         let mac = try socket.link(interface)?.mac
         var isPrepared = false
         if mac != nil {
@@ -318,7 +319,9 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
             }
         }
         try socket.setLink(interface, LinkChange(isUp: true))
-        guard isPrepared, let mac, let prefix = Prefix(.v6(.linkLocal(for: mac)), length: 64) else { return }
+        guard hasLinkLocal, isPrepared, let mac, let prefix = Prefix(.v6(.linkLocal(for: mac)), length: 64) else {
+            return
+        }
         do {
             try socket.addAddress(
                 InterfaceAddress(

@@ -115,7 +115,7 @@ public struct AppliedState: Hashable, Sendable {
             case .removeAddress(let address): addresses.remove(address.identity)
             case .addRoute(let route), .replaceRoute(let route): routes.insert(route.identity)
             case .removeRoute(let route): routes.remove(route.identity)
-            case .setMAC, .setMTU, .setLinkUp, .setPromoteSecondaries, .resetFlows: break
+            case .setMAC, .setMTU, .setLinkUp, .setLinkUpBare, .setPromoteSecondaries, .resetFlows: break
             }
         }
     }

@@ -44,9 +44,11 @@ public struct Configuration: Hashable, Sendable {
     public var configuresNamespace = false
     /// Families in use: `-4`, `-6` or both.
     public var families: Set<AddressFamily> = [.v4, .v6]
-    /// `-a`: the address, with the prefix length if it was given.
-    public var addresses = PerFamily<IPAddress?>(v4: nil, v6: nil)
-    /// The prefix length for `-a`, from `/LEN` or `-n`; nil if neither was given.
+    /// `--mode`.
+    public var networkMode = NetworkMode.auto
+    /// `-a`, in the order given; ``sources(of:)`` are those of a family.
+    public var addressSources: [AddressSource] = []
+    /// `-n`: the prefix length of addresses of `-a` that come without one, else of the template's guest address.
     public var prefixLengths = PerFamily<Int?>(v4: nil, v6: nil)
     /// `-g`.
     public var gateways = PerFamily<IPAddress?>(v4: nil, v6: nil)
@@ -58,6 +60,10 @@ public struct Configuration: Hashable, Sendable {
     public var outboundAddresses = PerFamily<IPAddress?>(v4: nil, v6: nil)
     /// `-m` in bytes; nil leaves the kernel's MTU (`-m 0`).
     public var mtu: UInt32? = 65520
+    /// Whether ``mtu`` was given: else transparent mode takes the interface's.
+    public var isMTUGiven = false
+    /// Not `--strict-addresses`: addresses that no source gave may be used all the same.
+    public var acceptsOtherAddresses = true
     /// `-M`: the MAC address that stands for the gateway and all else.
     public var gatewayMAC = MACAddress.defaultGateway
     /// `--ns-mac-addr`.
@@ -106,6 +112,30 @@ public struct Configuration: Hashable, Sendable {
 
     /// Makes the configuration of a bare `tapas` command line.
     public init() {}
+
+    /// The most addresses that the sources may give a family, and the most values of `-a`.
+    public static let mostAddresses = 64
+
+    /// The sources of a family's addresses, in order.
+    ///
+    /// An explicit address of the other family says nothing of this one, and a link-local address stands beside the
+    /// rest: where nothing else is given, the template's addresses are meant.
+    public func sources(of family: AddressFamily) -> [AddressSource] {
+        let given = addressSources.filter { source in
+            if case .explicit(let address, _) = source { address.family == family } else { true }
+        }
+        return given.contains { $0 != .linkLocal } ? given : [.template] + given
+    }
+
+    /// The explicit addresses of a family, in order.
+    public func explicitAddresses(of family: AddressFamily) -> [IPAddress] {
+        sources(of: family).compactMap { if case .explicit(let address, _) = $0 { address } else { nil } }
+    }
+
+    /// Whether nothing of the host decides the family's addresses.
+    public func hasOwnAddressesOnly(_ family: AddressFamily) -> Bool {
+        !sources(of: family).contains(where: \.followsHost)
+    }
 
     /// The only interface that may be a family's template: that of `-i`, else of the family's `--outbound-if`; nil if
     /// any may.

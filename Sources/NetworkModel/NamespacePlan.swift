@@ -12,6 +12,10 @@ public enum FamilyMode: Hashable, Sendable, CustomStringConvertible {
     case template(InterfaceIndex, name: String)
     /// No usable host interface: link-local addresses of our own.
     case local
+    /// `--mode transparent`: this interface as it is; nothing while it has nothing.
+    case transparent(name: String)
+    /// `--mode opaque`: link-local addresses of our own, whatever the host has.
+    case opaque
 
     /// The word for people.
     public var description: String {
@@ -20,6 +24,8 @@ public enum FamilyMode: Hashable, Sendable, CustomStringConvertible {
         case .manual: "manual"
         case .template(_, let name): "template \(name)"
         case .local: "local"
+        case .transparent(let name): "transparent \(name)"
+        case .opaque: "opaque"
         }
     }
 }
@@ -36,17 +42,20 @@ public struct PlannedAddress: Hashable, Sendable {
     public var scope: RoutingScope
     /// The flags to set; IPv6 addresses always skip duplicate detection.
     public var flags: InterfaceAddress.Flags
+    /// Which source gave it: never nil in a plan, always nil in what is read from a kernel.
+    public var origin: AddressOrigin?
 
     /// Makes a planned address.
     public init(
         prefix: Prefix, peer: IPAddress? = nil, broadcast: IPv4Address? = nil, scope: RoutingScope = .universe,
-        flags: InterfaceAddress.Flags = []
+        flags: InterfaceAddress.Flags = [], origin: AddressOrigin? = nil
     ) {
         self.prefix = prefix
         self.peer = peer
         self.broadcast = broadcast
         self.scope = scope
         self.flags = flags
+        self.origin = origin
     }
 }
 
@@ -88,6 +97,8 @@ public struct NamespacePlan: Hashable, Sendable {
     public var mtu: UInt32?
     /// The hardware address to set; nil leaves the kernel's.
     public var namespaceMAC: MACAddress?
+    /// Whether the link has an IPv6 link-local address by its hardware address besides the planned addresses.
+    public var hasKernelLinkLocal = true
     /// The families' plans.
     public var families: PerFamily<FamilyPlan>
     /// The rules for the data path.

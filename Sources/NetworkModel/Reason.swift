@@ -63,6 +63,8 @@ extension Reason {
         case candidate(Candidate)
         /// No host interface has a route that is not link-local.
         case noCandidate
+        /// The interface of `--mode transparent`, and what it lacks.
+        case mirrors(String, Fitness)
         /// The interface that an option names, and what became of it.
         case namedInterface(String, option: String, Fitness)
 
@@ -80,6 +82,10 @@ extension Reason {
         case onlyLinkLocalAddress
         /// An address of the template that the namespace does not get.
         case addressLeftOut(Prefix, AddressDefect)
+        /// An interface that `-a` names has no address for the namespace.
+        case sourceIsEmpty(String, Fitness)
+        /// Sources give a family more addresses than this; the others are left out.
+        case addressesBeyondLimit(Int)
         /// An address that is not planned any more and stays for connections.
         case lingers(IPAddress, flowCount: Int)
         /// The guest address is the network or broadcast address of its subnet; `example` would do.
@@ -108,6 +114,8 @@ extension Reason {
         case queriesGoTo([ResolverConfiguration.Server], areGiven: Bool)
         /// The address whose DNS ports are forwarded: for a resolver that the namespace cannot reach, or as given.
         case forwardsDNS(at: IPAddress, for: IPAddress?)
+        /// The address whose DNS ports are forwarded with any host (`--mode opaque`).
+        case forwardsDNSAlways(at: IPAddress)
         /// An address that stands for something else is the namespace's own.
         case mappedAddressIsGuest(IPAddress, Mapping)
         /// `--dhcp-dns` has nothing to announce.
@@ -133,6 +141,10 @@ extension Reason {
         case template(AddressFamily)
         /// There is no template.
         case fallback
+        /// `--mode transparent`: that of the interface, present or not.
+        case mirrored
+        /// `--mode opaque`: the same with any host.
+        case constant
     }
 
     /// Why the kernel's answer for the probe (``HostSnapshot/probe(_:)``) does not tell where packets leave.
@@ -222,6 +234,8 @@ extension Reason {
         case template(String)
         /// tapas itself, without the host's network.
         case local
+        /// tapas itself, with any host (`--mode opaque`).
+        case constant
     }
 
     /// Where an address comes from.
@@ -230,9 +244,13 @@ extension Reason {
         case option(LengthOrigin)
         /// tapas itself, without the host's network.
         case local
+        /// tapas itself, with any host (`--mode opaque`).
+        case constant
+        /// The mirrored interface has it as its link-local address.
+        case mirroredLink
         /// The template, from which only this one is wanted (`--no-copy-addrs`).
         case onlyOneOf(String)
-        /// The template.
+        /// The template, or another interface that is a source.
         case template(String, isLengthGiven: Bool, isGuest: Bool)
 
         /// Where the prefix length of `-a` comes from.
@@ -248,6 +266,8 @@ extension Reason {
 
     /// Why an address of the host is not used.
     public enum AddressDefect: Hashable, Sendable {
+        /// It is one of 169.254.0.0/16 on a link that nobody has named.
+        case linkLocal
         /// Duplicate detection still runs.
         case tentative
         /// Duplicate detection failed.

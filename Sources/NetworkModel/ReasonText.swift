@@ -15,14 +15,18 @@ extension Reason.Cause {
         case .interfaceName(let name, .option): "interface name \(name): given with -I"
         case .interfaceName(let name, .template(let family)): "interface name \(name): the \(family) template's"
         case .interfaceName(let name, .fallback): "interface name \(name): there is no template"
-        case .lookupIsSilent, .defaultRefused, .candidate, .noCandidate, .namedInterface, .templateAbsent,
+        case .interfaceName(let name, .mirrored): "interface name \(name): the mirrored interface's"
+        case .interfaceName(let name, .constant): "interface name \(name): the same with any host"
+        case .lookupIsSilent, .defaultRefused, .candidate, .noCandidate, .mirrors, .namedInterface, .templateAbsent,
             .outboundUnusable:
             templateText(family)
-        case .gateway, .noGateway, .ownAddress, .address, .onlyLinkLocalAddress, .addressLeftOut, .lingers,
+        case .gateway, .noGateway, .ownAddress, .address, .onlyLinkLocalAddress, .addressLeftOut, .sourceIsEmpty,
+            .addressesBeyondLimit, .lingers,
             .unusualGuestAddress, .guestIsGateway:
             addressText
         case .routeCopied, .routeLeftOut, .routeMade, .routerMadeOnLink, .routeUnreachable, .moreRoutes: routeText
-        case .queriesGoTo, .forwardsDNS, .mappedAddressIsGuest, .noResolverToAnnounce, .dhcpRoutesDropped,
+        case .queriesGoTo, .forwardsDNS, .forwardsDNSAlways, .mappedAddressIsGuest, .noResolverToAnnounce,
+            .dhcpRoutesDropped,
             .advertisementDropped:
             serviceText
         }
@@ -36,6 +40,9 @@ extension Reason.Cause {
                 + "lest the one below a VPN is shown"
         case .candidate(let candidate): return candidate.text(family)
         case .noCandidate: return "no host interface has a route that is not link-local"
+        case .mirrors(let name, .absent): return "\(name) is absent: the namespace has nothing"
+        case .mirrors(let name, .fit): return "\(name) is mirrored"
+        case .mirrors(let name, let fitness): return "\(name) is mirrored; \(fitness.text(family))"
         case .namedInterface(let name, let option, let fitness):
             switch fitness {
             case .fit: return "template \(name): named with \(option)"
@@ -55,6 +62,7 @@ extension Reason.Cause {
         case .gateway(let address, .option): return "gateway \(address): given with -g"
         case .gateway(let address, .template(let name)): return "gateway \(address): that of \(name)'s default route"
         case .gateway(let address, .local): return "gateway \(address): the local one"
+        case .gateway(let address, .constant): return "gateway \(address): the same with any host"
         case .noGateway(let name, hasDefault: true):
             return "no gateway: \(name)'s default route has none of this family"
         case .noGateway(let name, hasDefault: false): return "no gateway: \(name) has no default route"
@@ -62,6 +70,11 @@ extension Reason.Cause {
         case .address(let prefix, let origin): return "address \(prefix)\(origin.text)"
         case .onlyLinkLocalAddress: return "no address but the kernel's own link-local one"
         case .addressLeftOut(let prefix, let defect): return "address \(prefix) is not copied: \(defect.text)"
+        case .sourceIsEmpty(let name, let fitness):
+            let lack = fitness == .absent || fitness == .noCarrier ? "\(fitness.text(nil))" : "no usable one"
+            return "no address of \(name) (-a): \(lack)"
+        case .addressesBeyondLimit(let limit):
+            return "addresses beyond \(limit) are left out: name fewer interfaces with -a"
         case .lingers(let address, let count):
             let flows = count == 1 ? "one flow that uses it" : "\(count) flows that use it"
             return "address \(address) is not planned any more and stays for \(flows)"
@@ -105,6 +118,7 @@ extension Reason.Cause {
         case .forwardsDNS(let address, let hidden?):
             return "DNS to \(address) is forwarded: the host's resolver is \(hidden)"
         case .forwardsDNS(let address, nil): return "DNS to \(address) is forwarded: given with --dns-forward"
+        case .forwardsDNSAlways(let address): return "DNS to \(address) is forwarded: the same with any host"
         case .mappedAddressIsGuest(let address, let mapping):
             return "\(address) stands for \(mapping.text) but is the namespace's own address: "
                 + "nothing sent to it leaves the namespace"
@@ -181,6 +195,8 @@ extension Reason.AddressOrigin {
         case .option(.addressClass): ": given with -a, its length by the address's class"
         case .option(.usual): ": given with -a, its length the usual one"
         case .local: ": the local one"
+        case .constant: ": the same with any host"
+        case .mirroredLink: " is the link's own, as on the host"
         case .onlyOneOf(let name): ": the one of \(name), others are not to be copied"
         case .template(let name, let isLengthGiven, let isGuest):
             " is copied from \(name)\(isLengthGiven ? ", its length as given with -n" : "")"
@@ -192,6 +208,7 @@ extension Reason.AddressOrigin {
 extension Reason.AddressDefect {
     fileprivate var text: String {
         switch self {
+        case .linkLocal: "link-local"
         case .tentative: "tentative"
         case .duplicate: "duplicate detection failed"
         case .deprecated: "deprecated"

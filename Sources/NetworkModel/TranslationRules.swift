@@ -11,6 +11,13 @@ public struct TranslationRules: Hashable, Sendable {
         public var isEnabled: Bool
         /// The namespace's address: where inbound flows go until another source address is seen.
         public var guestAddress: IPAddress?
+        /// Every address that the plan gives the namespace: what comes from one of them on the host comes from itself.
+        public var guestAddresses: Set<IPAddress> = []
+        /// Prefixes in which the namespace may make addresses of its own, as it was told by Router Advertisement.
+        public var guestPrefixes: [Prefix] = []
+        /// Addresses of the host, of the gateway and of tapas, that the plan does not give the namespace: nothing that
+        /// comes from one of them is taken.
+        public var foreignAddresses: Set<IPAddress> = []
         /// Whether the namespace's observed source addresses replace ``guestAddress`` for inbound flows.
         public var learnsGuestAddress: Bool
         /// The address we speak from on the link: the gateway (IPv4), a link-local (IPv6).
@@ -49,6 +56,12 @@ public struct TranslationRules: Hashable, Sendable {
     public var gatewayMAC: MACAddress
     /// The MTU that is told to the namespace; nil if it is left alone.
     public var mtu: UInt32?
+    /// Whether addresses may be used that no source gave (not `--strict-addresses`).
+    public var acceptsOtherAddresses = true
+    /// Whether the tap has a carrier: in transparent mode that of the interface.
+    public var hasCarrier = true
+    /// The device that sockets to resolvers are bound to, unless one of these is on the host's loopback.
+    public var resolverInterface: String?
 
     /// Makes rules under which nothing is in use.
     public init() {

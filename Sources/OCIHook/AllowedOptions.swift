@@ -10,7 +10,8 @@ public enum AllowedOptions {
     /// What holds where no `hook.conf` says `allow-options`.
     public static let standard: Set<OptionName> = [
         .quiet, .debug, .configNet, .mtu, .address, .netmask, .gateway, .ipv4Only, .ipv6Only, .macAddr, .nsMacAddr,
-        .nsIfname, .noCopyRoutes, .noCopyAddrs, .noMonitor, .holdDown, .dns, .dnsForward, .search, .hostname, .fqdn,
+        .nsIfname, .strictAddresses, .noCopyRoutes, .noCopyAddrs, .noMonitor, .holdDown, .dns, .dnsForward, .search,
+        .hostname, .fqdn,
         .dhcpDNS,
         .dhcpSearch, .noDHCP, .noDHCPv6, .noRA, .noNDP, .noMapGw, .noTCP, .noUDP, .noICMP, .tcpPorts, .udpPorts,
         .freebind, .noSplice,

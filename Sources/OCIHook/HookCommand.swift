@@ -118,12 +118,18 @@ private struct Collected {
             }
             used.insert(name)
         }
+        var showsOthers = false
         do throws(UsageError) {
             // An operand, so that options for attaching are right; with --netns there is one already.
             let hasTarget = options.contains { $0.option.name == .netns }
-            _ = try parse(arguments: ["tapas"] + new + (hasTarget ? [] : ["1"]))
+            let outcome = try parse(arguments: ["tapas"] + new + (hasTarget ? [] : ["1"]))
+            if case .run(let invocation) = outcome { showsOthers = invocation.showsOtherInterfaces }
         } catch {
             throw HookError(source, "\(error)")
+        }
+        if let allowed, showsOthers, !allowed.names.contains(.interface) {
+            throw HookError(
+                source, "--address takes an interface's addresses, which needs --interface allowed (\(allowed.source))")
         }
         words += new
         sources.append(source)

@@ -15,6 +15,7 @@ extension CommandLineParser {
         invocation.operandIndex = operandIndex
         try settleMode(operands: Array(arguments.dropFirst(operandIndex)))
         try settleAddresses()
+        try settleNetworkMode()
         try settleMTU()
         try settleServices()
         try settleForwards()
@@ -52,7 +53,8 @@ extension CommandLineParser {
     private mutating func settleAddresses() throws(UsageError) {
         if let netmask {
             let given =
-                addressWithLength.v4 ?? (invocation.configuration.addresses.v4 == nil ? addressWithLength.v6 : nil)
+                addressWithLength.v4
+                ?? (invocation.configuration.explicitAddresses(of: .v4).isEmpty ? addressWithLength.v6 : nil)
             if let given {
                 throw UsageError(
                     OptionDescription.of(.netmask), netmask.text,
@@ -74,8 +76,38 @@ extension CommandLineParser {
         }
     }
 
+    /// Refuses what contradicts a mode that is not the user's to change in part.
+    private func settleNetworkMode() throws(UsageError) {
+        let configuration = invocation.configuration
+        let mode = configuration.networkMode
+        func refuse(_ option: OptionName, _ isGiven: Bool, _ remedy: String = "leave one of them out")
+            throws(UsageError)
+        {
+            guard isGiven else { return }
+            throw UsageError(
+                OptionDescription.of(.mode), mode.rawValue,
+                "contradicts \(OptionDescription.of(option).displayName); \(remedy)")
+        }
+        guard mode != .auto else { return }
+        try refuse(.spliceOnly, invocation.spliceOnly)
+        try refuse(.gateway, configuration.gateways != .init(v4: nil, v6: nil))
+        try refuse(.netmask, netmask != nil)
+        try refuse(.noCopyRoutes, !configuration.copiesRoutes)
+        try refuse(.noCopyAddrs, !configuration.copiesAddresses)
+        guard mode == .transparent else { return }
+        guard let name = configuration.templateInterface else {
+            throw UsageError(OptionDescription.of(.mode), mode.rawValue, "no interface to mirror; add -i NAME")
+        }
+        try refuse(.address, !configuration.addressSources.isEmpty)
+        for family in AddressFamily.allCases {
+            let other = configuration.outboundInterfaces[family]
+            try refuse(family == .v4 ? .outboundIf4 : .outboundIf6, other != nil && other != name)
+        }
+    }
+
     private mutating func settleMTU() throws(UsageError) {
         guard let mtu else { return }
+        invocation.configuration.isMTUGiven = true
         let option = OptionDescription.of(.mtu)
         if mtu == 0 {
             invocation.configuration.mtu = nil
@@ -149,7 +181,7 @@ extension CommandLineParser {
                 throw UsageError(option, text, error.description)
             }
         }
-        invocation.forwards = table.forwards
+        invocation.forwards = invocation.onMirroredInterface(table.forwards)
         invocation.defaultedForwards = Set(
             Invocation.ForwardOption.allCases.filter { forward in
                 !seen.contains(forward) && invocation.isEnabled(forward.transport == .tcp ? .tcp : .udp)

@@ -9,7 +9,7 @@ struct CommandLineParser {
     /// Port specifications wait until the families are known.
     var specifications: [(option: OptionDescription, forward: Invocation.ForwardOption, text: String)] = []
     var netmask: (length: Int, text: String)?
-    /// An IPv4 address that came with its prefix length.
+    /// The first address of a family that came with its prefix length.
     var addressWithLength: PerFamily<String?> = .init(v4: nil, v6: nil)
     var copySuppressors: [OptionDescription] = []
     var netnsPath: String?
@@ -114,13 +114,27 @@ struct CommandLineParser {
     private mutating func applyAddresses(_ value: OptionValue) throws(UsageError) {
         switch value.option.name {
         case .configNet: invocation.configuration.configuresNamespace = true
+        case .mode:
+            guard let mode = NetworkMode(rawValue: value.text) else {
+                throw value.failure("no mode; give auto, transparent or opaque")
+            }
+            invocation.configuration.networkMode = mode
+        case .strictAddresses: invocation.configuration.acceptsOtherAddresses = false
         case .mtu: mtu = try value.decimal(0...65521, "an MTU in bytes, or 0 to leave the kernel's")
         case .address:
-            let (address, length) = try value.addressWithLength()
-            try value.refuse(address, [.unspecified, .loopback, .multicast, .broadcast])
-            invocation.configuration.addresses[address.family] = address
-            invocation.configuration.prefixLengths[address.family] = length
-            if length != nil { addressWithLength[address.family] = value.text }
+            let source = try value.addressSource()
+            let sources = invocation.configuration.addressSources
+            guard sources.count < Configuration.mostAddresses else {
+                throw value.failure(
+                    "more than \(Configuration.mostAddresses) sources; leave some out, or name their interface")
+            }
+            if case .explicit(let address, let length) = source {
+                try value.refuse(address, [.unspecified, .loopback, .multicast, .broadcast])
+                if length != nil, addressWithLength[address.family] == nil {
+                    addressWithLength[address.family] = value.text
+                }
+            }
+            if !sources.contains(source) { invocation.configuration.addressSources.append(source) }
         case .netmask: netmask = (try value.netmask(), value.text)
         case .gateway:
             let address = try value.address()

@@ -173,6 +173,16 @@ extension Invocation {
     /// `-S`: nil for that of resolv.conf, empty for none.
     public var searchDomains: [String]? { configuration.searchDomains }
 
+    /// Whether the namespace is to have addresses of other interfaces than the template's: what `-i` decides otherwise.
+    public var showsOtherInterfaces: Bool {
+        configuration.addressSources.contains { source in
+            switch source {
+            case .interface, .all: true
+            case .explicit, .template, .linkLocal: false
+            }
+        }
+    }
+
     /// Whether the command is made in namespaces of its own.
     public var isSpawn: Bool {
         if case .spawn = mode { true } else { false }
@@ -206,10 +216,28 @@ extension Invocation {
     /// - Parameter ephemeralRange: The ephemeral ports that `auto` leaves out.
     /// - Returns: At most two rules for each option.
     public func defaultForwards(ephemeralRange: ClosedRange<Port>) -> [PortForward] {
-        ForwardOption.allCases.filter(defaultedForwards.contains).flatMap { option in
-            PortSpecification.automatic(
-                direction: option.direction, transport: option.transport, families: configuration.families,
-                ephemeralRange: ephemeralRange)
+        onMirroredInterface(
+            ForwardOption.allCases.filter(defaultedForwards.contains).flatMap { option in
+                PortSpecification.automatic(
+                    direction: option.direction, transport: option.transport, families: configuration.families,
+                    ephemeralRange: ephemeralRange)
+            })
+    }
+
+    /// Has inbound rules listen on the mirrored interface only, in transparent mode, unless they say where.
+    ///
+    /// A rule for an address of the host's loopback stays there: no interface but `lo` could reach it.
+    func onMirroredInterface(_ rules: [PortForward]) -> [PortForward] {
+        guard configuration.networkMode == .transparent, let name = configuration.templateInterface else {
+            return rules
+        }
+        return rules.map { rule in
+            guard rule.direction == .inbound, rule.interface == nil, !(rule.address?.isLoopback ?? false) else {
+                return rule
+            }
+            var rule = rule
+            rule.interface = name
+            return rule
         }
     }
 

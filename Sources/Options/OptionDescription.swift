@@ -71,8 +71,9 @@ public enum OptionName: Int, CaseIterable, Sendable {
     // Namespaces.
     case netns, userns, netnsOnly, noNetnsQuit
     // Addresses and the interface.
-    case configNet, mtu, address, netmask, gateway, interface, outbound, outboundIf4, outboundIf6, ipv4Only, ipv6Only
-    case macAddr, nsMacAddr, nsIfname, noCopyRoutes, noCopyAddrs
+    case configNet, mode, mtu, address, netmask, gateway, interface, outbound, outboundIf4, outboundIf6, ipv4Only,
+        ipv6Only
+    case macAddr, nsMacAddr, nsIfname, strictAddresses, noCopyRoutes, noCopyAddrs
     // Following the host.
     case noMonitor, holdDown
     // DNS, DHCP and NDP.

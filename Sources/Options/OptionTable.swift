@@ -33,11 +33,14 @@ extension OptionDescription {
         .init(.noNetnsQuit, ["no-netns-quit"], .namespaces, "Attach: stay when the namespace is deleted"),
         .init(.configNet, ["config-net"], .addresses, "Set addresses, routes and MTU in the namespace"),
         .init(
+            .mode, ["mode"], argument: "auto|transparent|opaque", .addresses,
+            "Follow, mirror -i NAME, or never change (default auto)"),
+        .init(
             .mtu, ["mtu"], letter: "m", argument: "BYTES", .addresses,
             "MTU in the namespace (default 65520; 0 leaves the kernel's)"),
         .init(
-            .address, ["address"], letter: "a", argument: "ADDR[/LEN]", .addresses,
-            "Address of the namespace, once for each family"),
+            .address, ["address"], letter: "a", argument: "ADDR[/LEN]|auto|[%]NAME|all|ll", .addresses,
+            "Source of the namespace's addresses, repeatable (default auto)"),
         .init(.netmask, ["netmask"], letter: "n", argument: "LEN|MASK", .addresses, "IPv4 prefix length or netmask"),
         .init(
             .gateway, ["gateway"], letter: "g", argument: "ADDR", .addresses,
@@ -65,6 +68,7 @@ extension OptionDescription {
         .init(
             .nsIfname, ["ns-ifname"], letter: "I", argument: "NAME", .addresses,
             "Name of the interface in the namespace"),
+        .init(.strictAddresses, ["strict-addresses"], .addresses, "Drop what comes from addresses that no -a gives"),
         .init(.noCopyRoutes, ["no-copy-routes"], .addresses, "With --config-net: a default route only"),
         .init(.noCopyAddrs, ["no-copy-addrs"], .addresses, "With --config-net: one address of each family only"),
         .init(.noMonitor, ["no-monitor"], .following, "Configure once; do not follow the host's network"),

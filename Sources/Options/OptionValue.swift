@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+internal import NetworkModel
 internal import NetworkTypes
 
 /// The argument of an option, and the ways to read it; each failure names the option, the value and a remedy.
@@ -105,13 +106,40 @@ struct OptionValue {
         }
     }
 
+    /// A value of `-a`: a keyword, an interface after `%`, an address, or an interface whose name looks like none.
+    func addressSource() throws(UsageError) -> AddressSource {
+        switch text {
+        case "auto": return .template
+        case "all": return .all
+        case "ll": return .linkLocal
+        default: break
+        }
+        if text.hasPrefix("%") { return .interface(try sourceInterface(String(text.dropFirst()))) }
+        let isAddress =
+            text.isEmpty || text.hasPrefix("[") || text.contains("/") || text.contains(":")
+            || text.utf8.allSatisfy { (0x30...0x39).contains($0) || $0 == UInt8(ascii: ".") }
+        guard isAddress else { return .interface(try sourceInterface(text)) }
+        let (address, length) = try addressWithLength()
+        return .explicit(address, length: length)
+    }
+
+    private func sourceInterface(_ name: String) throws(UsageError) -> String {
+        guard isInterfaceName(name), !name.contains(":") else {
+            throw failure(
+                "neither an address nor an interface's name; give ADDRESS[/LENGTH], auto, all, ll, or %NAME with 1 to "
+                    + "15 characters without '/', ':' and blanks")
+        }
+        return name
+    }
+
     /// `ADDR[/LEN]`, brackets around ADDR allowed; an IPv4-mapped address with a length counts as IPv4 with LEN − 96.
     func addressWithLength() throws(UsageError) -> (address: IPAddress, length: Int?) {
         let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
         var addressText = parts.first ?? ""
         if addressText.hasPrefix("["), addressText.hasSuffix("]") { addressText = addressText.dropFirst().dropLast() }
         guard let address = IPAddress(addressText) else {
-            throw failure("no IP address; give ADDRESS or ADDRESS/LENGTH, like 192.0.2.1/24")
+            throw failure(
+                "no IP address; give ADDRESS or ADDRESS/LENGTH, like 192.0.2.1/24, or %NAME for an interface")
         }
         guard parts.count == 2 else { return (address, nil) }
         let mappedBits = address.family == .v4 && addressText.contains(":") ? 96 : 0

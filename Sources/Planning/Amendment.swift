@@ -27,6 +27,8 @@ public func amend(
     _ plan: inout NamespacePlan, by changes: [RouteEvent], snapshot: HostSnapshot, configuration: Configuration
 ) -> [NamespaceOperation]? {
     guard case .template(let interface, _) = plan.families.v4.mode, configuration.copiesRoutes,
+        // Several sources give routes a preferred source; the plan knows which.
+        configuration.sources(of: .v4) == [.template],
         // Without a default, any route may be why the template is one.
         plan.families.v4.routes.hasOne(where: { $0.isDefault })
     else { return nil }
@@ -41,7 +43,7 @@ public func amend(
     var report = Report()
     let copier = RouteCopier(
         snapshot: snapshot, family: .v4, template: template, addresses: plan.families.v4.addresses,
-        areAddressesGiven: configuration.addresses.v4 != nil, hasIPv6: plan.families.v6.mode != .off)
+        areAddressesGiven: false, hasIPv6: plan.families.v6.mode != .off)
     let amendment = Amendment(copier: copier, interface: interface)
     var operations: [NamespaceOperation] = []
     for change in changes {

@@ -67,6 +67,7 @@ extension NamespaceOperation {
         case .setMAC(let mac): "link set \(device) address \(mac)"
         case .setMTU(let mtu): "link set \(device) mtu \(mtu)"
         case .setLinkUp: "link set \(device) up"
+        case .setLinkUpBare: "link set \(device) addrgenmode none up"
         case .setPromoteSecondaries: "sysctl net.ipv4.conf.\(device).promote_secondaries=1"
         case .addAddress(let address):
             "addr add \(address.command) dev \(device)"

@@ -108,7 +108,7 @@ private struct Difference {
     private mutating func changeLink() {
         if let mac = plan.namespaceMAC, kernel.properties.mac != mac { emit(.setMAC(mac)) }
         if let mtu = plan.mtu, kernel.properties.mtu != mtu { emit(.setMTU(mtu)) }
-        if !kernel.properties.isUp { emit(.setLinkUp) }
+        if !kernel.properties.isUp { emit(plan.hasKernelLinkLocal ? .setLinkUp : .setLinkUpBare) }
     }
 
     // MARK: Addresses
@@ -354,7 +354,15 @@ private struct Difference {
 
     /// Removes routes of ours that are not planned, those that depend on others first.
     private mutating func removeRoutes(where isMeant: (Route) -> Bool) {
-        for route in staleRoutes.reversed() where isMeant(route) { emit(.removeRoute(route)) }
+        for route in staleRoutes.reversed() where isMeant(route) {
+            guard route.family == .v6, route.preferredSource != nil else {
+                emit(.removeRoute(route))
+                continue
+            }
+            // IPv6 routes lose their source with its address, and are not found by it then.
+            let present = kernel.routes.first(route.identity) { $0.origin == .ours }
+            if let present { emit(.removeRoute(present.value)) }
+        }
         staleRoutes.removeAll(where: isMeant)
     }
 

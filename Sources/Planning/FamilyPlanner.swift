@@ -12,8 +12,10 @@ struct FamilyPlanner {
     /// The families in use.
     let families: Set<AddressFamily>
 
-    private var explicitGateway: IPAddress? { configuration.gateways[family] }
-    private var isManual: Bool { configuration.addresses[family] != nil || explicitGateway != nil }
+    private var explicitGateway: IPAddress? {
+        configuration.networkMode == .auto ? configuration.gateways[family] : nil
+    }
+    private var isManual: Bool { configuration.hasOwnAddressesOnly(family) || explicitGateway != nil }
 
     /// The family's plan; each decision and each warning goes to the report.
     func plan(_ report: inout Report) -> FamilyPlan {
@@ -27,21 +29,46 @@ struct FamilyPlanner {
         plan.guestAddress = choice.guest
         plan.routes = routes(addresses: choice.addresses, gateway: plan.gateway, &report)
         plan.ownAddress = ownAddress(gateway: plan.gateway, &report)
-        if let guest = plan.guestAddress {
-            let isGiven = configuration.addresses[family] != nil || configuration.prefixLengths[family] != nil
-            if isGiven, let warning = unusualGuestAddress(guest, gateway: plan.gateway) {
-                report.warn(family, warning)
-            }
-            if guest.address == plan.gateway {
-                report.warn(family, .guestIsGateway(guest.address))
-            }
-        }
+        prefer(plan.guestAddress?.address, in: &plan)
+        warn(of: plan, &report)
         return plan
     }
 
     private var mode: FamilyMode {
+        switch configuration.networkMode {
+        case .opaque: return .opaque
+        case .transparent: return .transparent(name: configuration.templateInterface ?? "")
+        case .auto: break
+        }
         if isManual { return .manual }
         return template.map { .template($0.link.index, name: $0.link.name) } ?? .local
+    }
+
+    private func warn(of plan: FamilyPlan, _ report: inout Report) {
+        var given = plan.addresses.filter { $0.origin == .explicit }.map(\.prefix)
+        if configuration.prefixLengths[family] != nil, let guest = plan.guestAddress, !given.contains(guest) {
+            given.append(guest)
+        }
+        for address in given {
+            if let warning = unusualGuestAddress(address, gateway: plan.gateway) { report.warn(family, warning) }
+        }
+        if let guest = plan.guestAddress, guest.address == plan.gateway {
+            report.warn(family, .guestIsGateway(guest.address))
+        }
+    }
+
+    /// Has new connections come from the first address where several sources give addresses: left to itself, the kernel
+    /// would take the one in the router's subnet, or the one most like the destination.
+    private func prefer(_ address: IPAddress?, in plan: inout FamilyPlan) {
+        guard let address, plan.addresses.count > 1, configuration.networkMode == .auto,
+            configuration.sources(of: family) != [.template]
+        else { return }
+        for index in plan.routes.indices
+        where plan.routes[index].preferredSource == nil && plan.routes[index].source == nil
+            && !(plan.routes[index].isOnLink && !plan.routes[index].isDefault)
+        {
+            plan.routes[index].preferredSource = address
+        }
     }
 
     // MARK: Router
@@ -50,6 +77,11 @@ struct FamilyPlanner {
         if let explicitGateway {
             report.note(family, .gateway(explicitGateway, from: .option))
             return explicitGateway
+        }
+        if configuration.networkMode == .opaque {
+            let gateway = Local.gateway(family)
+            report.note(family, .gateway(gateway, from: .constant))
+            return gateway
         }
         if let template, template.hasDefault {
             let name = template.link.name
@@ -63,6 +95,7 @@ struct FamilyPlanner {
             report.note(family, .noGateway(template: template.link.name, hasDefault: false))
             return nil
         }
+        if configuration.networkMode == .transparent { return nil }
         let gateway = Local.gateway(family)
         report.note(family, .gateway(gateway, from: .local))
         return gateway
@@ -71,8 +104,11 @@ struct FamilyPlanner {
     private func ownAddress(gateway: IPAddress?, _ report: inout Report) -> IPAddress? {
         guard family == .v6 else { return gateway }
         if let gateway, gateway.isLinkLocal { return gateway }
+        // A mirrored interface's link-local address is the namespace's.
         let address =
-            template.flatMap { template in
+            configuration.networkMode == .transparent
+            ? Local.linkLocalIPv6
+            : template.flatMap { template in
                 snapshot.addresses(of: template.link.index, .v6).first {
                     $0.address.isLinkLocal && !$0.isTentative && !$0.flags.contains(.duplicate)
                 }?.address
@@ -83,16 +119,39 @@ struct FamilyPlanner {
 
     // MARK: Routes
 
+    /// The default route that never changes.
+    ///
+    /// With IPv6 it names its source: the kernel would prefer an address of the host's that stands beside it, and a
+    /// connection from there would not outlive the host's next roam. With IPv4 the router's subnet decides.
+    private func opaqueDefault(_ report: inout Report) -> Route {
+        var route = Route.default(family, via: Local.gateway(family))
+        if family == .v6 { route.preferredSource = Local.addressIPv6 }
+        report.note(family, .routeMade(route))
+        return route
+    }
+
+    /// Whether an address of the plan is the template interface's.
+    private func isTemplates(_ address: PlannedAddress, _ template: Template) -> Bool {
+        address.origin != .explicit
+            && snapshot.addresses.contains { $0.interface == template.link.index && $0.address == address.address }
+    }
+
     private func routes(
         addresses: [PlannedAddress], gateway: IPAddress?, _ report: inout Report
     ) -> [Route] {
+        if configuration.networkMode == .opaque { return [opaqueDefault(&report)] }
         var routes: [Route] = []
+        // A mirrored interface without an address takes part in nothing.
+        if configuration.networkMode == .transparent, addresses.isEmpty { return [] }
         if let template, explicitGateway == nil, configuration.copiesRoutes {
             routes = RouteCopier(
                 snapshot: snapshot, family: family, template: template, addresses: addresses,
-                areAddressesGiven: configuration.addresses[family] != nil, hasIPv6: families.contains(.v6)
+                areAddressesGiven: !addresses.contains { isTemplates($0, template) },
+                tables: configuration.networkMode == .transparent ? snapshot.reachedTables(family) : [.main],
+                hasIPv6: families.contains(.v6)
             ).copy(&report)
         }
+        if configuration.networkMode == .transparent { return routes }
         let wantsDefault = gateway != nil || template?.hasDefault ?? true
         guard wantsDefault, !routes.contains(where: \.isDefault) else { return routes }
         // The kernel refuses a router that is the namespace itself; everything is on the link then.

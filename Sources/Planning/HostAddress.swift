@@ -62,7 +62,10 @@ extension HostSnapshot {
 
 extension Route {
     /// Whether this is one of the main table's unicast routes of a family: what is looked at as a template.
-    func isInMainTable(of family: AddressFamily) -> Bool {
-        table == .main && type == .unicast && destination.family == family
+    func isInMainTable(of family: AddressFamily) -> Bool { isUnicast(of: family, in: .main) }
+
+    /// Whether this is a unicast route of a family in a table.
+    func isUnicast(of family: AddressFamily, in place: RouteTable) -> Bool {
+        table == place && type == .unicast && destination.family == family
     }
 }

@@ -75,7 +75,7 @@ struct SimulatedKernel {
             switch operation {
             case .setMAC(let mac): link.mac = mac
             case .setMTU(let mtu): link.mtu = mtu
-            case .setLinkUp: setUp()
+            case .setLinkUp, .setLinkUpBare: setUp()
             case .setPromoteSecondaries: link.promotesSecondaries = true
             case .addAddress(let address): try add(address)
             case .deprecateAddress(let address): try setDeprecated(address, true)

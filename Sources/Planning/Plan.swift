@@ -8,6 +8,9 @@ public import NetworkTypes
 // `plan()` is the only place that knows policy, and a function of its arguments alone: no clock, no I/O, no memory.
 // So what the program does after a change on the host equals what it would do if it started now.
 //
+// Two modes are a setting: in transparent mode a family is what the named interface is, in opaque mode it is always the
+// same. All three differ only in what is chosen here; what follows from a plan is the same for each.
+//
 //     snapshot, configuration ─▶ TemplateChooser ─▶ FamilyPlanner ──▶ TranslationPlanner ─▶ NamespacePlan
 //                                 (per family)       AddressPlanner    ServicePlanner
 //                                                    RouteCopier
@@ -30,6 +33,8 @@ public func plan(
     namespaceFamilies: Set<AddressFamily>
 ) -> NamespacePlan {
     var report = Report()
+    var configuration = configuration
+    configuration.mtu = mtu(configuration, snapshot)
     let families = configuration.families.intersection(namespaceFamilies)
     var plans = PerFamily(v4: FamilyPlan(mode: .off), v6: FamilyPlan(mode: .off))
     var templates = PerFamily<Template?>(v4: nil, v6: nil)
@@ -53,15 +58,30 @@ public func plan(
         ).plan(&report)
     }
     let name = interfaceName(configuration, previous: previous, templates, &report)
-    let rules = TranslationPlanner(
+    var rules = TranslationPlanner(
         snapshot: snapshot, configuration: configuration, plans: plans, templates: templates
     ).rules(&report)
     let services = ServicePlanner(
         snapshot: snapshot, configuration: configuration, plans: plans, templates: templates, rules: rules
     ).settings(&report)
-    return NamespacePlan(
+    if !configuration.configuresNamespace {
+        rules.families.v6.guestPrefixes = services.v6.prefixes.filter(\.isAutonomous).map(\.prefix)
+    }
+    var plan = NamespacePlan(
         interfaceName: name, mtu: configuration.mtu, namespaceMAC: configuration.namespaceMAC, families: plans,
         rules: rules, services: services, reasons: report.reasons, warnings: report.warnings)
+    plan.hasKernelLinkLocal = configuration.networkMode == .auto
+    return plan
+}
+
+/// The namespace's MTU in bytes; nil leaves the kernel's.
+///
+/// In transparent mode it is the interface's, within what a tap takes and IPv6 needs; Ethernet's while that is absent.
+private func mtu(_ configuration: Configuration, _ snapshot: HostSnapshot) -> UInt32? {
+    guard configuration.networkMode == .transparent, !configuration.isMTUGiven else { return configuration.mtu }
+    let link = configuration.templateInterface.flatMap { snapshot.link(named: $0) }
+    let least: UInt32 = configuration.families.contains(.v6) ? 1280 : 68
+    return link.map { min(max($0.mtu, least), 65520) } ?? 1500
 }
 
 /// The interface's name: the user's, the one chosen before, the IPv4 template's, the IPv6 template's, `tap0`.
@@ -74,6 +94,16 @@ private func interfaceName(
         return name
     }
     if let name = previous?.interfaceName { return name }
+    switch configuration.networkMode {
+    case .auto: break
+    case .opaque:
+        report.note(nil, .interfaceName("tap0", from: .constant))
+        return "tap0"
+    case .transparent:
+        guard let name = configuration.templateInterface else { break }
+        report.note(nil, .interfaceName(name, from: .mirrored))
+        return name
+    }
     for family in AddressFamily.allCases {
         if let template = templates[family] {
             report.note(nil, .interfaceName(template.link.name, from: .template(family)))

@@ -28,6 +28,8 @@ struct RouteCopier {
     let addresses: [PlannedAddress]
     /// Whether these are the user's (`-a`) and not copies of the template's.
     let areAddressesGiven: Bool
+    /// The tables to copy: the routes of the first come before those of the others.
+    var tables: [RouteTable] = [.main]
     /// Whether the other family can be spoken on the link, for IPv4 routes by way of IPv6 routers.
     let hasIPv6: Bool
 
@@ -45,34 +47,37 @@ struct RouteCopier {
         var sharing = HopSharing()
         report.beginTable()
         let routes = snapshot.routes.span
-        for position in routes.indices where routes[position].isInMainTable(of: family) {
-            var copy = routes[position]
-            guard flatten(&copy, &sharing) else { continue }
-            if let refusal = refusal(of: copy, connected: connected) {
-                if routes[position].isOnLink || copy.isOnLink { leftOut.append(copy) }
-                if report.tellsNextLeftOut() {
-                    report.note(family, .routeLeftOut(copy, refusal), refusal.weight)
+        for table in tables {
+            for position in routes.indices where routes[position].isUnicast(of: family, in: table) {
+                var copy = routes[position]
+                copy.table = .main
+                guard flatten(&copy, &sharing) else { continue }
+                if let refusal = refusal(of: copy, connected: connected) {
+                    if routes[position].isOnLink || copy.isOnLink { leftOut.append(copy) }
+                    if report.tellsNextLeftOut() {
+                        report.note(family, .routeLeftOut(copy, refusal), refusal.weight)
+                    }
+                    continue
                 }
-                continue
-            }
-            let identity = copy.identity
-            let fingerprint = identity.fingerprint
-            let isKnown =
-                index.first(fingerprint) { copies[$0].identity == identity } != nil
-                || made.first(fingerprint) { connected[$0].identity == identity } != nil
-            guard !isKnown else {
-                if report.tellsNextLeftOut() {
-                    report.note(family, .routeLeftOut(copy, .shadowed), .remark)
+                let identity = copy.identity
+                let fingerprint = identity.fingerprint
+                let isKnown =
+                    index.first(fingerprint) { copies[$0].identity == identity } != nil
+                    || made.first(fingerprint) { connected[$0].identity == identity } != nil
+                guard !isKnown else {
+                    if report.tellsNextLeftOut() {
+                        report.note(family, .routeLeftOut(copy, .shadowed), .remark)
+                    }
+                    continue
                 }
-                continue
+                index.insert(fingerprint, at: copies.count)
+                // No closure: what one captures is copied, and of all passes over a large table this one costs most.
+                if report.tellsNextCopy() {
+                    let keepsAll = snapshot.nextHops(of: snapshot.routes[position]).count == copy.nextHops.count
+                    report.note(family, .routeCopied(copy, onlyHopsOf: keepsAll ? nil : template.link.name))
+                }
+                copies.append(copy)
             }
-            index.insert(fingerprint, at: copies.count)
-            // No closure: what one captures is copied, and of all passes over a large table this one costs most.
-            if report.tellsNextCopy() {
-                let keepsAll = snapshot.nextHops(of: snapshot.routes[position]).count == copy.nextHops.count
-                report.note(family, .routeCopied(copy, onlyHopsOf: keepsAll ? nil : template.link.name))
-            }
-            copies.append(copy)
         }
         let ordered = ordered(copies, connected: connected, hostOnLink: leftOut, &report)
         report.endTable(family, of: template.link.name)

@@ -160,12 +160,14 @@ struct ServicePlanner {
         settings.dnsServers = resolvers(.v6).compactMap(\.v6)
         settings.guestAddresses = Set(guestAddresses(.v6).compactMap(\.v6))
         settings.mappedAddresses = Set(mappedAddresses(.v6).compactMap(\.v6))
-        // Without a host network the namespace has nothing but its link: a default router would only delay failures.
+        // Without a host network the namespace has nothing but its link: a default router would only delay failures. In
+        // opaque mode it has one all the same, because nothing that it has may change.
         if plan.mode != .local {
             settings.isDefaultRouter = plan.routes.hasOne { $0.destination.isDefault && $0.type == .unicast }
         }
         var prefixes: [ServiceSettings.AdvertisedPrefix] = []
-        for address in plan.addresses where !address.address.isLinkLocal {
+        // In opaque mode the host's addresses come and go, and nobody is told.
+        for address in plan.addresses where !address.address.isLinkLocal && plan.mode != .opaque {
             let network = address.prefix.network
             let half = Prefix(address.address, length: 64)?.network
             if network.length < 128, network.length > 0, network != half {
@@ -214,6 +216,7 @@ struct ServicePlanner {
         let given = configuration.dnsServers.filter { $0.family == family }
         if !given.isEmpty { return given }
         if let forward = configuration.dnsForward[family] { return [forward] }
+        if configuration.networkMode == .opaque { return [rules.families[family].dnsForward].compactMap(\.self) }
         guard !configuration.suppressesDNS else { return [] }
         let rules = rules.families[family]
         var result: [IPAddress] = []

@@ -30,7 +30,8 @@ extension FamilyPlan {
         switch mode {
         case .off: return causes.joined(separator: "; ")
         // The cause names the interface.
-        case .template: break
+        case .template, .transparent: break
+        case .opaque: words.insert("opaque, the same with any host", at: 0)
         case .manual: words.insert("given by options", at: 0)
         case .local: words.insert("local, without the host's network", at: 0)
         }

@@ -45,6 +45,7 @@ struct TemplateChooser {
 
     /// The template, or nil if no host interface can be one; each candidate's fate is noted.
     func choose(_ report: inout Report) -> Template? {
+        if configuration.networkMode == .transparent { return mirrored(&report) }
         if let name = configuration.templateInterface {
             return pinned(name, option: "-i", &report)
         }
@@ -93,6 +94,17 @@ struct TemplateChooser {
         return chosen.map { template($0, isPinned: false, lookup) }
     }
 
+    /// The interface of `--mode transparent`, whatever it has.
+    private func mirrored(_ report: inout Report) -> Template? {
+        let name = configuration.templateInterface ?? ""
+        guard let link = snapshot.link(named: name) else {
+            report.note(family, .mirrors(name, .absent), .mode)
+            return nil
+        }
+        report.note(family, .mirrors(name, link.hasCarrier ? .fit : .noCarrier), .mode)
+        return template(link, isPinned: true, .unknown(.notAsked), snapshot.reachedTables(family))
+    }
+
     private func pinned(_ name: String, option: String, _ report: inout Report) -> Template? {
         guard let link = snapshot.link(named: name) else {
             report.note(family, .namedInterface(name, option: option, .absent), .mode)
@@ -136,7 +148,7 @@ struct TemplateChooser {
 
     private func fitness(of link: Link, acceptsLinkLocal: Bool) -> Reason.Fitness {
         guard link.hasCarrier else { return .noCarrier }
-        if configuration.addresses[family] != nil { return .fit }
+        if !configuration.explicitAddresses(of: family).isEmpty { return .fit }
         let verdicts = snapshot.addresses(of: link.index, family).map(\.verdict)
         if verdicts.contains(.usable) || acceptsLinkLocal && verdicts.contains(.linkLocal) { return .fit }
         if verdicts.contains(.refused(.tentative)) { return .tentative }
@@ -145,8 +157,10 @@ struct TemplateChooser {
 
     // MARK: The default through the template
 
-    private func template(_ link: Link, isPinned: Bool, _ lookup: WayOut) -> Template {
-        for route in snapshot.rankedDefaults(family) {
+    private func template(
+        _ link: Link, isPinned: Bool, _ lookup: WayOut, _ tables: [RouteTable] = [.main]
+    ) -> Template {
+        for route in tables.flatMap({ snapshot.rankedDefaults(family, in: $0) }) {
             let hops = snapshot.nextHops(of: route).filter { $0.interface == link.index && !$0.flags.contains(.dead) }
             guard !hops.isEmpty else { continue }
             // The heaviest hop on the template; the first of equals.

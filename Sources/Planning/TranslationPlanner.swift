@@ -20,7 +20,34 @@ struct TranslationPlanner {
         rules.dnsServers = servers(&report, forwards: forwards)
         rules.gatewayMAC = configuration.gatewayMAC
         rules.mtu = configuration.mtu
+        rules.acceptsOtherAddresses = configuration.acceptsOtherAddresses
+        if isTransparent {
+            let link = configuration.templateInterface.flatMap { snapshot.link(named: $0) }
+            rules.hasCarrier = link?.hasCarrier ?? false
+            if !rules.dnsServers.contains(where: \.address.isLoopback) {
+                rules.resolverInterface = configuration.templateInterface
+            }
+        }
+        for family in AddressFamily.allCases where rules.families[family].isEnabled {
+            rules.families[family].foreignAddresses = foreignAddresses(family, rules.families[family])
+        }
         return rules
+    }
+
+    private var isTransparent: Bool { configuration.networkMode == .transparent }
+
+    /// What the namespace may not speak from.
+    ///
+    /// Link-local IPv6 addresses are those of each link, and nobody else's.
+    private func foreignAddresses(_ family: AddressFamily, _ rules: TranslationRules.Family) -> Set<IPAddress> {
+        var addresses = Set(
+            snapshot.addresses.lazy.filter { $0.family == family && !$0.flags.contains(.duplicate) }.map(\.address))
+        addresses.formUnion(
+            [rules.ownAddress, rules.gateway, rules.hostLoopback, rules.mappedGuestAddress, rules.dnsForward]
+                .compactMap(\.self))
+        addresses.subtract(rules.guestAddresses)
+        if let guest = rules.guestAddress { addresses.remove(guest) }
+        return addresses.filter { !($0.family == .v6 && $0.isLinkLocal) && !$0.isLoopback }
     }
 
     private func family(_ family: AddressFamily, _ report: inout Report) -> TranslationRules.Family {
@@ -28,11 +55,16 @@ struct TranslationPlanner {
         var rules = TranslationRules.Family()
         rules.isEnabled = true
         rules.guestAddress = plan.guestAddress?.address
-        rules.learnsGuestAddress = configuration.addresses[family] == nil
+        rules.guestAddresses = Set(plan.addresses.map(\.address))
+        if case .explicit = configuration.sources(of: family).first {
+            rules.learnsGuestAddress = false
+        } else {
+            rules.learnsGuestAddress = true
+        }
         rules.ownAddress = plan.ownAddress
         rules.gateway = plan.gateway
         switch configuration.hostLoopbackMappings[family] {
-        case .default: rules.hostLoopback = configuration.gatewayMapsToHost ? plan.gateway : nil
+        case .default: rules.hostLoopback = configuration.gatewayMapsToHost && !isTransparent ? plan.gateway : nil
         case .none: rules.hostLoopback = nil
         case .address(let address): rules.hostLoopback = address
         }
@@ -43,7 +75,8 @@ struct TranslationPlanner {
         rules.dnsForward = dnsForward(family, hostLoopback: rules.hostLoopback, &report)
         rules.hostLoopbackIsResolver = snapshot.resolvers.servers.contains { $0.address == rules.hostLoopback }
         rules.outboundAddress = configuration.outboundAddresses[family]
-        rules.outboundInterface = configuration.outboundInterfaces[family]
+        rules.outboundInterface =
+            isTransparent ? configuration.templateInterface : configuration.outboundInterfaces[family]
         rules.linkLocalScope = templates[family]?.link.index
         let mappings: [(IPAddress?, Reason.Mapping)] = [
             (rules.hostLoopback, .hostLoopback), (rules.mappedGuestAddress, .hostAddress),
@@ -60,7 +93,7 @@ struct TranslationPlanner {
     /// template's best address, else any.
     private func hostAddress(_ family: AddressFamily) -> IPAddress? {
         let probe = HostSnapshot.probe(family)
-        let isBound = configuration.outboundInterfaces[family] != nil
+        let isBound = configuration.outboundInterfaces[family] != nil || isTransparent
         if !isBound, let lookup = snapshot.lookups.first(where: { $0.destination == probe }),
             case .route(_, _, let source?, let table) = lookup.answer, table != .local, source.family == family,
             snapshot.addresses.contains(where: { $0.address == source })
@@ -101,6 +134,10 @@ struct TranslationPlanner {
         if let address = configuration.dnsForward[family] {
             report.note(family, .forwardsDNS(at: address, for: nil))
             return address
+        }
+        if configuration.networkMode == .opaque, !configuration.suppressesDNS {
+            report.note(family, .forwardsDNSAlways(at: Local.gateway(family)))
+            return Local.gateway(family)
         }
         let isRead = !configuration.suppressesDNS && !configuration.dnsServers.contains { $0.family == family }
         guard isRead, let hostLoopback else { return nil }

@@ -69,9 +69,26 @@ extension HostSnapshot {
     }
 
     /// The main table's default routes of a family, the best first: those for every source, then by metric.
-    func rankedDefaults(_ family: AddressFamily) -> [Route] {
-        routes.picked { $0.destination.isDefault && $0.isInMainTable(of: family) }.stablySorted(by: \.defaultRank)
+    func rankedDefaults(_ family: AddressFamily, in table: RouteTable = .main) -> [Route] {
+        routes.picked { $0.destination.isDefault && $0.isUnicast(of: family, in: table) }
+            .stablySorted(by: \.defaultRank)
     }
+
+    /// The tables that a family's policy rules look up, in their order, whatever the rules are for; the main one alone
+    /// if there are no rules.
+    func reachedTables(_ family: AddressFamily) -> [RouteTable] {
+        var tables: [RouteTable] = []
+        for rule in rules.stablySorted(by: \.priority)
+        where rule.family == family && rule.action == Self.lookUpTable && rule.table != .local
+            && !tables.contains(rule.table)
+        {
+            tables.append(rule.table)
+        }
+        return tables.isEmpty ? [.main] : tables
+    }
+
+    /// The action of a rule that looks a table up (`FR_ACT_TO_TBL` in linux/fib_rules.h).
+    private static let lookUpTable: UInt8 = 1
 }
 
 extension Link {

@@ -60,6 +60,7 @@ actor PlayedFlows: FlowControl {
     private(set) var published: [TranslationRules] = []
     private(set) var leaving: [Set<IPAddress>] = []
     private(set) var reset: Set<IPAddress> = []
+    private(set) var forgotten: Set<IPAddress> = []
     private(set) var checks = 0
     private var kept: [IPAddress: Int] = [:]
 
@@ -83,6 +84,8 @@ actor PlayedFlows: FlowControl {
     func resetFlows(of address: IPAddress) {
         reset.insert(address)
     }
+
+    func forgetObserved(_ addresses: Set<IPAddress>) { forgotten.formUnion(addresses) }
 
     func flowsKeeping(_ leaving: Set<IPAddress>) -> [IPAddress: Int] {
         checks += 1

@@ -108,6 +108,15 @@ import Testing
         #expect(line.hasSuffix("is not allowed (allow-options in /etc/tapas/hook.conf can allow it)"), "\(line)")
     }
 
+    @Test("an annotation shows no other interface of the host", arguments: ["-a eth0", "--address=all", "-a %eth0"])
+    func showsNoOtherInterface(options: String) throws {
+        let line = try #require(try Self.arguments(["io.tapas.options": options]))
+        #expect(line.contains("--address takes an interface's addresses, which needs --interface allowed"), "\(line)")
+        let open = try Self.arguments(["io.tapas.options": options], system: "allow-options = address interface")
+        #expect(open?.hasPrefix("--config-net") == true)
+        #expect(try Self.arguments(["io.tapas.options": "-a auto -a 10.0.0.1 -a ll"])?.hasPrefix("--config") == true)
+    }
+
     @Test("every option is decided on: allowed by default, impossible, or for an administrator to allow")
     func everyOption() throws {
         for option in OptionDescription.table {

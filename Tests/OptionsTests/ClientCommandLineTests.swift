@@ -66,7 +66,7 @@ struct ClientCommandLineTests {
         #expect(found.mode == .attach(pid: 4711))
         #expect(found.joinedUserNamespacePath == "/proc/4711/ns/user")
         #expect(found.warnings.count == 1)
-        #expect(found.configuration.addresses.v4 == (try address("10.0.2.100")))
+        #expect(found.configuration.addressSources == [.explicit(try address("10.0.2.100"), length: nil)])
         #expect(found.configuration.prefixLengths.v4 == 24)
         #expect(found.configuration.families == [.v4])
         #expect(found.forwards.allSatisfy { $0.policy == .scanned } && found.forwards.count == 4)
@@ -93,7 +93,10 @@ struct ClientCommandLineTests {
                 + "--ns-ifname eth0 --no-netns-quit --netns /proc/self/fd/0 --userns /proc/self/fd/1")
         #expect(found.networkNamespacePath == "/proc/self/fd/0" && found.joinedUserNamespacePath == "/proc/self/fd/1")
         #expect(!found.goesToBackground && !found.quitsWithNamespace)
-        #expect(found.configuration.addresses == .init(v4: try address("169.254.1.2"), v6: try address("fd00::2")))
+        #expect(
+            found.configuration.addressSources == [
+                .explicit(try address("169.254.1.2"), length: nil), .explicit(try address("fd00::2"), length: nil),
+            ])
         #expect(found.configuration.prefixLengths == .init(v4: 16, v6: nil))
         #expect(found.configuration.dnsForward == .init(v4: try address("169.254.1.1"), v6: try address("fe80::1")))
     }

@@ -88,13 +88,18 @@ struct InvocationTests {
         #expect(try invocation("--no-copy-routes --no-copy-addrs --config-net").warnings.count == 2)
     }
 
-    @Test("addresses: one for each family, the last wins")
+    @Test("addresses add up; of gateways and outbound addresses the last of each family wins")
     func addresses() throws {
         let found = try invocation(
             "-a 10.0.2.1 -a 10.0.2.100/24 -a 2001:db8::5/56 -g 10.0.2.2 -g fe80::1 -o 192.0.2.9 -o 2001:db8::9"
         ).configuration
-        #expect(found.addresses == .init(v4: try address("10.0.2.100"), v6: try address("2001:db8::5")))
-        #expect(found.prefixLengths == .init(v4: 24, v6: 56))
+        #expect(
+            found.addressSources == [
+                .explicit(try address("10.0.2.1"), length: nil), .explicit(try address("10.0.2.100"), length: 24),
+                .explicit(try address("2001:db8::5"), length: 56),
+            ])
+        #expect(found.explicitAddresses(of: .v4) == [try address("10.0.2.1"), try address("10.0.2.100")])
+        #expect(found.prefixLengths == .init(v4: nil, v6: nil))
         #expect(found.gateways == .init(v4: try address("10.0.2.2"), v6: try address("fe80::1")))
         #expect(found.outboundAddresses == .init(v4: try address("192.0.2.9"), v6: try address("2001:db8::9")))
         #expect(try invocation("-o 127.0.0.1").configuration.outboundAddresses.v4 == address("127.0.0.1"))
@@ -106,21 +111,68 @@ struct InvocationTests {
             ("-a 10.0.2.15", "10.0.2.15", nil), ("-a [10.0.2.15]/8", "10.0.2.15", 8),
             ("-a ::ffff:10.0.2.15/120", "10.0.2.15", 24), ("-a [2001:db8::1]", "2001:db8::1", nil),
             ("-a 10.0.2.0 -n 24", "10.0.2.0", 24), ("-n 255.255.255.0 -a 10.0.2.15", "10.0.2.15", 24),
-            ("-a 10.0.2.15 -n 255.0.0.0", "10.0.2.15", 8), ("-a 10.0.2.15/24 -a 10.0.3.15", "10.0.3.15", nil),
+            ("-a 10.0.2.15 -n 255.0.0.0", "10.0.2.15", 8),
             ("-a 10.0.2.255/24", "10.0.2.255", 24), ("-a 2001:db8::1/128", "2001:db8::1", 128),
             ("-a 10.0.2.15 -a 2001:db8::1/64 -n 24", "10.0.2.15", 24),
         ] as [(String, String, Int?)])
     func prefixLengths(line: String, text: String, length: Int?) throws {
         let found = try invocation(line).configuration
         let expected = try address(text)
-        #expect(found.addresses[expected.family] == expected)
-        #expect(found.prefixLengths[expected.family] == length)
+        guard case .explicit(expected, let given) = found.addressSources.first else {
+            Issue.record("\(found.addressSources)")
+            return
+        }
+        #expect(given ?? found.prefixLengths[expected.family] == length)
     }
 
     @Test("-n without an address applies to the host's")
     func netmaskAlone() throws {
         let found = try invocation("-n 16").configuration
-        #expect(found.addresses.v4 == nil && found.prefixLengths.v4 == 16)
+        #expect(found.addressSources.isEmpty && found.prefixLengths.v4 == 16)
+    }
+
+    @Test(
+        "the sources of -a: keywords, interfaces, %NAME for an interface of a keyword's name",
+        arguments: [
+            ("-a auto", [.template]), ("-a all", [.all]), ("-a ll", [.linkLocal]), ("-a eth0", [.interface("eth0")]),
+            ("-a %auto -a %all -a %ll", [.interface("auto"), .interface("all"), .interface("ll")]),
+            ("-a %10.0.0.1", [.interface("10.0.0.1")]), ("-a wg-0.5", [.interface("wg-0.5")]),
+            ("-a all -a eth0 -a all", [.all, .interface("eth0")]), ("", []),
+        ] as [(String, [AddressSource])])
+    func sources(line: String, sources: [AddressSource]) throws {
+        #expect(try invocation(line).configuration.addressSources == sources)
+    }
+
+    @Test("a family's sources: an address of the other family and ll leave it the template's")
+    func sourcesOfAFamily() throws {
+        let mixed = try invocation("-a ll -a 10.0.2.1").configuration
+        let four = AddressSource.explicit(try address("10.0.2.1"), length: nil)
+        #expect(mixed.sources(of: .v4) == [.linkLocal, four] && mixed.hasOwnAddressesOnly(.v4))
+        #expect(mixed.sources(of: .v6) == [.template, .linkLocal] && !mixed.hasOwnAddressesOnly(.v6))
+        #expect(try invocation("").configuration.sources(of: .v4) == [.template])
+        #expect(try invocation("-a all").configuration.sources(of: .v6) == [.all])
+    }
+
+    @Test("the modes; in transparent mode inbound ports are listened on at the interface only")
+    func modes() throws {
+        #expect(try invocation("").configuration.networkMode == .auto)
+        #expect(try invocation("--mode auto --strict-addresses").configuration.acceptsOtherAddresses == false)
+        #expect(try invocation("--mode opaque -a all").configuration.networkMode == .opaque)
+        let found = try invocation("--mode transparent -i w0 -m 1400 -t 80 -t %e0/81 -t 127.0.0.1/82 -u 90 -T 70")
+        #expect(found.configuration.networkMode == .transparent && found.configuration.isMTUGiven)
+        let interfaces = found.forwards.map { "\($0.transport) \($0.first) \($0.interface ?? "-")" }
+        #expect(interfaces.sorted() == ["TCP 70 -", "TCP 80 w0", "TCP 81 e0", "TCP 82 -", "UDP 90 w0"])
+        let defaults = try invocation("--mode transparent -i w0").defaultForwards(
+            ephemeralRange: EphemeralRange.fallback)
+        #expect(defaults.allSatisfy { ($0.direction == .inbound) == ($0.interface == "w0") } && !defaults.isEmpty)
+    }
+
+    @Test("64 sources are taken, one more is refused")
+    func manySources() throws {
+        let line = (1...64).map { "-a 10.0.2.\($0)" }.joined(separator: " ")
+        #expect(try invocation(line).configuration.addressSources.count == 64)
+        let error = try #require(usageError(line + " -a eth0"))
+        #expect(error.message.contains("-a/--address 'eth0': more than 64 sources; leave some out"))
     }
 
     @Test("the interface's options")

@@ -46,12 +46,25 @@ struct PropertyTests {
                 let hasDefault = part.routes.contains(where: \.isDefault)
                 switch part.mode {
                 case .off: #expect(part == FamilyPlan(mode: .off))
-                case .local, .manual: #expect(hasDefault, "seed \(seed) round \(round)")
+                case .local, .manual, .opaque: #expect(hasDefault, "seed \(seed) round \(round)")
+                case .transparent:
+                    // The interface's own, or none by design.
+                    let isRefused = plan.reasons.contains {
+                        $0.family == family && $0.text.hasPrefix("route default")
+                            && ($0.text.contains("is left out") || $0.text.contains("is skipped"))
+                    }
+                    // It may be for some sources only.
+                    let hasOwn = part.routes.contains { $0.destination.isDefault }
+                    #expect(part.gateway == nil || hasOwn || part.addresses.isEmpty || isRefused)
                 case .template(_, let name):
                     #expect(part.gateway == nil || hasDefault, "seed \(seed) round \(round)")
                     #expect(snapshot.link(named: name)?.hasCarrier == true)
-                    #expect(!part.addresses.isEmpty)
+                    // Without an address, only where all that is named has none: then the kernel's own link-local one.
+                    let isNamed = configuration.sources(of: family) != [.template]
+                    #expect(!part.addresses.isEmpty || family == .v6 && isNamed)
                 }
+                #expect(part.addresses.allSatisfy { $0.origin != nil && $0.origin != .observed })
+                if family == .v4, part.mode != .off { #expect(part.guestAddress == nil || !part.addresses.isEmpty) }
                 #expect(
                     part.guestAddress.map { guest in part.addresses.contains { $0.address == guest.address } } ?? true)
                 #expect(!plan.reasons.filter { $0.family == family }.isEmpty)
@@ -82,9 +95,11 @@ struct PropertyTests {
         for _ in 0..<120 {
             let snapshot = source.snapshot()
             var configuration = source.configuration()
+            configuration.networkMode = .auto
             configuration.gateways = .init(v4: nil, v6: nil)
-            configuration.addresses.v4 = .v4(IPv4Address(169, 254, 2, 15))
-            configuration.addresses.v6 = IPAddress("fd00::15")
+            configuration.addressSources = []
+            configuration.address("169.254.2.15")
+            configuration.address("fd00::15")
             let without = plan(snapshot, configuration, namespaceFamilies: Self.both)
             let other = source.configuration().gateways
             configuration.gateways = other

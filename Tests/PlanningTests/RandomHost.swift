@@ -145,20 +145,45 @@ struct RandomHost {
 
     // MARK: Wishes
 
-    mutating func configuration() -> Configuration {
+    /// Any value of `-a`.
+    mutating func source() -> AddressSource {
+        switch Int.random(in: 0...4, using: &random) {
+        case 0: .template
+        case 1: .interface(pick(["d0", "d1", "d2", "gone"]))
+        case 2: .all
+        case 3: .linkLocal
+        default: .explicit(address(pick([.v4, .v6])), length: nil)
+        }
+    }
+
+    mutating func configuration(mode: NetworkMode? = nil) -> Configuration {
         var configuration = Configuration()
+        configuration.networkMode = mode ?? pick([.auto, .auto, .auto, .auto, .opaque, .transparent])
+        configuration.acceptsOtherAddresses = random.chance(80)
         configuration.configuresNamespace = true
         if random.chance(10) { configuration.families = [pick([.v4, .v6])] }
         for family in AddressFamily.allCases {
-            if random.chance(20) { configuration.addresses[family] = address(family) }
+            if random.chance(20) {
+                configuration.addressSources.append(
+                    .explicit(address(family), length: random.chance(50) ? length(family) : nil))
+            }
             if random.chance(15) { configuration.prefixLengths[family] = length(family) }
             if random.chance(20) { configuration.gateways[family] = gateway(family) }
             if random.chance(5) { configuration.outboundInterfaces[family] = pick(["d0", "d1", "gone"]) }
             if random.chance(10) { configuration.guestAddressMappings[family] = .address(gateway(family)) }
         }
-        if random.chance(10) { configuration.templateInterface = pick(["d0", "d1", "gone"]) }
+        while random.chance(25) { configuration.addressSources.append(source()) }
+        configuration.addressSources.shuffle(using: &random)
+        if random.chance(10) || configuration.networkMode == .transparent {
+            configuration.templateInterface = pick(["d0", "d1", "gone"])
+        }
         if random.chance(10) { configuration.copiesRoutes = false }
         if random.chance(10) { configuration.copiesAddresses = false }
+        if configuration.networkMode != .auto {
+            // The parser refuses what contradicts these modes.
+            (configuration.copiesRoutes, configuration.copiesAddresses) = (true, true)
+            configuration.gateways = .init(v4: nil, v6: nil)
+        }
         if random.chance(10) { configuration.mtu = random.chance(50) ? nil : 1500 }
         return configuration
     }

@@ -13,11 +13,10 @@ func wishes(_ edit: (inout Configuration) -> Void = { _ in }) -> Configuration {
 }
 
 extension Configuration {
-    /// `-a` for the address's family.
+    /// `-a` with an address.
     mutating func address(_ text: String, length: Int? = nil) {
         guard let address = IPAddress(text) else { fatalError("bad address \(text)") }
-        addresses[address.family] = address
-        prefixLengths[address.family] = length
+        addressSources.append(.explicit(address, length: length))
     }
 
     /// `-g` for the address's family.

@@ -75,7 +75,9 @@ extension DataPath {
         table[index].flags.insert(.dns)
         let type = HostSocket.datagram | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue)
         let number = socket(AF_INET6, type, 0)
-        guard number >= 0, HostSocket.set(number, CInt(IPPROTO_IPV6), IPV6_V6ONLY, 0),
+        let device = translator.rules.resolverInterface
+        guard number >= 0, device.map({ HostSocket.bind(number, toDevice: $0) }) ?? true,
+            HostSocket.set(number, CInt(IPPROTO_IPV6), IPV6_V6ONLY, 0),
             watch(index, socket: number)
         else {
             if number >= 0 && table[index].socket < 0 { HostSocket.close(number) }

@@ -73,7 +73,8 @@ extension DataPath {
             }
             guard
                 case .socket(let number) = connectHost(
-                    index, to: server, type: HostSocket.stream, source: nil, device: nil),
+                    index, to: server, type: HostSocket.stream, source: nil,
+                    device: translator.rules.resolverInterface),
                 watch(index, socket: number)
             else { continue }
             setDeadline(index, milliseconds: 2 * DNSRelay.patience)

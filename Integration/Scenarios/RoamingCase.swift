@@ -74,6 +74,10 @@ enum Step: Sendable {
     case listenDNS(String)
     /// The namespace comes to have these among others.
     case has([String])
+    /// Programs in the namespace fetch from the server beyond over and over while these steps are done, and get something.
+    case fetching([Step])
+    /// TCP and UDP get through to the server beyond from each of these addresses of the namespace.
+    case reachesFrom(String)
     /// A shell script in the internet.
     case internetShell(String)
     /// The Wi-Fi's cable leads to another internet, with the same addresses.

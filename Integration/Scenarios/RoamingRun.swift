@@ -108,6 +108,8 @@ struct RoamingRun {
         case .listenDNS(let address):
             for kind in ["udp", "tcp"] { try await net.inHost.ask("listen", kind, address, "53") }
         case .has(let lines): try await has(lines)
+        case .fetching(let steps): try await fetching(steps)
+        case .reachesFrom(let addresses): try await reachesFrom(addresses.words)
         case .otherInternet: try await otherInternet()
         case .nested: try await nest()
         case .nestedBecomes(let lines): try await nestedBecomes(lines)
@@ -310,6 +312,29 @@ struct RoamingRun {
         let beyond = Roaming.beyond[address.contains(":") ? 1 : 0]
         let answer = try await net.inGuest.ask("try", "tcp", beyond, "3")
         guard answer.hasPrefix(address + " ") else { throw LabError("seen as \(answer)") }
+    }
+
+    private mutating func fetching(_ steps: [Step]) async throws {
+        try await net.inGuest.ask("traffic", "begin", Roaming.beyond[0])
+        for step in steps { try await take(step) }
+        let count = try await net.inGuest.ask("traffic", "end")
+        guard let exchanges = Int(count), exchanges > 0 else { throw LabError("nothing was fetched: \(count)") }
+    }
+
+    private func reachesFrom(_ addresses: [String]) async throws {
+        let script = """
+            import socket, sys
+            for address in sys.argv[3:]:
+                for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM:
+                    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                    end = socket.socket(family, kind)
+                    end.settimeout(3)
+                    end.bind((address, 0))
+                    end.connect((sys.argv[2 if ":" in address else 1], 7300))
+                    end.send(b"token\\n")
+                    assert end.recv(100), (address, kind)
+            """
+        try await net.guest.must(["python3", "-c", script] + Roaming.beyond + addresses)
     }
 
     // MARK: - Names

@@ -62,7 +62,8 @@ def open_flow(kind, address, seconds, port=PORT):
     sock = socket.socket(family_of(address), socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
     try:
         sock.settimeout(seconds)
-        sock.connect((address, port))
+        # With the zone of a link-local address, which connect() takes as a number only.
+        sock.connect(socket.getaddrinfo(address, port, sock.family, sock.type)[0][4])
     except OSError:
         sock.close()
         raise

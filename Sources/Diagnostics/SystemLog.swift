@@ -9,7 +9,7 @@ public import Logging
 
 /// The system's log (syslog(3)): datagrams to /dev/log, facility daemon.
 ///
-/// The socket is connected at once, since the path is out of reach later.
+/// The socket is connected at once, since the path cannot be reached later.
 public struct SystemLog: ~Copyable, Sendable {
     private static let facility = 3 << 3  // LOG_DAEMON
 
@@ -31,7 +31,7 @@ public struct SystemLog: ~Copyable, Sendable {
         }
     }
 
-    /// Sends a message; one that the log does not take at once is lost.
+    /// Sends a message; it is lost if the log does not take it at once.
     public func send(_ level: Logger.Level, program: String, _ message: String) {
         let bytes = Array("<\(Self.facility | Self.severity(level))>\(program)[\(getpid())]: \(message)".utf8)
         let number = socket.rawValue

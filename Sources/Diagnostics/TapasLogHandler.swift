@@ -2,16 +2,16 @@
 
 public import Logging
 
-/// What swift-log's loggers write through.
+/// The handler through which swift-log's loggers write.
 public struct TapasLogHandler: LogHandler {
-    /// Messages below are not written: the level of the destinations, until this logger is given one of its own.
+    /// The lowest level that is written: the level of the destinations, until this logger is given its own.
     public var logLevel: Logger.Level {
         get { ownLevel ?? destinations.level }
         set { ownLevel = newValue }
     }
-    /// What goes with each message.
+    /// Metadata that is added to each message.
     public var metadata: Logger.Metadata = [:]
-    /// What is asked for more of the same.
+    /// A source of more metadata.
     public var metadataProvider: Logger.MetadataProvider?
     private var ownLevel: Logger.Level?
     private let destinations: LogDestinations

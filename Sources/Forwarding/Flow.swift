@@ -32,20 +32,20 @@ struct FlowKey: Hashable {
     var isIPv4: Bool { family.isIPv4 }
     /// The other end's address as the namespace knows it.
     var remoteAddress: IPAddress { IPAddress(family, remote) }
-    /// The most payload that a packet has room for behind a TCP header without options.
+    /// The greatest payload of a packet behind a TCP header without options.
     var largestSegment: Int {
         0xFFFF - (isIPv4 ? IPv4Header.length : IPv6Header.length) - TCPHeader.length
     }
 }
 
-/// A flow of any protocol: plain memory without references, 256 bytes at most (the suite holds that).
+/// A flow of any protocol: plain memory without references, at most 256 bytes (a test checks that).
 ///
 /// TCP sequence numbers name bytes on the namespace's side of the flow. `send` is towards the namespace, as seen from
 /// us; `receive` is from it.
 struct Flow {
-    /// What a flow is at, with what each state permits.
+    /// The state of a flow, and what each state permits.
     enum State: UInt8 {
-        /// The slot is free; nothing else in it means anything.
+        /// The slot is free; the other fields have no meaning.
         case free
         /// The host socket is connecting; the namespace's SYN has not been answered. Only resets go out.
         case connecting
@@ -74,33 +74,33 @@ struct Flow {
         static let finAcknowledged = Flags(rawValue: 1 << 4)
         /// The host socket may have unread data (an edge was seen and no EAGAIN since).
         static let readable = Flags(rawValue: 1 << 5)
-        /// An acknowledgement is owed at the end of the batch.
+        /// An acknowledgement must be sent at the end of the batch.
         static let owesAck = Flags(rawValue: 1 << 6)
-        /// The flow is in the list of those to be pumped.
+        /// The flow is in the queue of flows with work.
         static let queued = Flags(rawValue: 1 << 7)
         /// The namespace offered window scaling.
         static let scales = Flags(rawValue: 1 << 8)
-        /// The namespace's window was zero when data waited: the deadline is for a probe.
+        /// The namespace's window was zero when data was waiting; the deadline is for a probe.
         static let persisting = Flags(rawValue: 1 << 9)
         /// A datagram has been received on the host socket.
         static let answered = Flags(rawValue: 1 << 10)
-        /// More than one datagram each way: the longer time-out holds.
+        /// More than one datagram has gone each way, so that the longer time-out applies.
         static let stream = Flags(rawValue: 1 << 11)
-        /// Opened by the host's side (a forwarded port).
+        /// The host's side has opened the flow (a forwarded port).
         static let inbound = Flags(rawValue: 1 << 12)
-        /// The kernel has no SO_PEEK_OFF for this socket: sent bytes are skipped when peeking.
+        /// The kernel has no SO_PEEK_OFF for this socket, so sent bytes are skipped when peeking.
         static let peeksFromStart = Flags(rawValue: 1 << 13)
-        /// Goes to a DNS server in place of the forward address.
+        /// The flow goes to a DNS server instead of the forward address.
         static let dns = Flags(rawValue: 1 << 14)
         /// The host socket is bound to a device.
         static let pinned = Flags(rawValue: 1 << 15)
-        /// The peer has closed its direction: reading goes on until the end is seen.
+        /// The peer has closed its direction; reading continues until the end is reached.
         static let hostClosing = Flags(rawValue: 1 << 16)
-        /// The host socket has seen urgent data: a read may stop before it.
+        /// The host socket has received urgent data, so a read may stop before it.
         static let urgent = Flags(rawValue: 1 << 17)
-        /// The namespace has sent a datagram after one that had come for it.
+        /// The namespace has sent a datagram after it had received one.
         static let returned = Flags(rawValue: 1 << 18)
-        /// The host socket has the namespace's port, and counts among those that have (UDP).
+        /// The host socket has the namespace's port and is counted among those (UDP).
         static let keepsPort = Flags(rawValue: 1 << 19)
         /// Opened by a datagram to a multicast group: the host socket is not connected (UDP).
         static let group = Flags(rawValue: 1 << 20)
@@ -114,19 +114,19 @@ struct Flow {
     var socket: CInt
     var state: State
     var flags: Flags
-    /// The next free slot, or the next flow to be pumped; -1 ends the list.
+    /// The next free slot, or the next flow in the queue; -1 ends the list.
     var link: Int32
     /// When anything last happened, in nanoseconds.
     var activity: Int64
 
-    /// The list of ``FlowShares`` that the flow stands in, and its neighbours there: indices plus one, 0 for none.
+    /// The list of ``FlowShares`` that contains the flow, and its neighbours there: indices plus one, 0 for none.
     var list: UInt16
     var older: Int32
     var newer: Int32
-    /// The ``activity`` at which the flow was filed there.
+    /// The ``activity`` when the flow was put into the list.
     var filed: Int64
 
-    /// The host socket's own address, once known: flows are found by it when the address goes.
+    /// The host socket's own address, once known; it is used to find flows when an address goes.
     var local: IPv6Address
     /// The interface that the kernel routed the socket to at the start, or 0.
     var localInterface: UInt32
@@ -156,22 +156,22 @@ struct Flow {
     var receiveNext: UInt32
     /// The right edge of the window we have offered.
     var receiveEdge: UInt32
-    /// What the host socket did not take yet: the first chunk of the backlog, or -1.
+    /// The bytes that the host socket did not accept yet: the first chunk of the backlog, or -1.
     var backlog: Int32
     /// The last chunk of the backlog.
     var backlogEnd: Int32
     /// Bytes in the backlog.
     var backlogCount: UInt32
-    /// Bytes that the host socket has taken; stays at 2^30 from there on.
+    /// The number of bytes that the host socket has accepted; it stops at 2^30.
     var passedOn: UInt32
-    /// When the host socket last took something of the backlog, or the namespace ended with a backlog left.
+    /// When the host socket last accepted bytes of the backlog, or the namespace sent FIN with a backlog left.
     var lastDrain: Int64
 
     // Datagrams.
     /// The TTL or hop limit last set on the host socket.
     var ttl: UInt8
 
-    // What is told of the flow.
+    // Figures of the flow that are reported.
     /// When it began, in nanoseconds.
     var opened: Int64
     /// Frames from the namespace; a super-frame is one.
@@ -197,13 +197,13 @@ struct Flow {
         bytesToGuest &+= UInt64(truncatingIfNeeded: payload)
     }
 
-    /// How long a connection of which one side has sent FIN may be silent and still count as one that carries data.
+    /// How long a connection of which one side has sent FIN may be silent and still counts as carrying data.
     static let closingPatience: Int64 = 2_000_000_000
 
-    /// Whether this is an established TCP connection that can still carry data: what keeps the namespace's address.
+    /// Whether this is an established TCP connection that can still carry data, which keeps the namespace's address.
     ///
-    /// Nothing else does: no datagram flow, no handshake, no connection that both sides have ended. One that one side
-    /// has ended counts as long as the other side's data keep it moving.
+    /// No other flow keeps one: no datagram flow, no handshake, no connection that both sides have ended. A connection
+    /// that one side has ended counts as long as the other side sends data.
     func canCarryData(at now: Int64) -> Bool {
         guard key.transport == .tcp, state == .established else { return false }
         let ends = flags.intersection([.guestFinished, .hostFinished])

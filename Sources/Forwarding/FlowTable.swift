@@ -2,13 +2,13 @@
 //
 // Theory of operation
 //
-// Flows live in one slab, reserved whole at start and touched as it fills, and are named by index and generation. A
-// second array, open addressing with linear probing and twice as long, finds them by key: each slot holds an index
-// plus one, 0 for free. The flow keeps its hash, so that removal can close the gap (backward shift) and no tombstones
-// build up under floods.
+// Flows are stored in one slab, which is reserved completely at start and touched as it fills; they are named by index
+// and generation. A second array, with open addressing, linear probing and twice the length, finds them by key: each
+// slot holds an index plus one, 0 for free. A flow stores its hash, so removal can close the gap (backward shift), and
+// no tombstones accumulate under floods.
 //
-// Memory: 8 bytes of slot and 18 of timer for each flow that could be, and the flow's own record once it exists. Which
-// flow goes when there is no room is the matter of `FlowShares`.
+// Memory: 8 bytes of slot and 18 of timer for each possible flow, and the flow's own record once it exists.
+// `FlowShares` decides which flow is evicted when there is no room.
 
 internal import CLinux
 internal import Glibc
@@ -17,9 +17,9 @@ internal import NetworkTypes
 /// All flows, by index and by key; bounded.
 @safe
 struct FlowTable: ~Copyable {
-    /// The most flows that may exist at once.
+    /// The greatest number of flows.
     let capacity: Int
-    /// How many exist.
+    /// The number of flows.
     private(set) var count = 0
 
     private let flows: UnsafeMutablePointer<Flow>
@@ -29,7 +29,7 @@ struct FlowTable: ~Copyable {
     private var highWater = 0
     private(set) var shares = FlowShares()
 
-    /// Reserves the memory; none of it is touched yet.
+    /// Reserves the memory without touching it.
     init(capacity: Int) {
         precondition(capacity > 0 && capacity < 1 << 24)
         self.capacity = capacity
@@ -62,7 +62,7 @@ struct FlowTable: ~Copyable {
         return unsafe flows[index].generation == generation && flows[index].state != .free
     }
 
-    /// One past the highest index ever used: what a walk over all flows has to visit.
+    /// One past the highest index ever used: the bound for a walk over all flows.
     var end: Int { highWater }
 
     /// Memory that the flows which have ever been have touched, in bytes.
@@ -81,12 +81,12 @@ struct FlowTable: ~Copyable {
         }
     }
 
-    /// Adds a flow whose key is not there; nil if the table is full.
+    /// Adds a flow with a new key; nil if the table is full.
     ///
     /// - Parameters:
-    ///   - key: what identifies it.
+    ///   - key: the flow's key.
     ///   - hash: the key's hash.
-    ///   - kind: what it counts as until ``file(_:as:)``.
+    ///   - kind: the kind until ``file(_:as:)``.
     ///   - now: the moment, in nanoseconds.
     /// - Returns: the flow's index.
     mutating func insert(_ key: FlowKey, hash: UInt32, as kind: FlowKind = .question, now: Int64 = 0) -> Int? {
@@ -120,7 +120,7 @@ struct FlowTable: ~Copyable {
             precondition(unsafe slots[slot] != 0, "a flow is not in the table that holds it")
             slot = (slot + 1) & mask
         }
-        // Close the gap: move back each entry of the run that would otherwise not be reached any more.
+        // Close the gap: move each entry of the run back that could otherwise not be reached any more.
         var gap = slot
         var probe = slot
         while true {
@@ -141,7 +141,7 @@ struct FlowTable: ~Copyable {
         count -= 1
     }
 
-    /// Has a flow count as another kind from now on.
+    /// Changes the kind of a flow.
     mutating func file(_ index: Int, as kind: FlowKind) {
         guard unsafe FlowShares.kind(of: flows[index]) != kind else { return }
         unsafe shares.finish(index, in: flows)
@@ -149,15 +149,15 @@ struct FlowTable: ~Copyable {
         unsafe shares.file(index, as: kind, in: flows)
     }
 
-    /// How a flow that is about to begin stands to those that are unfinished.
+    /// How a new flow compares with the unfinished flows.
     mutating func standing(of key: FlowKey, as kind: FlowKind, now: Int64) -> FlowShares.Standing {
         unsafe shares.standing(of: key, as: kind, now: now, in: flows)
     }
 
-    /// The flow of a kind that is to go where the kind has as many as it may.
+    /// The flow of a kind to evict when the kind has reached its limit.
     func evictionCandidate(of kind: FlowKind) -> Int? { unsafe shares.candidate(of: kind, in: flows) }
 
-    /// The flow that is to go where there is no room; nil if there is none.
+    /// The flow to evict when there is no room; nil if there is none.
     ///
     /// - Parameters:
     ///   - now: the moment, in nanoseconds.

@@ -5,7 +5,7 @@ internal import NetworkTypes
 internal import Wire
 
 extension DataPath {
-    /// A fragment from the namespace: what it completes goes through the data path as one frame.
+    /// Processes a fragment from the namespace; a datagram that it completes goes through the data path as one frame.
     mutating func receiveFragment(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
         let bytes = unsafe Self.bytes(frame, count)
         let end = summary.transportOffset + summary.transportLength
@@ -16,7 +16,7 @@ extension DataPath {
         case .waiting: break
         case .refused: counters.drop(FlowDropReason.fragment)
         case .whole(let whole, let length):
-            // What was gathered before points elsewhere and stays in order; what this adds points into the place.
+            // Gathered payload is elsewhere in memory and stays in order; the payload of this frame is in the place.
             flushGathered()
             unsafe receiveFrame(whole, count: length, header: VirtioNetHeader(), isReassembled: true)
             flushGathered()

@@ -21,7 +21,7 @@ public struct FrameCapture: ~Copyable {
     /// Frames that could not be written, for want of room mostly.
     private(set) var lost: UInt64 = 0
 
-    /// The file of a path; a capture that is there is replaced, another file is not.
+    /// The file at a path; an existing capture is replaced, any other existing file is refused.
     public static func output(_ path: String) -> OutputFile {
         OutputFile(path, purpose: "capture") { PcapFileHeader.isMagic($0) }
     }
@@ -30,7 +30,7 @@ public struct FrameCapture: ~Copyable {
     ///
     /// - Throws: The error of write(2).
     public init(file: consuming OwnedFileDescriptor) throws(SystemCallError) {
-        // A pipe takes whole frames, and waits for its reader.
+        // A pipe accepts whole frames, and waits for its reader.
         _ = tapas_set_nonblocking(file.rawValue, 0)
         var status = stat()
         let isRegular = unsafe fstat(file.rawValue, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
@@ -60,7 +60,7 @@ public struct FrameCapture: ~Copyable {
         try self.init(file: file)
     }
 
-    /// Appends a frame; a full disk costs frames, never traffic.
+    /// Appends a frame; a full disk loses frames of the capture, never traffic.
     mutating func record(_ frame: UnsafeRawBufferPointer) {
         var time = timespec()
         unsafe clock_gettime(CLOCK_REALTIME, &time)

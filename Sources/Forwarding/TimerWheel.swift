@@ -2,15 +2,15 @@
 //
 // Theory of operation
 //
-// Each flow has at most one deadline, and most deadlines are moved later long before they pass (every segment moves
-// a retransmission or idle time-out). So the wheel is lazy: a flow sits in the slot of the deadline it had when it was
-// filed; moving its deadline later touches nothing but the flow; when its slot comes up and the flow's deadline has
-// moved, it is filed again. Only an earlier deadline has to move it at once.
+// Each flow has at most one deadline, and most deadlines are moved later long before they pass (every segment moves a
+// retransmission or idle time-out). So the wheel is lazy. A flow is in the slot of the deadline that it had when it was
+// filed; a later deadline changes only the flow. When its slot comes up and the deadline has moved, the flow is filed
+// again. Only an earlier deadline moves it at once.
 //
-// Four levels of 64 slots, the first of 8 ms a slot (the resolution; the coarsest spans 36 h, later deadlines wait in
-// its last slot). A 64-bit map for each level says which slots hold anything, so that the next deadline is found with
-// a few bit operations and an empty wheel asks for no wake-up. Links are indices into arrays as long as the flow
-// table, allocated once.
+// There are four levels of 64 slots; a slot of the first has 8 ms (the resolution), the last level spans 36 h, and
+// later deadlines wait in its last slot. A 64-bit map for each level shows which slots are occupied, so that the next
+// deadline is found with a few bit operations, and an empty wheel causes no wake-up. Links are indices into arrays as
+// long as the flow table, which are allocated once.
 
 internal import LinuxSystem
 
@@ -63,13 +63,13 @@ struct TimerWheel: ~Copyable {
         unsafe deadlines[index]
     }
 
-    /// Sets, moves or (with `.max`) forgets the deadline of an index.
+    /// Sets, moves or (with `.max`) removes the deadline of an index.
     mutating func set(_ index: Int, deadline: Int64) {
         let old = unsafe deadlines[index]
         unsafe deadlines[index] = deadline
         let slot = unsafe slots[index]
         if slot >= 0 {
-            // Later, or none: found out when the slot comes up.
+            // A later deadline, or none: the flow moves when its slot comes up.
             if deadline >= old { return }
             unlink(index)
         } else if deadline == .max {
@@ -78,13 +78,13 @@ struct TimerWheel: ~Copyable {
         link(index)
     }
 
-    /// Takes an index out.
+    /// Removes an index.
     mutating func remove(_ index: Int) {
         if unsafe slots[index] >= 0 { unlink(index) }
         unsafe deadlines[index] = .max
     }
 
-    /// The moment to call ``expire(now:_:)``; never later than any deadline's tick, perhaps earlier.
+    /// When to call ``expire(now:_:)``; never later than any deadline's tick, perhaps earlier.
     var nextDeadline: MonotonicTime? {
         var earliest: Int64 = .max
         for level in 0..<Self.levels where occupied[level] != 0 {
@@ -101,7 +101,7 @@ struct TimerWheel: ~Copyable {
         return earliest == .max ? nil : MonotonicTime(nanoseconds: earliest * Self.tick)
     }
 
-    /// Appends each index whose deadline has passed to `expired`; it has no deadline then and may be given one.
+    /// Appends each index whose deadline has passed to `expired`; it has no deadline then and may get a new one.
     mutating func expire(now: MonotonicTime, into expired: inout [Int32]) {
         let target = now.nanoseconds / Self.tick
         while current < target {
@@ -114,7 +114,7 @@ struct TimerWheel: ~Copyable {
                 current = target
                 return
             }
-            // Nothing is filed between: jump, then empty the slots that begin at this tick, coarse ones first.
+            // Nothing is filed in between: jump, then empty the slots that begin at this tick, coarse ones first.
             current = tick
             var level = Self.levels - 1
             while level >= 0 {
@@ -146,7 +146,7 @@ struct TimerWheel: ~Copyable {
     }
 
     private mutating func link(_ index: Int) {
-        // At least one tick ahead, so that a slot is never filled while it is being drained.
+        // At least one tick ahead, so that a slot is never filled while it is being emptied.
         let tick = max(unsafe deadlines[index] / Self.tick + 1, current + 1)
         let distance = tick - current
         var level = 0

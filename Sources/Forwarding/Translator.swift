@@ -5,20 +5,20 @@ internal import NetworkModel
 internal import NetworkTypes
 internal import Wire
 
-/// Where a new flow from the namespace goes on the host, by the published rules (tapas(1), "Addresses").
+/// The destination on the host of a new flow from the namespace, by the published rules (tapas(1), "Addresses").
 ///
-/// Evaluated once for each new flow, never for one that exists, so that `--map-guest-addr` and the resolvers follow
+/// It is evaluated for each new flow, never for an existing one, so that `--map-guest-addr` and the resolvers follow
 /// the host.
 struct Translator {
-    /// What becomes of a new flow.
+    /// The result for a new flow.
     enum Outcome: Equatable {
-        /// A host socket to this endpoint; bound to an address or device if given.
+        /// A host socket to this endpoint; bound to an address or device, if given.
         case host(Endpoint, source: IPAddress?, device: String?)
         /// A query for the host's resolvers, of which there is at least one.
         case resolver(Endpoint)
         /// A query, but the host has no resolver.
         case noResolver
-        /// Nothing on the host may be reached this way.
+        /// The flow is refused.
         case refused(FlowDropReason)
     }
 
@@ -30,7 +30,7 @@ struct Translator {
         guard family.isEnabled else { return .refused(.familyOff) }
         if address == family.dnsForward, port == 53 || port == 853, transport == .udp || transport == .tcp {
             guard let server = rules.dnsServers.first else { return .noResolver }
-            // Which server is asked is the relay's choice; this is where a flow begins.
+            // The relay chooses the server; the flow only begins here.
             return .resolver(Endpoint(address: server.address.asIPv6, port: port))
         }
         if address.isUnspecified || address.isLoopback { return .refused(.martian) }
@@ -57,7 +57,7 @@ struct Translator {
             device: family.outboundInterface)
     }
 
-    /// Whether an address means nothing without an interface: link-local ones and groups of the link (RFC 4291 §2.7).
+    /// Whether an address has no meaning without an interface: link-local ones and groups of the link (RFC 4291 §2.7).
     private static func needsScope(_ address: IPAddress) -> Bool {
         guard case .v6(let v6) = address else { return false }
         return v6.isLinkLocal || (v6.isMulticast && v6.high >> 48 & 0xF <= 2)

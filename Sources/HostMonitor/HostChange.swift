@@ -5,11 +5,11 @@ public import Netlink
 public import NetworkModel
 public import NetworkTypes
 
-/// Why the host was looked at.
+/// Why the host's state was read.
 public struct HostChangeCauses: Hashable, Sendable, CustomStringConvertible {
     /// The tables that notifications named.
     public var tables: HostTables = []
-    /// resolv.conf says something else.
+    /// The contents of resolv.conf changed.
     public var resolvers = false
     /// Notifications were lost, and everything was read again.
     public var overflow = false
@@ -17,14 +17,14 @@ public struct HostChangeCauses: Hashable, Sendable, CustomStringConvertible {
     public var routeExpiry = false
     /// A hold-down ended.
     public var holdDownEnd = false
-    /// Notifications cannot be had, so that the host is read now and then.
+    /// Notifications are not available, so the host is read periodically.
     public var poll = false
-    /// Notifications have been taken at their word, which a reading of the tables is to confirm.
+    /// Notifications were applied as they are; the tables must be read to confirm them.
     public var check = false
-    /// The machine slept for so many milliseconds; 0 for a wall clock that jumped.
+    /// The machine slept for this time in milliseconds; 0 for a wall clock that jumped.
     public var clockJump: Int64?
 
-    /// Makes causes of nothing.
+    /// Makes an empty set of causes.
     public init() {}
 
     /// The causes for people: "addresses, routes; resolv.conf".
@@ -42,25 +42,25 @@ public struct HostChangeCauses: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// The host's network changed: the new state, and why and when.
+/// A change of the host's network: the new state, its causes and times.
 public struct HostChange: Hashable, Sendable {
-    /// The state; its epoch counts the changes.
+    /// The new state; its epoch counts the changes.
     public var snapshot: HostSnapshot
-    /// Why the host was looked at.
+    /// Why the host's state was read.
     public var causes: HostChangeCauses
-    /// The families whose loss is still held back, so that the state shows them as they were.
+    /// The families whose loss is held back; the state shows them as they were.
     public var held: [AddressFamily]
-    /// When the first of the causes came.
+    /// The time of the first cause.
     public var firstEvent: MonotonicTime
-    /// When the last of the causes came.
+    /// The time of the last cause.
     public var lastEvent: MonotonicTime
-    /// When the change was told.
+    /// The time at which the change was published.
     public var told: MonotonicTime
     /// All that differs from the state that was told before, in order; nil if anything may.
     public var routeChanges: [RouteEvent]?
 }
 
-/// What a monitor has been through.
+/// The counters of a monitor.
 public struct MonitorCounters: Hashable, Sendable {
     /// Notifications read.
     public var notifications = 0
@@ -70,23 +70,23 @@ public struct MonitorCounters: Hashable, Sendable {
     public var readings = 0
     /// Readings that failed.
     public var failures = 0
-    /// Readings put off because something changed meanwhile.
+    /// Readings that were repeated because something changed meanwhile.
     public var postponed = 0
     /// Times that notifications of routes were taken at their word.
     public var shortcuts = 0
     /// Readings after which nothing was different.
     public var unchanged = 0
-    /// Changes told.
+    /// Changes published.
     public var changes = 0
-    /// Losses held back.
+    /// Losses that were held back.
     public var holdDowns = 0
-    /// Sleeps and clock jumps noticed.
+    /// Sleeps and clock jumps.
     public var clockJumps = 0
     /// Reports about resolv.conf.
     public var resolverReports = 0
-    /// How long all readings took, in nanoseconds.
+    /// The duration of all readings, in nanoseconds.
     public var readingNanoseconds: Int64 = 0
 
-    /// Makes counters of nothing.
+    /// Makes counters of zero.
     public init() {}
 }

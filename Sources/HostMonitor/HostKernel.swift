@@ -6,29 +6,29 @@ public import NetworkModel
 public import NetworkTypes
 public import SystemPackage
 
-/// What the monitor asks a kernel: the real one, or in tests a simulated one.
+/// The kernel that the monitor reads: the real one, or in tests a simulated one.
 public protocol HostKernel: AnyObject {
-    /// The descriptor that is readable when notifications wait; nil if there are none to be had.
+    /// The descriptor that is readable when notifications have arrived; nil if there are none.
     var descriptor: FileDescriptor? { get }
 
-    /// Reads the notifications that wait.
+    /// Reads the notifications that have arrived.
     func drain() throws(SystemCallError) -> NetlinkNotifications
 
-    /// Reads tables; those that are not read are as in `earlier`.
+    /// Reads tables; the others are taken from `earlier`.
     func read(_ tables: HostTables, onto earlier: HostSnapshot) throws(NetlinkError) -> HostReading
 
-    /// What the sockets have been through: requests and notifications.
+    /// The counters of the sockets: requests and notifications.
     var counters: (requests: NetlinkCounters, notifications: NetlinkCounters) { get }
 }
 
-/// The kernel of the network namespace in which this is made: two sockets, which stay usable after privileges are gone.
+/// The kernel of the calling thread's network namespace, reached over two sockets that stay usable without privileges.
 public final class NetlinkHostKernel: HostKernel {
     private var socket: NetlinkSocket
     private var subscription: NetlinkSubscription?
     private let families: Set<AddressFamily>
     private var memory = HostRouteMemory()
 
-    /// Subscribes, then opens the socket for dumps, so that nothing falls between.
+    /// Subscribes, then opens the socket for dumps, so that no change is missed in between.
     ///
     /// Where subscribing is refused, as in some sandboxes, there are no notifications and the monitor polls.
     ///
@@ -46,7 +46,7 @@ public final class NetlinkHostKernel: HostKernel {
     /// The subscription's descriptor; nil if subscribing was refused.
     public var descriptor: FileDescriptor? { subscription?.descriptor }
 
-    /// Reads the notifications that wait, a bounded number.
+    /// Reads the notifications that have arrived, a bounded number.
     ///
     /// - Throws: The error of recvmsg(2).
     public func drain() throws(SystemCallError) -> NetlinkNotifications {
@@ -55,12 +55,12 @@ public final class NetlinkHostKernel: HostKernel {
 
     /// Dumps tables.
     ///
-    /// - Throws: What the kernel or the socket said.
+    /// - Throws: The error of the kernel or of the socket.
     public func read(_ tables: HostTables, onto earlier: HostSnapshot) throws(NetlinkError) -> HostReading {
         try HostSnapshotReader.read(tables, families: families, onto: earlier, using: &socket, memory: &memory)
     }
 
-    /// What the sockets have been through.
+    /// The counters of the sockets.
     public var counters: (requests: NetlinkCounters, notifications: NetlinkCounters) {
         (socket.counters, subscription?.counters ?? NetlinkCounters())
     }

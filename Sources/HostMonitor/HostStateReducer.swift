@@ -4,43 +4,44 @@ public import Netlink
 public import NetworkModel
 internal import NetworkTypes
 
-/// Turns hints into dumps to make, and dumps into the host's state: pure.
+/// Turns hints into dumps to make, and dumps into the host's state; a pure state machine.
 ///
-/// Events are hints: they say that a table changed, not how. Linux announces many changes under another table's name or
-/// not at all (an IPv4 default route goes silently with its address or its link; a link that goes down marks nexthops
-/// dead; a deleted nexthop object takes its routes along), so a hint makes each table dirty that may have changed with
-/// the one it names. What the tables hold is then read and replaces what was known: the state never depends on which
+/// An event is a hint that a table has changed, and does not say how. Linux announces many changes under another
+/// table's name or not at all: an IPv4 default route is removed silently with its address or its link; a link that goes
+/// down makes next hops dead; a deleted nexthop object takes its routes along. So a hint marks each table dirty that
+/// may have changed together with the one it names. The dirty tables are then read, and their content replaces what was
+/// known. So the state never depends on which events came, in which order, or how often.
 /// events came, in which order, or how often.
 public struct HostStateReducer: Sendable {
-    /// The state as it was read last.
+    /// The state at the last reading.
     public private(set) var state: HostSnapshot
     /// The tables to read.
     public private(set) var dirty: HostTables
 
-    /// Link flags that make a difference to anybody; the others, such as promiscuous mode, come and go.
+    /// The link flags that matter; the others, such as promiscuous mode, change often.
     static let relevantLinkFlags: Link.Flags = [
         .up, .loopback, .pointToPoint, .noARP, .running, .lowerUp, Link.Flags(rawValue: 0x1002),
     ]
 
-    /// Begins with a state that holds but for the dirty tables.
+    /// Begins with a state that is true except for the dirty tables.
     public init(_ state: HostSnapshot = HostSnapshot(), dirty: HostTables = .all) {
         self.state = Self.normalised(state)
         self.dirty = dirty
     }
 
-    /// Notes that tables may have changed.
+    /// Records that tables may have changed.
     public mutating func note(_ tables: HostTables) {
         dirty.formUnion(Self.affected(by: tables))
     }
 
-    /// Hands out the tables to read and forgets them; whoever fails to read them gives them back by ``note(_:)``.
+    /// Returns the dirty tables and clears the set; if reading them fails, they must be given back with ``note(_:)``.
     public mutating func takeDirty() -> HostTables {
         let taken = dirty
         dirty = []
         return taken
     }
 
-    /// Takes what was read; tables that were not read stay as they were.
+    /// Applies a reading; tables that were not read stay as they were.
     public mutating func apply(_ reading: HostReading) {
         let new = Self.normalised(reading.snapshot)
         if reading.tables.contains(.links) { state.links = new.links }

@@ -4,16 +4,16 @@ public import NetworkModel
 internal import NetworkTypes
 
 extension ResolverConfiguration {
-    /// The most servers that are taken from one file; glibc takes 3, we try all.
+    /// The greatest number of servers that are read from a file; glibc uses 3, we try all.
     public static let maximumServers = 16
-    /// The most search domains that are taken from one file.
+    /// The greatest number of search domains that are read from a file.
     public static let maximumSearchDomains = 32
 
     /// Reads the text of a resolv.conf(5) as resolver(5) describes it.
     ///
-    /// A keyword begins its line and blanks or tabs follow it; lines that begin with `#` or `;` are comments, and so is
-    /// what follows either on a line of ours. The last `search` or `domain` line counts. `options`, `sortlist` and
-    /// unknown keywords are passed over, as are servers that are no addresses. Nothing is an error.
+    /// A keyword begins its line and is followed by blanks or tabs. Lines that begin with `#` or `;` are comments, and
+    /// so is what follows either on other lines. The last `search` or `domain` line counts. `options`, `sortlist`,
+    /// unknown keywords, and servers that are not addresses are ignored. Nothing is an error.
     public init(resolvConf text: some Sequence<UInt8>) {
         self.init()
         var line: [UInt8] = []
@@ -39,7 +39,7 @@ extension ResolverConfiguration {
             else { return }
             servers.append(server)
         case "search":
-            // A lone dot is systemd-resolved's way to say "none".
+            // A single dot is how systemd-resolved writes "none".
             search = Array(words.dropFirst().filter { $0 != "." }.prefix(Self.maximumSearchDomains))
         case "domain":
             search = words[1] == "." ? [] : [words[1]]

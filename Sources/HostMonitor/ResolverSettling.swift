@@ -3,42 +3,42 @@
 public import LinuxSystem
 public import NetworkModel
 
-/// What a look at resolv.conf found.
+/// The result of reading resolv.conf.
 public enum ResolverReport: Hashable, Sendable {
     /// The file's text, bounded.
     case text([UInt8])
-    /// No such file: a normal state, nothing is resolved.
+    /// There is no such file, which is a normal state: nothing is resolved.
     case absent
     /// The file cannot be read, with its errno.
     case unreadable(errno: Int32)
 
-    /// What the report says when it is believed.
+    /// The configuration that the report stands for once it is accepted.
     public var configuration: ResolverConfiguration {
         if case .text(let text) = self { ResolverConfiguration(resolvConf: text) } else { ResolverConfiguration() }
     }
 }
 
-/// Decides when a report about resolv.conf is believed: a pure state machine.
+/// Decides when a report about resolv.conf is accepted: a pure state machine.
 ///
-/// A file that is being rewritten in place is for a moment empty, or ends in the middle of a line. So a report that
-/// names no server although the last good one did, or whose text does not end with a newline, is held back for one
-/// second; the next whole report replaces it at once, and otherwise it is believed after all.
+/// A file that is being rewritten in place is empty for a moment, or ends in the middle of a line. So a report is held
+/// back for one second if it names no server although the last good one did, or if its text does not end with a
+/// newline. The next complete report replaces it at once; otherwise it is accepted after that second.
 public struct ResolverSettling: Hashable, Sendable {
-    /// How long a doubtful report is held back, in milliseconds.
+    /// The time that a doubtful report is held back, in milliseconds.
     public static let patienceMilliseconds: Int64 = 1000
 
-    /// What is believed.
+    /// The accepted configuration.
     public private(set) var configuration: ResolverConfiguration
     private var doubtful: ResolverConfiguration?
-    /// When the doubtful report is believed; nil if there is none.
+    /// The time at which the doubtful report is accepted; nil if there is none.
     public private(set) var deadline: MonotonicTime?
 
-    /// Begins with what was read at start, which is believed as it is.
+    /// Begins with the configuration that was read at start, which is accepted as it is.
     public init(_ configuration: ResolverConfiguration) {
         self.configuration = configuration
     }
 
-    /// Takes a report.
+    /// Processes a report.
     ///
     /// - Returns: Whether ``configuration`` changed.
     public mutating func take(_ report: ResolverReport, now: MonotonicTime) -> Bool {
@@ -51,7 +51,7 @@ public struct ResolverSettling: Hashable, Sendable {
         return believe(new)
     }
 
-    /// Believes what has been held back long enough.
+    /// Accepts a report that has been held back long enough.
     ///
     /// - Returns: Whether ``configuration`` changed.
     public mutating func expire(now: MonotonicTime) -> Bool {

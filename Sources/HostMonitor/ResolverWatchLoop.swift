@@ -2,14 +2,15 @@
 //
 // Theory of operation
 //
-// The engine sees an empty root once it has started, so that what watches resolv.conf must stay outside: a small
-// process forked before that, which keeps the host's mount namespace and nothing else. It sends the file's text over a
-// socket whenever it differs from what it sent before, one datagram a report, and ends when the other side closes.
+// After start-up the engine has an empty root, so the process that watches resolv.conf must stay outside. It is a small
+// process that is forked before that and keeps the host's mount namespace and nothing else. It sends the file's text
+// over a socket, one datagram for each report, whenever it differs from the last report. It ends when the other side
+// closes the socket.
 //
-// A change is noticed by inotify(7) on every directory in which a link of the chain, or the file, is or should be, and
-// on the file itself (it may be a mount of its own, which its directory hears nothing of). Any event there means: look
-// again. Watches are made anew from the path each time, since a rename or another link changes the chain. The order is
-// watch, then read, so that nothing falls between. Only if inotify cannot be had is the file looked at every 5 s.
+// inotify(7) reports changes in every directory that contains, or should contain, a link of the chain or the file, and
+// of the file itself, which may be a mount of its own that its directory does not report on. After any event, the file
+// is read again. The watches are derived from the path each time, since a rename or another link changes the chain. The
+// order is watch, then read, so that no change is missed. Only if inotify is not available, the file is read every 5 s.
 //
 // syscalls: running(resolver-watcher): close inotify_add_watch inotify_init1 inotify_rm_watch kill poll read recvmsg
 // syscalls: running(resolver-watcher): sendto wait4
@@ -21,14 +22,14 @@ internal import SystemPackage
 
 /// The loop of the process that watches resolv.conf.
 struct ResolverWatchLoop: ~Copyable {
-    /// How often the file is looked at when inotify cannot be had, in milliseconds.
+    /// The interval at which the file is read when inotify is not available, in milliseconds.
     static let fallbackMilliseconds: CInt = 5000
 
     private let path: String
     private let output: CInt
     private let inotify: OwnedFileDescriptor
     private let hasInotify: Bool
-    /// The socket of a reserve that is still to be forked.
+    /// The socket of a reserve that has yet to be forked.
     private var pendingReserve: CInt?
     private var reserve: Int32?
     private var watches: [CInt] = []
@@ -45,13 +46,13 @@ struct ResolverWatchLoop: ~Copyable {
         self.path = path
         self.output = output
         pendingReserve = reserve
-        // Instances run out (EMFILE): the slow look serves instead.
+        // inotify instances can run out (EMFILE); then the file is read periodically.
         let number = inotify_init1(CInt(IN_CLOEXEC | IN_NONBLOCK))
         hasInotify = number >= 0
         inotify = OwnedFileDescriptor(taking: number)
     }
 
-    /// Watches until the other side of the socket closes.
+    /// Watches until the other side closes the socket.
     mutating func run() {
         while true {
             rewatch()
@@ -61,7 +62,7 @@ struct ResolverWatchLoop: ~Copyable {
         }
     }
 
-    /// Sends the report if it is news; false once nobody listens.
+    /// Sends the report if it differs from the last one; false once the other side is closed.
     private mutating func send(_ report: ResolverReport) -> Bool {
         guard report != sent else { return true }
         let datagram = report.datagram
@@ -79,12 +80,12 @@ struct ResolverWatchLoop: ~Copyable {
         return true
     }
 
-    /// Forks the reserve that is asked for.
+    /// Forks the reserve that was ordered.
     private mutating func forkReserve() {
         guard let socket = pendingReserve else { return }
         pendingReserve = nil
         if let reserve {
-            // It has ended, as the engine has seen; if not, it is of no use without its socket.
+            // It has ended, as the engine has noticed; if not, it is useless without its socket.
             _ = kill(reserve, SIGKILL)
             while waitpid(reserve, nil, 0) < 0 && currentErrno == .interrupted {}
         }
@@ -92,7 +93,7 @@ struct ResolverWatchLoop: ~Copyable {
         reserve = process < 0 ? nil : process
     }
 
-    /// Waits for an event, or for a while if there can be none; false once nobody listens.
+    /// Waits for an event, or for a while if there can be none; false once the other side is closed.
     private mutating func wait() -> Bool {
         var entries = [
             pollfd(fd: output, events: Int16(POLLIN), revents: 0),
@@ -110,7 +111,7 @@ struct ResolverWatchLoop: ~Copyable {
         }
         if entries[1].revents != 0 {
             let number = inotify.rawValue
-            // What happened does not matter, only that something did: the buffer is emptied.
+            // The kind of event does not matter, so the buffer is only emptied.
             var buffer = [UInt8](repeating: 0, count: 4096)
             while unsafe buffer.withUnsafeMutableBytes({ unsafe Glibc.read(number, $0.baseAddress, $0.count) }) > 0 {}
         }
@@ -137,11 +138,11 @@ struct ResolverWatchLoop: ~Copyable {
             if watch >= 0 {
                 watches.append(watch)
             } else if currentErrno != .noSuchFileOrDirectory {
-                // Out of watches, or a directory that may be passed but not read.
+                // There are no watches left, or the directory may be searched but not read.
                 isBlind = true
             }
         }
-        // The same object gives the same number again.
+        // A directory that is watched already keeps its number.
         for watch in old where !watches.contains(watch) { inotify_rm_watch(number, watch) }
     }
 }

@@ -4,15 +4,16 @@ public import LinuxSystem
 
 /// When to read the host's tables after events: a pure state machine.
 ///
-/// Idle -> (event) -> gathering -> (due, read) -> idle. It is due `quiet` after the last event, so that a burst is read
-/// once, but at most `limit` after the first, so that steady churn cannot starve it; and not before the back-off from
-/// the last reading, in proportion to what that cost, so that a host with a full routing table does not burn a core.
+/// Idle -> (event) -> gathering -> (due, read) -> idle. Reading is due `quiet` after the last event, so that a burst is
+/// read once, but at most `limit` after the first event, so that steady changes cannot delay it for ever. It also waits
+/// for a back-off in proportion to the cost of the last reading, so that a host with a full routing table does not
+/// occupy a core.
 public struct Settling: Hashable, Sendable {
-    /// How long without an event, in milliseconds.
+    /// The time without an event, in milliseconds.
     public var quietMilliseconds: Int64 = 100
-    /// How long after the first event at most, in milliseconds.
+    /// The longest time after the first event, in milliseconds.
     public var limitMilliseconds: Int64 = 1000
-    /// How many times a reading's cost is waited before the next: 9 keeps reading below a tenth of one processor.
+    /// The back-off as a multiple of a reading's cost: 9 keeps reading below a tenth of one processor.
     public var backOffFactor: Int64 = 9
 
     private var first: MonotonicTime?
@@ -22,18 +23,18 @@ public struct Settling: Hashable, Sendable {
     /// Begins idle.
     public init() {}
 
-    /// Whether events wait to be acted on.
+    /// Whether there are events that have not been handled.
     public var isGathering: Bool { first != nil }
-    /// When the first of the events that wait arrived.
+    /// When the first unhandled event arrived.
     public var firstEvent: MonotonicTime? { first }
 
-    /// Notes that something changed.
+    /// Records an event.
     public mutating func eventArrived(at now: MonotonicTime) {
         if first == nil { first = now }
         last = now
     }
 
-    /// When to read; nil while idle.
+    /// The time to read; nil while idle.
     public var deadline: MonotonicTime? {
         guard let first, let last else { return nil }
         let settled = min(
@@ -46,18 +47,18 @@ public struct Settling: Hashable, Sendable {
         deadline.map { $0 <= now } ?? false
     }
 
-    /// Notes that the tables were read, and what that cost; the events so far are still being gathered.
+    /// Records that the tables were read, and the cost; the events so far stay unhandled.
     public mutating func readingEnded(at now: MonotonicTime, costNanoseconds: Int64) {
         let wait = max(0, costNanoseconds).multipliedReportingOverflow(by: backOffFactor).partialValue
         notBefore = MonotonicTime(nanoseconds: now.nanoseconds &+ max(0, wait))
     }
 
-    /// Whether the events that wait may no longer be kept waiting for others.
+    /// Whether the unhandled events must not wait for others any longer.
     public func isAtLimit(at now: MonotonicTime) -> Bool {
         first.map { $0.advanced(milliseconds: limitMilliseconds) <= now } ?? false
     }
 
-    /// Notes that the events so far have been acted on.
+    /// Records that the events so far have been handled.
     public mutating func finish() {
         first = nil
         last = nil

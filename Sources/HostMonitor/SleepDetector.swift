@@ -2,11 +2,11 @@
 
 public import LinuxSystem
 
-/// Notices that the machine slept: a pure comparison of two clocks.
+/// Detects that the machine has slept: a pure comparison of two clocks.
 ///
 /// `CLOCK_BOOTTIME` goes on while the machine sleeps, `CLOCK_MONOTONIC` does not.
 public struct SleepDetector: Hashable, Sendable {
-    /// Sleep below this is none, in nanoseconds.
+    /// The shortest sleep that counts, in nanoseconds.
     public static let threshold: Int64 = 500_000_000
     private var lead: Int64
 

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// Why a text is no JSON, and where.
+/// Why a text is not JSON, and where.
 public struct JSONError: Error, Hashable, Sendable, CustomStringConvertible {
     /// What is wrong, in a few words.
     public var problem: String
@@ -12,17 +12,17 @@ public struct JSONError: Error, Hashable, Sendable, CustomStringConvertible {
 }
 
 extension JSONValue {
-    /// The deepest nesting that is read.
+    /// The deepest nesting that the parser accepts.
     public static let greatestDepth = 32
 
     /// Reads one JSON text (RFC 8259), strictly.
     ///
-    /// Refused besides what the RFC forbids: names that occur twice in an object, nesting deeper than
+    /// Beside what the RFC forbids, it refuses names that occur twice in an object, nesting deeper than
     /// ``greatestDepth``, strings that are not UTF-8, unpaired surrogates, and numbers that no `Double` can hold. The
     /// caller bounds the length.
     ///
-    /// - Parameter bytes: the text in UTF-8, with white space before and after at most.
-    /// - Throws: What is wrong and where.
+    /// - Parameter bytes: the text in UTF-8; only white space may surround it.
+    /// - Throws: What is wrong, and where.
     public init(parsing bytes: [UInt8]) throws(JSONError) {
         var parser = JSONParser(bytes: bytes)
         self = try parser.text()
@@ -30,7 +30,7 @@ extension JSONValue {
 
     /// Reads one JSON text; see ``init(parsing:)-([UInt8])``.
     ///
-    /// - Throws: What is wrong and where.
+    /// - Throws: What is wrong, and where.
     public init(parsing text: String) throws(JSONError) {
         try self.init(parsing: Array(text.utf8))
     }

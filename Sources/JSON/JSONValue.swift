@@ -2,8 +2,8 @@
 
 /// A JSON value (RFC 8259).
 ///
-/// The engine has no Foundation, and its JSON comes from outside: the parser is strict and bounded, and the writer gives
-/// the same bytes for the same value.
+/// The engine has no Foundation, and its JSON comes from outside. So the parser is strict and bounded, and the writer
+/// produces the same bytes for the same value.
 public enum JSONValue: Hashable, Sendable {
     /// `null`.
     case null
@@ -114,14 +114,14 @@ extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Ex
     public init(arrayLiteral elements: JSONValue...) { self = .array(elements) }
     /// Makes `null`.
     public init(nilLiteral: ()) { self = .null }
-    /// Makes an object with members in the order given; of a name given twice the last value counts.
+    /// Makes an object with members in the given order; of a name that is given twice, the last value counts.
     public init(dictionaryLiteral elements: (String, JSONValue)...) {
         var object = JSONObject()
         for (name, value) in elements { object[name] = value }
         self = .object(object)
     }
 
-    /// Makes an integer of any width; what does not fit 64 signed bits becomes the largest value.
+    /// Makes an integer of any width; a value that does not fit 64 signed bits becomes the largest value.
     public init(_ value: some BinaryInteger) { self = .integer(Int64(clamping: value)) }
     /// Makes a string.
     public init(_ value: String) { self = .string(value) }

@@ -8,7 +8,7 @@ extension JSONValue {
         return writer.text
     }
 
-    /// The value for people: a member a line, indented by two.
+    /// The value for people: one member on a line, indented by two.
     public var indentedText: String {
         var writer = JSONWriter(isIndented: true)
         writer.write(self, indent: 0)

@@ -5,7 +5,7 @@ internal import Glibc
 
 /// A moment of `CLOCK_MONOTONIC`, in nanoseconds.
 public struct MonotonicTime: Hashable, Sendable, Comparable {
-    /// Nanoseconds since the clock's start (the machine's boot, sleep left out).
+    /// Nanoseconds since the clock's start: the machine's boot, without the time asleep.
     public var nanoseconds: Int64
 
     /// Makes a moment.
@@ -17,7 +17,7 @@ public struct MonotonicTime: Hashable, Sendable, Comparable {
     /// Now (clock_gettime(2), a vDSO call).
     public static var now: MonotonicTime { read(CLOCK_MONOTONIC) }
 
-    /// Now on `CLOCK_BOOTTIME`, which goes on while the machine sleeps.
+    /// Now on `CLOCK_BOOTTIME`, which also counts the time that the machine sleeps.
     public static var sinceBoot: MonotonicTime { read(CLOCK_BOOTTIME) }
 
     /// The seconds since 1970 by the wall clock.
@@ -25,12 +25,12 @@ public struct MonotonicTime: Hashable, Sendable, Comparable {
 
     private static func read(_ clock: clockid_t) -> MonotonicTime {
         var time = timespec()
-        // Cannot fail: the clock exists and the pointer is ours.
+        // This cannot fail: the clock exists and the pointer is ours.
         unsafe clock_gettime(clock, &time)
         return MonotonicTime(nanoseconds: Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec))
     }
 
-    /// Later by some milliseconds.
+    /// A moment that is later by some milliseconds.
     @inlinable
     public func advanced(milliseconds: Int64) -> MonotonicTime {
         MonotonicTime(nanoseconds: nanoseconds &+ milliseconds &* 1_000_000)

@@ -6,9 +6,10 @@ internal import CLinux
 internal import Glibc
 public import SystemPackage
 
-/// A descriptor that is closed when its owner goes.
+/// A descriptor that is closed when its owner is destroyed.
 ///
-/// Handing it on consumes it; lending it out is ``descriptor``, which must not outlive the owner.
+/// Handing the descriptor on consumes the owner. ``descriptor`` lends it out; the borrower must not use it after the
+/// owner.
 public struct OwnedFileDescriptor: ~Copyable, Sendable {
     /// The descriptor, lent: valid while this value lives.
     public let descriptor: FileDescriptor
@@ -24,7 +25,7 @@ public struct OwnedFileDescriptor: ~Copyable, Sendable {
     }
 
     deinit {
-        // The result is of no use: the descriptor is gone whatever close(2) returns (Linux).
+        // The result is of no use: close(2) on Linux frees the descriptor whatever it returns.
         _ = Glibc.close(descriptor.rawValue)
     }
 

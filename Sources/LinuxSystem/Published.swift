@@ -4,8 +4,8 @@ internal import Synchronization
 
 /// The newest of the values that one thread publishes and others read.
 ///
-/// Both sides copy a value under a lock and do nothing else there: nobody waits for more than those few instructions,
-/// and a value that nobody has read yet is replaced, not queued.
+/// Both sides only copy a value under a lock, so neither waits for more than a few instructions. A value that has not
+/// been read yet is replaced, not queued.
 public final class Published<Value: Sendable>: Sendable {
     private let newest: Mutex<Value>
 
@@ -17,7 +17,7 @@ public final class Published<Value: Sendable>: Sendable {
     /// The newest value.
     public var value: Value { newest.withLock { $0 } }
 
-    /// Puts a value in place of the one before.
+    /// Replaces the published value.
     public func publish(_ value: Value) {
         newest.withLock { $0 = value }
     }

@@ -1,10 +1,10 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// A datagram with both its ends, as one room hands it to another.
+/// A datagram with its source and destination, as one room hands it to another.
 public struct ReceivedDatagram: Sendable {
-    /// Who sent it.
+    /// The sender.
     public var peer: Endpoint
-    /// What it was sent to, as far as answers can leave from there.
+    /// The destination, as far as answers can be sent from there.
     public var local: Endpoint
     /// The payload.
     public var bytes: [UInt8]
@@ -16,7 +16,7 @@ public struct ReceivedDatagram: Sendable {
         self.bytes = bytes
     }
 
-    /// Copies a datagram from where it was received.
+    /// Copies a datagram out of a receive buffer.
     public init(peer: Endpoint, local: Endpoint, payload: UnsafeRawPointer, count: Int) {
         self.peer = peer
         self.local = local

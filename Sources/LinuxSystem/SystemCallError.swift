@@ -39,7 +39,7 @@ extension Errno {
     }
 }
 
-/// The calling thread's errno, to be read right after the call that failed.
+/// The calling thread's errno; read it right after the call that failed.
 @inlinable
 @inline(__always)
 public var currentErrno: Errno { Errno(rawValue: lastErrno()) }
@@ -48,7 +48,7 @@ public var currentErrno: Errno { Errno(rawValue: lastErrno()) }
 @usableFromInline
 func lastErrno() -> CInt { errno }
 
-/// Calls `body` again while it is interrupted by a signal (EINTR).
+/// Calls `body` again whenever a signal has interrupted it (EINTR).
 ///
 /// - Returns: What `body` returned, never negative.
 /// - Throws: The error of a call that returned a negative number.
@@ -65,19 +65,19 @@ public func retrying<Result: SignedInteger>(
     }
 }
 
-/// What reading or writing without waiting came to.
+/// The result of a call that moves bytes or datagrams without waiting.
 public enum IOResult: Hashable, Sendable {
-    /// So many bytes; 0 is the end of the stream where the call has one.
+    /// The number of bytes or datagrams; 0 is the end of the stream where the call has one.
     case bytes(Int)
-    /// Nothing could be done without waiting (EAGAIN).
+    /// The call cannot do anything without waiting (EAGAIN).
     case wouldBlock
-    /// The error of the object, not of the program.
+    /// An error of the object, not of the program.
     case failed(Errno)
 }
 
-/// Does one non-blocking input or output call, again while it is interrupted.
+/// Makes one non-blocking call that moves data, again whenever a signal has interrupted it.
 ///
-/// EBADF, EFAULT and ENOTSOCK are bugs of ours: they trap in debug builds.
+/// EBADF, EFAULT and ENOTSOCK are bugs of the program, so they trap in debug builds.
 @inlinable
 @inline(__always)
 public func transferring(_ body: () -> Int) -> IOResult {

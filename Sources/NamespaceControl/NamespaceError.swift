@@ -4,13 +4,13 @@ public import LinuxSystem
 internal import Netlink
 internal import SystemPackage
 
-/// Something about namespaces that cannot be done: what was tried, why it failed, and the remedy, in one line.
+/// An operation on namespaces that failed: what was attempted, the cause, and the remedy, in one line.
 public struct NamespaceError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// What was tried: "cannot open network namespace /run/netns/x".
+    /// The attempt: "cannot open network namespace /run/netns/x".
     public var attempt: String
-    /// Why the kernel refused; nil if the reason is part of ``attempt``.
+    /// The kernel's error; nil if the reason is part of ``attempt``.
     public var cause: SystemCallError?
-    /// What a person can do about it; nil if the cause says it.
+    /// What a person can do about it; nil if the cause makes that clear.
     public var remedy: String?
 
     /// Makes an error.
@@ -32,7 +32,7 @@ public struct NamespaceError: Error, Hashable, Sendable, CustomStringConvertible
     ///
     /// - Parameters:
     ///   - cause: the error of open(2).
-    ///   - modeAllows: whether the node's owner and mode give access, so that something else has denied it.
+    ///   - modeAllows: whether the node's owner and mode allow access, so that something else has denied it.
     /// - Returns: one line.
     public static func tunDevice(_ cause: SystemCallError, modeAllows: Bool = false) -> NamespaceError {
         let remedy: String? =

@@ -2,16 +2,16 @@
 //
 // Theory of operation
 //
-// setns(CLONE_NEWNET) changes one thread. This thread is the only one of the program that ever does it, once, for
-// good: it is in the target network namespace, all others stay in the host's. What must be made there (the tap, the
-// namespace's rtnetlink socket, listening sockets) is made by closures that it runs; the descriptors they return work
-// everywhere, since a socket keeps the namespace of its making. It is also the only thread that keeps CAP_NET_ADMIN,
-// so that whoever changes the namespace's configuration runs here: as an executor, it is where `NamespaceConfigurator`
-// lives.
+// setns(CLONE_NEWNET) changes one thread. Only this thread ever calls it, once: it stays in the target network
+// namespace, and all other threads stay in the host's. It runs closures that make what has to be made there: the tap,
+// the namespace's rtnetlink socket, listening sockets. The descriptors work on every thread, since a socket stays in
+// the namespace that it was made in. This is also the only thread that keeps CAP_NET_ADMIN, so whatever changes the
+// namespace's configuration runs here; the thread is the executor of `NamespaceConfigurator`.
 //
-// Work is a queue under a mutex with a semaphore that counts it. A synchronous call (`run`) lends a closure and blocks
-// until it has run, so what the closure borrows stays alive. That is for the time of start-up: the thread may be busy for
-// seconds when the host changes, so whoever serves an event loop uses `perform`, and `run` refuses such callers. All signals are blocked here: they belong to the main thread.
+// Work is queued under a mutex, and a semaphore counts it. A synchronous call (`run`) lends a closure and blocks until
+// the closure has run, so everything that it borrows stays alive. That is for start-up only: the thread may be busy for
+// seconds when the host changes, so threads that serve an event loop use `perform`, and `run` refuses to be called from
+// them. All signals are blocked here; the main thread receives them.
 // syscalls: setup(main): clone clone3 rt_sigprocmask
 // syscalls: setup(namespace): prctl
 
@@ -21,15 +21,15 @@ internal import LinuxSystem
 internal import Synchronization
 internal import SystemPackage
 
-/// The thread that lives in the target network namespace; also a serial executor.
+/// The thread in the target network namespace; also a serial executor.
 public final class NamespaceThread: SerialExecutor {
     @safe
     private enum Work: @unchecked Sendable {
         /// A job of an actor.
         case job(UnownedJob)
-        /// A lent closure and whom to wake; `@unchecked`, since its owner waits until it has run.
+        /// A lent closure and the semaphore to signal; `@unchecked`, since its owner waits until it has run.
         case call(UnsafeMutablePointer<() -> Void>, Semaphore)
-        /// A closure that nobody waits for.
+        /// A closure that no thread waits for.
         case closure(@Sendable () -> Void)
     }
 
@@ -39,7 +39,7 @@ public final class NamespaceThread: SerialExecutor {
 
     private init() {}
 
-    /// Starts the thread and has it enter a network namespace for good.
+    /// Starts the thread and moves it to a network namespace for good.
     ///
     /// - Parameter namespace: the network namespace.
     /// - Returns: the thread, in the namespace.
@@ -76,13 +76,13 @@ public final class NamespaceThread: SerialExecutor {
         return result
     }
 
-    /// Runs a closure on the thread and waits for it: for what must be made inside the namespace.
+    /// Runs a closure on the thread and waits for it, to make something inside the namespace.
     ///
-    /// Not to be called on the thread itself, nor on a thread that serves an event loop.
+    /// It must not be called on the thread itself, nor on a thread that serves an event loop.
     ///
-    /// - Parameter body: what to run; it may borrow from the caller, who waits.
-    /// - Returns: What the closure returned.
-    /// - Throws: What the closure threw.
+    /// - Parameter body: the closure; it may borrow from the caller, who waits.
+    /// - Returns: The closure's result.
+    /// - Throws: The closure's error.
     public func run<Success: ~Copyable, Failure: Error>(
         _ body: () throws(Failure) -> Success
     ) throws(Failure) -> Success {
@@ -107,7 +107,7 @@ public final class NamespaceThread: SerialExecutor {
         return try unsafe outcome.move().get()
     }
 
-    /// Runs a closure on the thread some time later; returns at once.
+    /// Has the thread run a closure later; returns at once.
     public func perform(_ body: @escaping @Sendable () -> Void) {
         enqueue(.closure(body))
     }
@@ -136,7 +136,7 @@ public final class NamespaceThread: SerialExecutor {
 
     /// Calls a lent closure.
     ///
-    /// Not inlined, so that no reference to it is left when its owner is woken.
+    /// It is not inlined, so that no reference to the closure is left when its owner is woken.
     @inline(never)
     private static func invoke(_ call: UnsafeMutablePointer<() -> Void>) {
         unsafe call.pointee()
@@ -163,11 +163,11 @@ public final class NamespaceThread: SerialExecutor {
 /// An unnamed POSIX semaphore (sem_overview(7)): futex(2) without busy waiting.
 @safe
 private final class Semaphore: @unchecked Sendable {
-    /// `@unchecked`: the calls on it are what synchronises.
+    /// `@unchecked`: the calls on the semaphore synchronise.
     private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
 
     init() {
-        // Fails only for a value beyond SEM_VALUE_MAX.
+        // This fails only for a value above SEM_VALUE_MAX.
         unsafe sem_init(semaphore, 0, 0)
     }
 

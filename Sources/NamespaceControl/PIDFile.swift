@@ -6,19 +6,19 @@ internal import Glibc
 internal import LinuxSystem
 public import SystemPackage
 
-/// The file of `--pid`: opened early, with the rights of whoever started us; written once, late.
+/// The file of `--pid`: opened early, with the rights of the user that starts the program, and written once, late.
 ///
-/// It may be a pipe by way of /proc/PID/fd, so it is never renamed, locked or made exclusively.
+/// It may be a pipe by way of /proc/PID/fd, so it is never renamed, locked or created exclusively.
 public struct PIDFile: ~Copyable {
     private let path: String
     private let file: OwnedFileDescriptor
 
-    /// Opens or makes the file, mode 0600, and empties it; a file that holds anything but a process id is refused.
+    /// Opens or creates the file, mode 0600, and empties it; a file that contains anything but a process id is refused.
     ///
     /// - Parameters:
-    ///   - path: where it is.
+    ///   - path: the file's path.
     ///   - user: the user and group that real root is about to become; nil if the ids stay.
-    /// - Throws: Why it cannot be had, naming option and path.
+    /// - Throws: The reason why it cannot be opened, with option and path.
     public init(_ path: String, becoming user: (user: UInt32, group: UInt32)? = nil) throws(NamespaceError) {
         self.path = path
         let output = OutputFile(path, purpose: "process id") { Self.isProcessID($0) }

@@ -9,10 +9,10 @@ internal import SystemPackage
 
 /// The user namespace that is made for a wrapped command (user_namespaces(7)).
 public enum UserNamespace {
-    /// Enters a new user namespace in which the present user and group are root; to be called with one thread only.
+    /// Enters a new user namespace in which the present user and group are root.
     ///
-    /// The process itself goes there, not only its child: it then has all capabilities over the network namespace that
-    /// the child makes, while its own sockets stay where they are.
+    /// The process must have one thread only. The process itself enters the namespace, not only its child. So it has
+    /// all capabilities over the network namespace that the child makes, while its own sockets stay in the host's.
     ///
     /// - Throws: The error of unshare(2) with its remedy, or that of writing a map.
     public static func create() throws(NamespaceError) {
@@ -23,7 +23,7 @@ public enum UserNamespace {
             throw .userNamespace(error)
         }
         do {
-            // In this order: an unprivileged group map needs setgroups(2) denied before.
+            // The order matters: an unprivileged group map requires that setgroups(2) is denied first.
             try write("deny", to: "/proc/self/setgroups")
             try write("0 \(group) 1", to: "/proc/self/gid_map")
             try write("0 \(user) 1", to: "/proc/self/uid_map")

@@ -4,17 +4,17 @@ public import NetworkModel
 internal import NetworkTypes
 
 extension NetlinkSocket {
-    /// Reads back what holds on one link of the socket's namespace.
+    /// Reads back the state of one link of the socket's namespace.
     ///
-    /// Everything that is not the kernel's own is `foreign`: the caller knows what it added
-    /// (`AppliedState.adoptOwnership(from:)`). The kernel's own are IPv6 link-local addresses, addresses and routes of
-    /// Router Advertisements, and routes of protocol `kernel`.
+    /// Everything that the kernel did not make itself is marked `foreign`; the caller knows what it added
+    /// (`AppliedState.adoptOwnership(from:)`). The kernel makes IPv6 link-local addresses, the addresses and routes of
+    /// Router Advertisements, and the routes of protocol `kernel`.
     ///
     /// - Parameters:
     ///   - interface: The link.
-    ///   - promotesSecondaries: What the sysctl `promote_secondaries` of the link says; it is not netlink's to tell.
+    ///   - promotesSecondaries: The value of the link's sysctl `promote_secondaries`, which netlink does not report.
     /// - Returns: The state; nil if there is no such link.
-    /// - Throws: What the kernel or the socket said.
+    /// - Throws: The error of the kernel or of the socket.
     public mutating func appliedState(
         of interface: InterfaceIndex, promotesSecondaries: Bool = false
     ) throws(NetlinkError) -> AppliedState? {
@@ -24,16 +24,15 @@ extension NetlinkSocket {
             memory: &memory)
     }
 
-    /// Reads back what holds on one link, and marks what is ours; routes that have not changed since the last time are
-    /// taken from memory.
+    /// Reads back the state of one link and marks what is ours; unchanged routes are taken from memory.
     ///
     /// - Parameters:
     ///   - interface: The link.
-    ///   - promotesSecondaries: What the sysctl `promote_secondaries` of the link says.
-    ///   - ownership: What is ours. A route that is in memory keeps the mark that it had.
-    ///   - memory: The routes that were read the last time; those of this time afterwards.
+    ///   - promotesSecondaries: The value of the link's sysctl `promote_secondaries`.
+    ///   - ownership: The state that says what is ours. A route in memory keeps its mark.
+    ///   - memory: The routes of the last reading; afterwards those of this one.
     /// - Returns: The state; nil if there is no such link.
-    /// - Throws: What the kernel or the socket said.
+    /// - Throws: The error of the kernel or of the socket.
     public mutating func appliedState(
         of interface: InterfaceIndex, promotesSecondaries: Bool, ownership: AppliedState.Ownership,
         memory: inout AppliedRouteMemory
@@ -48,7 +47,7 @@ extension NetlinkSocket {
                 state.addresses.append(
                     .init(value, origin: isOurs ? .ours : address.isKernelMade ? .kernel : .foreign))
             }
-            // The hops of the last route, without its interface: routes that follow each other share them.
+            // The hops of the last route, without its interface: consecutive routes with equal hops share one array.
             var last: (read: [NextHop], local: [NextHop])?
             _ = try routes(family, table: .main, through: interface, into: &memory.families[family]) { route in
                 var local = route
@@ -71,7 +70,7 @@ extension NetlinkSocket {
     }
 }
 
-/// The routes that were read back from a link the last time.
+/// The routes of a link as they were read back the last time.
 public struct AppliedRouteMemory: Sendable {
     var families = PerFamily(
         v4: DumpMemory<AppliedState.RouteEntry>(), v6: DumpMemory<AppliedState.RouteEntry>())
@@ -98,11 +97,11 @@ extension RouteProtocol {
 }
 
 extension Route {
-    /// The next hops as `AppliedState` has them: without an interface; nil if the route also uses another link.
+    /// The next hops as `AppliedState` stores them, without an interface; nil if the route also uses another link.
     fileprivate func localHops(_ interface: InterfaceIndex) -> [NextHop]? {
         guard nextHops.allSatisfy({ $0.interface == interface }) else { return nil }
         return nextHops.map { hop in
-            // Dead and without carrier is state, not configuration.
+            // "Dead" and "link down" are state, not configuration.
             NextHop(
                 interface: nil, gateway: hop.gateway, weight: hop.weight,
                 flags: hop.flags.subtracting([.dead, .linkDown]))

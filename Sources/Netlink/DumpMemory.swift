@@ -2,17 +2,17 @@
 //
 // Theory of operation
 //
-// Of a table of 20,000 routes one changes, and the kernel tells of the change by a dump of all of them. Comparing a
-// message with that of the last dump costs a tenth of parsing it, and a host's table comes in the same order each time:
-// so the last dump's bytes are kept, and the values that were made of them. The next dump is walked along them. As long
-// as nothing differs nothing is even copied; the first difference begins a new list, for which each message that is
-// found within a few steps of the old list takes its value from there.
+// When one route of 20,000 changes, the new state is found by dumping all of them. Comparing a message with the one of
+// the last dump costs a tenth of parsing it, and a table is dumped in the same order each time. So the bytes of the
+// last dump are kept, together with the values that were made of them, and the next dump is compared along the way. As
+// long as nothing differs, nothing is copied. The first difference begins a new list; each message that is found within
+// a few steps of the old list takes its value from there.
 
 internal import Glibc
 
-/// The messages of a dump, and what was made of them, so that the next dump is read by its differences.
+/// The messages of a dump and the values made of them, so that only the differences of the next dump are parsed.
 package struct DumpMemory<Value> {
-    /// How many messages further a message is looked for in the last dump: removals in a row up to this are bridged.
+    /// How far ahead in the last dump a message is searched: up to so many consecutive removals are recognised.
     private static var lookAhead: Int { 8 }
 
     /// The messages of one dump.
@@ -21,7 +21,7 @@ package struct DumpMemory<Value> {
         var bytes: [UInt8] = []
         /// Where each payload ends.
         var ends: [Int] = []
-        /// Where the value of each message is; -1 for none, -2 for one that must be made anew each time.
+        /// The index of each message's value; -1 for none, -2 for a value that must be made anew each time.
         var places: [Int32] = []
         /// The values in the kernel's order.
         var values: [Value] = []
@@ -37,14 +37,14 @@ package struct DumpMemory<Value> {
     }
 
     private var last = Contents()
-    /// The dump that is being read, from the first difference on; nil while there is none.
+    /// The dump that is being read, from the first difference on; nil before that.
     private var fresh: Contents?
     /// The message of the last dump that is expected next.
     private var position = 0
 
     /// The values of the last dump, in the kernel's order.
     package var values: [Value] { last.values }
-    /// How many messages the values were made of anew, in all dumps.
+    /// How many messages have been parsed into values, in all dumps.
     package private(set) var madeCount = 0
 
     /// Begins with nothing.
@@ -56,11 +56,11 @@ package struct DumpMemory<Value> {
         position = 0
     }
 
-    /// Takes the dump's next message.
+    /// Processes the next message of the dump.
     ///
-    /// - Parameters:
+    /// - payload: The bytes behind the message's header.
     ///   - payload: What follows the message's header.
-    ///   - make: Makes its value, and says whether equal bytes will have the same value.
+    ///   - make: Makes the value, and says whether equal bytes will always have the same value.
     package mutating func take(
         _ payload: Span<UInt8>, _ make: (Span<UInt8>) -> (value: Value?, isLasting: Bool)
     ) {
@@ -82,7 +82,7 @@ package struct DumpMemory<Value> {
         fresh?.append(payload, value, isLasting: isLasting)
     }
 
-    /// Ends a dump that was read as a whole.
+    /// Ends a dump that was read completely.
     package mutating func end() {
         if let fresh {
             last = fresh
@@ -99,7 +99,7 @@ package struct DumpMemory<Value> {
         contents.bytes = last.bytes.beginning(last.ends[count - 1], spare: 256)
         contents.ends = last.ends.beginning(count, spare: 8)
         contents.places = last.places.beginning(count, spare: 8)
-        // None of them was made anew each time, or it would not have been found.
+        // None of these values was made anew each time; such a message would not have matched.
         contents.values = last.values.beginning(contents.places.lazy.filter { $0 >= 0 }.count, spare: 8)
         return contents
     }

@@ -3,13 +3,14 @@
 public import NetworkModel
 public import NetworkTypes
 
-/// What reading the host's tables gave.
+/// The result of reading the host's tables.
 public struct HostReading: Hashable, Sendable {
-    /// The tables that were read; the others of ``snapshot`` are as they were given.
+    /// The tables that were read; the other tables of ``snapshot`` are those that were passed in.
     public var tables: HostTables
     /// The state, without resolvers, which are not the kernel's.
     public var snapshot: HostSnapshot
-    /// In how many milliseconds the first route expires that has a lifetime; nil if none has or routes were not read.
+    /// The time in milliseconds until the first route with a lifetime expires; nil if none has one or routes were not
+    /// read.
     public var firstExpiryMilliseconds: Int64?
 
     /// Makes a reading.
@@ -30,18 +31,18 @@ public struct HostRouteMemory: Sendable {
 
 /// Reads the host's network into a ``HostSnapshot``.
 public enum HostSnapshotReader {
-    /// Dumps tables, and looks up what follows from them.
+    /// Dumps tables, and makes the lookups that depend on them.
     ///
-    /// Routes are those of every table but the local one, cached and expired ones left out. A route that refers to a
-    /// nexthop object and for which the kernel tells no next hops gets those of the object.
+    /// Routes are those of every table but the local one, without cached and expired ones. If a route refers to a
+    /// nexthop object and the kernel reports no next hops for it, it gets those of the object.
     ///
     /// - Parameters:
-    ///   - tables: What to read. A start-up that needs little reads little.
+    ///   - tables: The tables to read; start-up reads only those that it needs.
     ///   - families: The families to read.
-    ///   - earlier: The state that holds for the tables that are not read.
+    ///   - earlier: The state of the tables that are not read.
     ///   - socket: A socket in the host's network namespace.
     /// - Returns: The state.
-    /// - Throws: What the kernel or the socket said.
+    /// - Throws: The error of the kernel or of the socket.
     public static func read(
         _ tables: HostTables = .all, families: Set<AddressFamily> = [.v4, .v6],
         onto earlier: HostSnapshot = HostSnapshot(), using socket: inout NetlinkSocket
@@ -50,16 +51,16 @@ public enum HostSnapshotReader {
         return try read(tables, families: families, onto: earlier, using: &socket, memory: &memory)
     }
 
-    /// The same, where routes that have not changed since the last reading are taken from memory.
+    /// As above, but routes that have not changed since the last reading are taken from memory.
     ///
     /// - Parameters:
     ///   - tables: What to read.
     ///   - families: The families to read.
-    ///   - earlier: The state that holds for the tables that are not read.
+    ///   - earlier: The state of the tables that are not read.
     ///   - socket: A socket in the host's network namespace.
-    ///   - memory: The routes of the last reading by the same socket; those of this one afterwards.
+    ///   - memory: The routes of the last reading by the same socket; afterwards those of this one.
     /// - Returns: The state.
-    /// - Throws: What the kernel or the socket said.
+    /// - Throws: The error of the kernel or of the socket.
     public static func read(
         _ tables: HostTables, families: Set<AddressFamily>, onto earlier: HostSnapshot,
         using socket: inout NetlinkSocket, memory: inout HostRouteMemory
@@ -98,7 +99,7 @@ public enum HostSnapshotReader {
 
     /// Gives routes without next hops those of the nexthop object they refer to.
     ///
-    /// The kernel tells them itself unless the sysctl `nexthop_compat_mode` is off.
+    /// The kernel reports the next hops itself unless the sysctl `nexthop_compat_mode` is off.
     package static func fillNextHops(of routes: inout [Route], from objects: [NextHopObject]) {
         guard !objects.isEmpty else { return }
         let byID = Dictionary(objects.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })

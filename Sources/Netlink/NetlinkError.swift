@@ -3,7 +3,7 @@
 internal import LinuxSystem
 public import SystemPackage
 
-/// A netlink request that failed: what was asked in ip(8)'s words, why, and what the kernel said about it.
+/// A netlink request that failed: the request in ip(8)'s words, the cause, and the kernel's own message.
 public struct NetlinkError: Error, Hashable, Sendable, CustomStringConvertible {
     /// What kind of failure it is.
     public enum Kind: Hashable, Sendable {
@@ -25,9 +25,9 @@ public struct NetlinkError: Error, Hashable, Sendable, CustomStringConvertible {
     public var kind: Kind
     /// The error number.
     public var errno: Errno
-    /// The kernel's own words (netlink(7), extended acknowledgement).
+    /// The kernel's message (netlink(7), extended acknowledgement).
     public var message: String?
-    /// Which byte of the request the kernel objects to.
+    /// The byte of the request that the kernel objects to.
     public var offset: UInt32?
 
     /// Makes an error.
@@ -43,11 +43,11 @@ public struct NetlinkError: Error, Hashable, Sendable, CustomStringConvertible {
         self.init(operation, .socket(call: error.call), error.errno)
     }
 
-    /// Whether what was to be added is there already (EEXIST): success, if the state is what was wanted.
+    /// Whether the object to be added exists already (EEXIST), which is success if its state is the wanted one.
     public var alreadyExists: Bool { kind == .refused && errno == .fileExists }
 
-    /// Whether what was to be removed or changed is not there (ESRCH for routes, EADDRNOTAVAIL for addresses, ENODEV
-    /// for links, ENOENT for rules): success of a removal.
+    /// Whether the object to be removed or changed does not exist (ESRCH for routes, EADDRNOTAVAIL for addresses,
+    /// ENODEV for links, ENOENT for rules), which is success for a removal.
     public var isAbsent: Bool {
         let absent: [Errno] = [
             .noSuchProcess, .addressNotAvailable, .operationNotSupportedByDevice, .noSuchFileOrDirectory,
@@ -56,8 +56,8 @@ public struct NetlinkError: Error, Hashable, Sendable, CustomStringConvertible {
         return kind == .refused && absent.contains(errno)
     }
 
-    /// Whether what the object builds on is not there yet, so that a later attempt may succeed (ENETUNREACH,
-    /// EHOSTUNREACH, ENETDOWN; EINVAL when the kernel blames the gateway or the preferred source).
+    /// Whether a precondition is missing that may come later, so that a later attempt may succeed (ENETUNREACH,
+    /// EHOSTUNREACH, ENETDOWN; EINVAL when the kernel names the gateway or the preferred source).
     public var mayResolve: Bool {
         guard kind == .refused else { return false }
         if errno == .networkUnreachable || errno == .noRouteToHost || errno == .networkDown { return true }

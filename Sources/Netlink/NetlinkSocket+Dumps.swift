@@ -6,13 +6,13 @@ public import NetworkModel
 public import NetworkTypes
 internal import SystemPackage
 
-/// The routes of a dump, and when the first of them expires.
+/// The routes of a dump, and the time until the first of them expires.
 public struct RouteListing: Hashable, Sendable {
-    /// The routes in the kernel's order; those that have expired are left out.
+    /// The routes in the kernel's order, without expired ones.
     public var routes: [Route]
-    /// In how many milliseconds the first route expires that has a lifetime; nil if none has.
+    /// The time in milliseconds until the first route with a lifetime expires; nil if none has one.
     ///
-    /// These are IPv6 routes of Router Advertisements, whose end the kernel does not announce.
+    /// Such routes are IPv6 routes of Router Advertisements, whose end the kernel does not announce.
     public var firstExpiryMilliseconds: Int64?
 
     /// Makes a listing.
@@ -25,7 +25,7 @@ public struct RouteListing: Hashable, Sendable {
 extension NetlinkSocket {
     /// All links, in the kernel's order (`ip link`).
     ///
-    /// - Throws: What the kernel or the socket said.
+    /// - Throws: The error of the kernel or of the socket.
     public mutating func links() throws(NetlinkError) -> [Link] {
         try dump("link show", LinkMessage.get(nil)) { type, payload in
             type == UInt16(RTM_NEWLINK) ? LinkMessage.parse(payload) : nil
@@ -34,7 +34,7 @@ extension NetlinkSocket {
 
     /// One link; nil if there is none with the index.
     ///
-    /// - Throws: What the kernel or the socket said, ENODEV excepted.
+    /// - Throws: The error of the kernel or of the socket, except ENODEV.
     public mutating func link(_ index: InterfaceIndex) throws(NetlinkError) -> Link? {
         do throws(NetlinkError) {
             return try get("link show dev \(index)", LinkMessage.get(index)) { type, payload in
@@ -47,7 +47,7 @@ extension NetlinkSocket {
 
     /// The addresses of a family, of one link or of all, in the kernel's order (`ip address`).
     ///
-    /// - Throws: What the kernel or the socket said.
+    /// - Throws: The error of the kernel or of the socket.
     public mutating func addresses(
         _ family: AddressFamily, on interface: InterfaceIndex? = nil
     ) throws(NetlinkError) -> [InterfaceAddress] {
@@ -66,7 +66,7 @@ extension NetlinkSocket {
     ///   - table: The table; nil for all but the local one.
     ///   - interface: The output link that each route must have among its next hops; nil for any.
     /// - Returns: The routes.
-    /// - Throws: What the kernel or the socket said.
+    /// - Throws: The error of the kernel or of the socket.
     public mutating func routes(
         _ family: AddressFamily, table: RouteTable? = nil, through interface: InterfaceIndex? = nil
     ) throws(NetlinkError) -> RouteListing {
@@ -75,16 +75,16 @@ extension NetlinkSocket {
         return RouteListing(routes: memory.values, firstExpiryMilliseconds: firstExpiry)
     }
 
-    /// The configured routes of a family, made into values; what the last dump held already is not made again.
+    /// The configured routes of a family as values; messages that the last dump held already are not parsed again.
     ///
     /// - Parameters:
     ///   - family: The family.
     ///   - table: The table; nil for all but the local one.
     ///   - interface: The output link that each route must have among its next hops; nil for any.
-    ///   - memory: The last dump of the same table; this one afterwards.
+    ///   - memory: The last dump of the same table; afterwards this one.
     ///   - make: Makes the value of a route; nil to leave it out.
-    /// - Returns: In how many milliseconds the first route expires that has a lifetime; nil if none has.
-    /// - Throws: What the kernel or the socket said.
+    /// - Returns: The time in milliseconds until the first route with a lifetime expires; nil if none has one.
+    /// - Throws: The error of the kernel or of the socket.
     package mutating func routes<Value>(
         _ family: AddressFamily, table: RouteTable? = nil, through interface: InterfaceIndex? = nil,
         into memory: inout DumpMemory<Value>, _ make: (Route) -> Value?
@@ -93,7 +93,8 @@ extension NetlinkSocket {
         if let interface { operation += " dev \(interface)" }
         var firstExpiry: Int64?
         let local = UInt8(truncatingIfNeeded: RouteTable.local.rawValue)
-        // IPv6 multipath routes match a link filter by their first hop only, so that the filter is ours to apply.
+        // The kernel matches IPv6 multipath routes against a link filter by their first hop only, so the filter is
+        // applied here.
         let request = RouteMessage.dump(family, table: table, interface: nil)
         let number = family.kernelNumber
         var lastHops: [NextHop] = []
@@ -102,7 +103,7 @@ extension NetlinkSocket {
                 memory.begin()
                 firstExpiry = nil
             } take: { type, payload in
-                // The cheap tests first: of a host's routes most are those of its local table.
+                // The cheap tests come first: most routes of a host are those of its local table.
                 guard type == UInt16(RTM_NEWROUTE), payload.byte(at: 0) == number,
                     table != nil || payload.byte(at: 4) != local
                 else { return }
@@ -116,7 +117,7 @@ extension NetlinkSocket {
                         guard expiry > 0 else { return (nil, false) }
                         firstExpiry = min(firstExpiry ?? .max, Int64(expiry) * 10)
                     }
-                    // A table has few routers: routes that follow each other share one array of next hops.
+                    // A table has few routers, so consecutive routes with equal next hops share one array.
                     if parsed.route.nextHops == lastHops { parsed.route.nextHops = lastHops }
                     lastHops = parsed.route.nextHops
                     return (make(parsed.route), parsed.expiry == nil)
@@ -132,7 +133,7 @@ extension NetlinkSocket {
 
     /// The policy rules of a family in order of priority (`ip rule`); none on a kernel without policy routing.
     ///
-    /// - Throws: What the kernel or the socket said.
+    /// - Throws: The error of the kernel or of the socket.
     public mutating func rules(_ family: AddressFamily) throws(NetlinkError) -> [RoutingRule] {
         do throws(NetlinkError) {
             let rules = try dump("\(family.option) rule show", RuleMessage.dump(family)) { type, payload in
@@ -146,7 +147,7 @@ extension NetlinkSocket {
 
     /// The nexthop objects by identifier (`ip nexthop`); none on a kernel without them.
     ///
-    /// - Throws: What the kernel or the socket said.
+    /// - Throws: The error of the kernel or of the socket.
     public mutating func nextHopObjects() throws(NetlinkError) -> [NextHopObject] {
         do throws(NetlinkError) {
             let objects = try dump("nexthop show", NextHopMessage.dump()) { type, payload in
@@ -160,7 +161,7 @@ extension NetlinkSocket {
 
     /// The neighbour entries of a family, of one link or of all (`ip neighbour`).
     ///
-    /// - Throws: What the kernel or the socket said.
+    /// - Throws: The error of the kernel or of the socket.
     public mutating func neighbours(
         _ family: AddressFamily, on interface: InterfaceIndex? = nil
     ) throws(NetlinkError) -> [Neighbour] {
@@ -175,7 +176,7 @@ extension NetlinkSocket {
 
     /// How an unmarked packet to a destination would leave (`ip route get`): the kernel evaluates rules and tables.
     ///
-    /// - Throws: What the socket said; the kernel's refusal is an answer.
+    /// - Throws: The error of the socket; the kernel's refusal is an answer.
     public mutating func lookup(_ destination: IPAddress) throws(NetlinkError) -> RouteLookup {
         do throws(NetlinkError) {
             let answer = try get("route get \(destination)", RouteMessage.lookup(destination)) { type, payload in
@@ -189,7 +190,7 @@ extension NetlinkSocket {
 }
 
 extension RouteLookup.Answer {
-    /// The answer in a reply: IPv6 tells of error routes by replying with one.
+    /// The answer in a reply; IPv6 reports an error route by replying with it.
     init(_ reply: ParsedRoute) {
         let route = reply.route
         switch route.type {
@@ -209,7 +210,7 @@ extension RouteLookup.Answer {
 }
 
 extension NetlinkError {
-    /// Whether the kernel knows no such table or family.
+    /// Whether the kernel does not know the table or the family.
     var isUnsupported: Bool {
         kind == .refused && [.notSupportedOnSocket, .addressFamilyNotSupported, .invalidArgument].contains(errno)
     }

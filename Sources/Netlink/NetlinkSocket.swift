@@ -6,35 +6,36 @@ public import LinuxSystem
 internal import NetworkTypes
 public import SystemPackage
 
-/// What a netlink socket has been through.
+/// The counters of a netlink socket.
 public struct NetlinkCounters: Hashable, Sendable {
     /// Requests sent.
     public var requests = 0
-    /// Dumps begun again because the table changed meanwhile (`NLM_F_DUMP_INTR`).
+    /// Dumps that were repeated because the table changed meanwhile (`NLM_F_DUMP_INTR`).
     public var interruptedDumps = 0
     /// Times that the socket's buffer overflowed (ENOBUFS).
     public var overflows = 0
     /// Datagrams that were longer than the buffer, which then grew.
     public var truncations = 0
-    /// Messages that answered no request of ours: another sender, port or sequence number.
+    /// Messages that answered none of our requests: another sender, port or sequence number.
     public var strays = 0
     /// Datagrams and messages that could not be read.
     public var malformed = 0
 
-    /// Makes counters of nothing.
+    /// Makes counters of zero.
     public init() {}
 }
 
-/// An rtnetlink socket for requests: one at a time, each answered before the call returns.
+/// An rtnetlink socket for requests, one at a time; each is answered before the call returns.
 ///
-/// The kernel answers within the call that asks, so that nothing waits in practice; each operation still has a deadline.
-/// An answer counts only if it comes from the kernel, carries our port id, and the number of the request. A dump that
-/// was interrupted is read to its end (a socket runs one dump at a time) and begun again, a bounded number of times.
+/// The kernel answers within the call that sends the request, so there is nothing to wait for in practice; each
+/// operation still has a deadline. An answer counts only if it comes from the kernel and carries our port id and the
+/// number of the request. An interrupted dump is read to its end, since a socket runs one dump at a time, and then
+/// repeated, a bounded number of times.
 ///
-/// Subscriptions are another type, ``NetlinkSubscription``: notifications would fill the requests' buffer.
+/// Subscriptions have a type of their own, ``NetlinkSubscription``: notifications would fill the buffer for answers.
 public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
-    // @unchecked: the transport is a class that is not shared; this value, which cannot be copied, is its only owner
-    // after `init`, and all use of it is `mutating`.
+    // @unchecked: the transport is a class that is not shared. After `init` this value, which cannot be copied, is its
+    // only owner, and every use of it is `mutating`.
     private let transport: any NetlinkTransport
     private var sequence: UInt32 = 0
     private var buffer: [UInt8]
@@ -42,7 +43,7 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
     public private(set) var counters = NetlinkCounters()
     /// How long one operation may take, in milliseconds.
     public var timeoutMilliseconds: Int64 = 5000
-    /// How often a dump is tried before it is given up.
+    /// How often a dump is tried before it fails.
     package var maximumAttempts = 8
 
     /// Opens a socket in the calling thread's network namespace.
@@ -83,7 +84,7 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
 
     /// Sends a request for one object.
     ///
-    /// - Returns: What `parse` made of the reply; nil if it made nothing of it.
+    /// - Returns: What `parse` returned for the reply, which may be nil.
     package mutating func get<Value>(
         _ operation: @autoclosure () -> String, _ request: MessageWriter,
         _ parse: (_ type: UInt16, _ payload: Span<UInt8>) -> Value?
@@ -105,9 +106,9 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
         return value
     }
 
-    /// Dumps a table: again from the start while it changes under the dump.
+    /// Dumps a table; repeats the dump if the table changes meanwhile.
     ///
-    /// - Returns: What `parse` made of the messages, in the kernel's order.
+    /// - Returns: What `parse` returned for the messages, in the kernel's order.
     package mutating func dump<Value>(
         _ operation: @autoclosure () -> String, _ request: MessageWriter,
         _ parse: (_ type: UInt16, _ payload: Span<UInt8>) -> Value?
@@ -121,14 +122,14 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
         return values
     }
 
-    /// Dumps a table: again from the start while it changes under the dump.
+    /// Dumps a table; repeats the dump if the table changes meanwhile.
     ///
     /// - Parameters:
     ///   - operation: The request, for errors.
     ///   - request: The request.
-    ///   - begin: Called before each attempt: what was taken before is worth nothing.
+    ///   - begin: Called before each attempt; what was taken before is void.
     ///   - take: Called with each message, in the kernel's order.
-    /// - Throws: What the kernel or the socket said.
+    /// - Throws: The error of the kernel or of the socket.
     package mutating func dump(
         _ operation: @autoclosure () -> String, _ request: MessageWriter, begin: () -> Void,
         take: (_ type: UInt16, _ payload: Span<UInt8>) -> Void
@@ -148,7 +149,7 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
                 return false
             }
             if let outcome {
-                // EBUSY: the end of an earlier dump was lost with an overflow; the next attempt finds it over.
+                // EBUSY: the end of an earlier dump was lost with an overflow; that dump is over at the next attempt.
                 if outcome.errno == EBUSY { continue }
                 try Self.check(outcome, operation)
             }
@@ -158,18 +159,18 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
         throw NetlinkError(operation(), .interrupted(attempts: maximumAttempts), .interrupted)
     }
 
-    /// Sends requests that change something, many in one datagram, and collects what was refused.
+    /// Sends requests that change something, many in one datagram, and collects the refusals.
     ///
-    /// The kernel takes the requests of a datagram one after the other, whatever becomes of each, and answers each
-    /// error with the number of its request; success is asked for with the last one only, whose answer ends the batch.
-    /// A batch is so small that the answers fit the receive buffer even if every request is refused. If answers are
-    /// lost all the same, or none come, each request of the batch that was not refused counts as failed: it is not
-    /// known what became of it.
+    /// The kernel processes the requests of a datagram one after the other, whatever the result of each, and answers
+    /// each error with the number of its request. Only the last request asks for an acknowledgement of success, whose
+    /// answer ends the batch. A batch is so small that the answers fit the receive buffer even if every request is
+    /// refused. If answers are lost nevertheless, or none come, each request of the batch without a refusal counts as
+    /// failed, because its result is not known.
     ///
     /// - Parameters:
-    ///   - count: How many requests there are.
+    ///   - count: The number of requests.
     ///   - request: Makes a request.
-    ///   - operation: Says a request in ip(8)'s words, for errors.
+    ///   - operation: The words of ip(8) for a request, for errors.
     /// - Returns: The errors by the request's number, from 0.
     package mutating func changeAll(
         count: Int, request: (Int) -> MessageWriter, operation: (Int) -> String
@@ -181,7 +182,7 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
             do throws(NetlinkError) {
                 try change(batch, request, operation, &errors)
             } catch {
-                // The socket failed, or there was no answer in time: there is nothing to be expected of the rest.
+                // The socket failed, or no answer came in time; the rest cannot be expected to succeed.
                 for index in start..<count where errors[index] == nil {
                     errors[index] = NetlinkError(operation(index), error.kind, error.errno)
                 }
@@ -192,15 +193,17 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
         return errors
     }
 
-    /// How many requests are sent at once: an error's answer takes up to 1 KiB of the receive buffer, which is 208 KiB
-    /// unless the machine's administrator has changed `net.core.rmem_default`.
+    /// The number of requests in a datagram.
+    ///
+    /// The answer to an error takes up to 1 KiB of the receive buffer, which has 208 KiB unless the administrator has
+    /// changed `net.core.rmem_default`.
     private static let batchCount = 128
 
     private mutating func change(
         _ batch: Range<Int>, _ request: (Int) -> MessageWriter, _ operation: (Int) -> String,
         _ errors: inout [Int: NetlinkError]
     ) throws(NetlinkError) {
-        // Without a gap, and without 0, which is what notifications carry.
+        // The numbers have no gap and leave out 0, which notifications carry.
         if sequence > .max - UInt32(Self.batchCount) { sequence = 0 }
         let first = sequence + 1
         var datagram: [UInt8] = []
@@ -258,7 +261,7 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
     ) throws(NetlinkError) -> UInt32 {
         guard !request.isOverlong else { throw NetlinkError(operation(), .malformed, .messageTooLong) }
         sequence &+= 1
-        // 0 is what notifications carry.
+        // Notifications carry 0.
         if sequence == 0 { sequence = 1 }
         counters.requests += 1
         var request = request
@@ -271,18 +274,18 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
         return sequence
     }
 
-    /// Whether all that was sent in answer was seen.
+    /// Whether every part of the answer was received.
     private enum Integrity {
         case complete
         case damaged
     }
 
-    /// Receives until `take` says that the answer is whole.
+    /// Receives until `take` reports that the answer is complete.
     ///
     /// - Parameters:
     ///   - operation: The request, for errors.
     ///   - sequence: The request's number.
-    ///   - take: Takes one message that answers the request and says whether it was the last.
+    ///   - take: Processes one message of the answer and says whether it was the last.
     /// - Returns: Whether messages may have been lost.
     /// - Throws: The error of the socket, or ETIMEDOUT.
     private mutating func receive(
@@ -292,7 +295,7 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
         try receive(operation, sequence...sequence) { header, payload in take(header, payload) }
     }
 
-    /// The same for the answers to several requests, numbered without a gap.
+    /// As above, for the answers to several requests with consecutive numbers.
     private mutating func receive(
         _ operation: () -> String, _ sequences: ClosedRange<UInt32>,
         _ take: (_ header: MessageHeader, _ payload: Span<UInt8>) -> Bool
@@ -321,7 +324,7 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
             case .failed(let error):
                 throw NetlinkError(operation(), .socket(call: "recvmsg"), error)
             case .empty:
-                // After lost messages the last may be among them: what is left of the dump ends at the next request.
+                // If messages were lost, the last one may be among them; the rest of the dump ends at the next request.
                 if integrity == .damaged { return integrity }
                 do throws(SystemCallError) {
                     if try !transport.wait(until: deadline) {
@@ -336,7 +339,7 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
         }
     }
 
-    /// What reading one datagram came to.
+    /// The result of reading one datagram.
     private struct Read {
         var isLast = false
         var strays = 0
@@ -346,7 +349,7 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
 
     /// Reads the messages of a datagram.
     ///
-    /// - Returns: Whether the answer is whole.
+    /// - Returns: Whether the answer is complete.
     private mutating func read(
         _ byteCount: Int, _ sequences: ClosedRange<UInt32>, _ integrity: inout Integrity,
         _ take: (_ header: MessageHeader, _ payload: Span<UInt8>) -> Bool

@@ -40,7 +40,7 @@ public struct HostTables: OptionSet, Hashable, Sendable, CustomStringConvertible
         return names.filter { contains($0.0) }.map(\.1).joined(separator: ", ")
     }
 
-    /// The table that a message type is about; empty for types that tell nothing of the host's state.
+    /// The table that a message type is about; empty for types that say nothing about the host's state.
     package init(messageType type: UInt16) {
         switch Int(type) {
         case RTM_NEWLINK, RTM_DELLINK: self = .links
@@ -53,7 +53,7 @@ public struct HostTables: OptionSet, Hashable, Sendable, CustomStringConvertible
     }
 }
 
-/// What one turn of draining a subscription found.
+/// The result of draining a subscription once.
 public struct NetlinkNotifications: Hashable, Sendable {
     /// The tables that notifications were about; all of them if some were lost.
     public var tables: HostTables = []
@@ -70,13 +70,13 @@ public struct NetlinkNotifications: Hashable, Sendable {
     public init() {}
 }
 
-/// An rtnetlink socket that only listens: events are hints that a table changed, and what it holds now is dumped over
-/// a ``NetlinkSocket``.
+/// An rtnetlink socket that only receives notifications.
 ///
-/// The socket's buffer is the default one: it overflows when thousands of routes change at once, which is normal
-/// operation. `NETLINK_NO_ENOBUFS` stays off, since that report is how we learn of it.
+/// A notification is a hint that a table has changed; the table's content is then dumped over a ``NetlinkSocket``. The
+/// receive buffer has its default size and overflows when thousands of routes change at once, which is normal
+/// operation. `NETLINK_NO_ENOBUFS` stays off, because the error reports the overflow.
 public struct NetlinkSubscription: ~Copyable, @unchecked Sendable {
-    // @unchecked: as for NetlinkSocket, the transport is owned by this value alone.
+    // @unchecked: as for NetlinkSocket, this value alone owns the transport.
     private let transport: any NetlinkTransport
     private var buffer: [UInt8]
     /// What the subscription has been through.
@@ -98,10 +98,10 @@ public struct NetlinkSubscription: ~Copyable, @unchecked Sendable {
     /// The descriptor to watch for readability, lent; nil in tests.
     public var descriptor: FileDescriptor? { transport.descriptor }
 
-    /// Reads what waits, without waiting for more.
+    /// Reads the notifications that have arrived, without waiting for more.
     ///
-    /// - Parameter budget: How many datagrams to read at most, so that a storm does not hold the thread.
-    /// - Returns: What changed.
+    /// - Parameter budget: The number of datagrams to read at most, so that a storm does not occupy the thread.
+    /// - Returns: The tables that changed.
     /// - Throws: The error of recvmsg(2); ENOBUFS is a result.
     public mutating func drain(budget: Int = 256) throws(SystemCallError) -> NetlinkNotifications {
         var found = NetlinkNotifications()
@@ -131,11 +131,13 @@ public struct NetlinkSubscription: ~Copyable, @unchecked Sendable {
         return found
     }
 
-    /// Changes of routes that are taken from one turn's notifications at most: of more a dump tells as well.
+    /// The most changes of routes that are taken from one turn's notifications; more are left to a dump.
     private static let mostRouteChanges = 32
 
-    /// Takes a notification of a route, if it says all that there is to say: IPv4, without an end, not in place of another
-    /// route, of which the notification would say nothing, and not in the local table, which nobody reads.
+    /// Records a notification of a route, if it is complete.
+    ///
+    /// That is an IPv4 route without an expiry that does not replace another route (the notification would not name that
+    /// one). Routes of the local table are ignored, because nobody reads that table.
     private static func note(_ header: MessageHeader, _ payload: Span<UInt8>, _ found: inout NetlinkNotifications) {
         guard !found.hasOtherRoutes else { return }
         guard found.routeChanges.count < mostRouteChanges, payload.byte(at: 0) == AddressFamily.v4.kernelNumber,

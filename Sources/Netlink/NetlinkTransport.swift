@@ -3,9 +3,9 @@
 package import LinuxSystem
 package import SystemPackage
 
-/// What carries datagrams between ``NetlinkSocket`` and a kernel: a socket, or in tests a script that answers.
+/// Carries datagrams between ``NetlinkSocket`` and a kernel: a socket, or in tests a script that answers.
 ///
-/// Nothing here waits except ``wait(until:)``.
+/// Only ``wait(until:)`` waits.
 package protocol NetlinkTransport: AnyObject {
     /// The port id that the kernel assigned.
     var portID: UInt32 { get }
@@ -20,11 +20,11 @@ package protocol NetlinkTransport: AnyObject {
 
     /// Waits until there is a datagram or an error to receive.
     ///
-    /// - Returns: Whether there is; false once the moment has passed.
+    /// - Returns: Whether there is one; false once the deadline has passed.
     func wait(until deadline: MonotonicTime) throws(SystemCallError) -> Bool
 }
 
-/// What receiving came to.
+/// The result of receiving.
 package enum NetlinkReception: Hashable, Sendable {
     /// A datagram that is `byteCount` long; longer than the buffer if it was cut off. `sender` is 0 for the kernel.
     case datagram(byteCount: Int, sender: UInt32)

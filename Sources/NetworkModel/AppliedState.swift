@@ -2,21 +2,21 @@
 
 public import NetworkTypes
 
-/// What truly holds on the namespace's interface, as read back from its kernel: the left side of `diff()`.
+/// The actual state of the namespace's interface, as read back from its kernel: the left side of `diff()`.
 ///
-/// Routes name no interface: a next hop's `interface` is nil and stands for the namespace's interface. Routes of the
-/// main table only; routes of other interfaces of the namespace are left out.
+/// Routes name no interface: the `interface` of a next hop is nil and stands for the namespace's interface. Only routes
+/// of the main table are included, and none of the namespace's other interfaces.
 public struct AppliedState: Hashable, Sendable {
-    /// Who put an object there; only what is ours is ever changed or removed.
+    /// Who added an object; only our own objects are ever changed or removed.
     ///
-    /// Copied routes keep the host's protocol number, so a tag cannot tell: the one who applies operations remembers
-    /// the identities of what it added (``adoptOwnership(from:)``).
+    /// Copied routes keep the host's protocol number, so a tag cannot tell. Whoever applies operations remembers the
+    /// identities of what it added (``adoptOwnership(from:)``).
     public enum Origin: Hashable, Sendable {
         /// Put there by tapas.
         case ours
         /// Made by the kernel: link-local addresses, connected routes.
         case kernel
-        /// Put there by somebody in the namespace.
+        /// Added by somebody else in the namespace.
         case foreign
     }
 
@@ -24,7 +24,7 @@ public struct AppliedState: Hashable, Sendable {
     public struct Address: Hashable, Sendable {
         /// The address with the flags that the kernel reports.
         public var value: PlannedAddress
-        /// Who put it there.
+        /// Who added it.
         public var origin: Origin
 
         /// Makes an address.
@@ -38,7 +38,7 @@ public struct AppliedState: Hashable, Sendable {
     public struct RouteEntry: Hashable, Sendable {
         /// The route, next hops without interface.
         public var value: Route
-        /// Who put it there.
+        /// Who added it.
         public var origin: Origin
 
         /// Makes a route.
@@ -79,7 +79,7 @@ public struct AppliedState: Hashable, Sendable {
         Set(addresses.lazy.filter { $0.origin == .ours }.map(\.value.address))
     }
 
-    /// Marks as ours each object that `earlier` knows as ours: the way to keep ownership over a fresh dump.
+    /// Marks each object as ours that `earlier` marks so, which keeps ownership across dumps.
     public mutating func adoptOwnership(from earlier: AppliedState) {
         var ownership = Ownership()
         for entry in earlier.addresses where entry.origin == .ours { ownership.addresses.insert(entry.value.identity) }
@@ -87,7 +87,7 @@ public struct AppliedState: Hashable, Sendable {
         adopt(ownership)
     }
 
-    /// Marks as ours each object that `ownership` names.
+    /// Marks each object as ours that `ownership` names.
     public mutating func adopt(_ ownership: Ownership) {
         for index in addresses.indices where ownership.addresses.contains(addresses[index].value.identity) {
             addresses[index].origin = .ours
@@ -97,7 +97,7 @@ public struct AppliedState: Hashable, Sendable {
         }
     }
 
-    /// What tapas has put on the interface, by what the kernel tells objects apart.
+    /// What tapas has added to the interface, by the keys that the kernel uses to distinguish objects.
     public struct Ownership: Hashable, Sendable {
         /// The addresses.
         public var addresses: Set<PlannedAddress.Identity> = []
@@ -107,7 +107,7 @@ public struct AppliedState: Hashable, Sendable {
         /// Begins with nothing.
         public init() {}
 
-        /// Notes what an operation that was carried out has added or taken away.
+        /// Records what a completed operation has added or removed.
         public mutating func note(_ operation: NamespaceOperation) {
             switch operation {
             case .addAddress(let address), .deprecateAddress(let address), .restoreAddress(let address):
@@ -122,7 +122,7 @@ public struct AppliedState: Hashable, Sendable {
 }
 
 extension PlannedAddress {
-    /// By what the kernel tells two addresses of a link apart.
+    /// The key by which the kernel distinguishes two addresses of a link.
     public struct Identity: Hashable, Sendable {
         private let address: IPAddress
         private let subnet: Prefix?
@@ -134,20 +134,20 @@ extension PlannedAddress {
         }
     }
 
-    /// By what the kernel tells this address apart from the link's others.
+    /// The key by which the kernel distinguishes this address from others of the link.
     public var identity: Identity { Identity(self) }
     /// The address itself.
     public var address: IPAddress { prefix.address }
     /// The family.
     public var family: AddressFamily { prefix.family }
-    /// The network that the address stands in; that of its peer, if it has one.
+    /// The network of the address, or of its peer, if it has one.
     public var subnet: Prefix {
         (peer.flatMap { Prefix($0, length: prefix.length) } ?? prefix).network
     }
 }
 
 extension Route {
-    /// By what the kernel tells two routes of a table apart when one is added exclusively or replaced.
+    /// The key by which the kernel distinguishes two routes of a table, for exclusive addition and replacement.
     public struct Identity: Hashable, Sendable {
         /// The destination without host bits.
         public let destination: Prefix
@@ -155,10 +155,10 @@ extension Route {
         private let metric: UInt32
         private let typeOfService: UInt8
 
-        /// The identity folded into one number: equal identities have equal numbers, others hardly ever.
+        /// The identity folded into one number: equal identities have equal numbers, and different ones hardly ever do.
         ///
-        /// For tables of a host's routes, of which there may be hundreds of thousands: folding costs a few nanoseconds.
-        /// The number is not seeded; nobody but the host's administrator chooses routes.
+        /// It is for tables of a host's routes, of which there may be hundreds of thousands: folding costs a few
+        /// nanoseconds. The number is not seeded, since only the host's administrator chooses routes.
         public var fingerprint: UInt64 {
             let place: UInt64
             switch destination.address {
@@ -175,7 +175,7 @@ extension Route {
             return mixed ^ mixed >> 31
         }
 
-        /// Hashes the fingerprint: one word instead of seven.
+        /// Hashes the folded number: one word instead of seven.
         public func hash(into hasher: inout Hasher) {
             hasher.combine(fingerprint)
         }
@@ -188,9 +188,9 @@ extension Route {
         }
     }
 
-    /// The metric the kernel gives an IPv6 route that asks for none (`IP6_RT_PRIO_USER`).
+    /// The metric that the kernel gives an IPv6 route without one (`IP6_RT_PRIO_USER`).
     public static let defaultIPv6Metric: UInt32 = 1024
 
-    /// By what the kernel tells this route apart from the table's others.
+    /// The key by which the kernel distinguishes this route from others of the table.
     public var identity: Identity { Identity(self) }
 }

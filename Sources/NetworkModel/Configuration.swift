@@ -26,9 +26,9 @@ extension PerFamily: Sendable where Value: Sendable {}
 extension PerFamily: Equatable where Value: Equatable {}
 extension PerFamily: Hashable where Value: Hashable {}
 
-/// What the user asked for, as far as it decides the namespace's configuration and the translation.
+/// The part of the user's request that decides the namespace's configuration and the translation.
 ///
-/// With a ``HostSnapshot`` the input of `plan()`. The options named here are described in tapas(1).
+/// Together with a ``HostSnapshot`` it is the input of `plan()`. tapas(1) describes the options named here.
 public struct Configuration: Hashable, Sendable {
     /// `--map-host-loopback`, `--map-guest-addr`: the default, an address, or nothing.
     public enum Mapping: Hashable, Sendable {

@@ -2,26 +2,27 @@
 
 public import NetworkTypes
 
-/// What a change of the host means for flows that exist, by the host address that their sockets have.
+/// What a change of the host means for existing flows, by the host address of their sockets.
 public struct FlowFates: Hashable, Sendable {
-    /// Addresses that are gone: TCP is reset towards the namespace, datagrams go through fresh sockets.
+    /// Addresses that are gone: TCP connections are reset towards the namespace, datagram flows get new sockets.
     public var gone: Set<IPAddress>
-    /// Addresses that stay while the default route has moved to another link: their sockets are bound to the link named
-    /// here (`SO_BINDTODEVICE`), which keeps their packets on it.
+    /// Addresses that stay while the default route has moved to another link.
+    ///
+    /// Their sockets are bound to the link named here (`SO_BINDTODEVICE`), which keeps their packets on it.
     public var pinned: [IPAddress: String]
     /// Every address that the host has now; nil if that is not known.
     ///
-    /// ``gone`` names what two snapshots differ in. An address that came and went between them is in neither, but a flow
-    /// may have got it meanwhile: the kernel is asked about each address of a flow that is not in this set.
+    /// ``gone`` is the difference between two snapshots. An address that came and went between them is in neither, but
+    /// a flow may have got it meanwhile. So the kernel is asked about each address of a flow that is not in this set.
     public var present: Set<IPAddress>?
 
-    /// Makes fates; without any, all flows are left alone.
+    /// Makes fates; the default leaves all flows alone.
     public init(gone: Set<IPAddress> = [], pinned: [IPAddress: String] = [:], present: Set<IPAddress>? = nil) {
         self.gone = gone
         self.pinned = pinned
         self.present = present
     }
 
-    /// Whether all flows are left alone whose address is one of a snapshot.
+    /// Whether all flows are left alone whose address is in a snapshot.
     public var isEmpty: Bool { gone.isEmpty && pinned.isEmpty }
 }

@@ -2,7 +2,7 @@
 
 public import NetworkTypes
 
-/// What resolv.conf(5) says.
+/// The contents of resolv.conf(5).
 public struct ResolverConfiguration: Hashable, Sendable {
     /// A name server with the zone of a link-local address.
     public struct Server: Hashable, Sendable {
@@ -32,7 +32,7 @@ public struct ResolverConfiguration: Hashable, Sendable {
 
 /// The kernel's answer to "how would a packet to this destination leave?" (`RTM_GETROUTE` without dump).
 public struct RouteLookup: Hashable, Sendable {
-    /// What the kernel said.
+    /// The kernel's answer.
     public enum Answer: Hashable, Sendable {
         /// It would go out by this route.
         case route(interface: InterfaceIndex, gateway: IPAddress?, source: IPAddress?, table: RouteTable)
@@ -54,9 +54,9 @@ public struct RouteLookup: Hashable, Sendable {
 
 /// The host's network at one moment, as one value: the input of `plan()`.
 public struct HostSnapshot: Hashable, Sendable {
-    /// Counts the snapshots that differed, from 1.
+    /// The number of the snapshot, counted from 1; only snapshots that differ are counted.
     ///
-    /// Not compared by ``hasSameContent(as:)``.
+    /// ``hasSameContent(as:)`` does not compare it.
     public var epoch: UInt64
     /// The links in the kernel's order.
     public var links: [Link]
@@ -89,8 +89,10 @@ public struct HostSnapshot: Hashable, Sendable {
         self.resolvers = resolvers
     }
 
-    /// The destination looked up to learn which way "the Internet" is: addresses that are never assigned to a host
-    /// yet matched by default routes only (RFC 5737 and RFC 3849 documentation prefixes).
+    /// The destination whose route shows the way to the Internet.
+    ///
+    /// Hosts never have these addresses, and only default routes match them (the documentation prefixes of RFC 5737 and
+    /// RFC 3849).
     public static func probe(_ family: AddressFamily) -> IPAddress {
         switch family {
         case .v4: .v4(IPv4Address(203, 0, 113, 255))

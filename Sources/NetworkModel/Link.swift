@@ -2,7 +2,7 @@
 
 public import NetworkTypes
 
-/// A kernel interface index (`ifindex`); it identifies a link, names are for people.
+/// A kernel interface index (`ifindex`), which identifies a link; names are for people.
 public struct InterfaceIndex: RawRepresentable, Hashable, Sendable, Comparable, CustomStringConvertible {
     /// The number; always positive for a real link.
     public var rawValue: UInt32

@@ -2,11 +2,11 @@
 
 public import NetworkTypes
 
-/// One step of reprogramming the namespace's interface: what `diff()` returns, in the order to carry out.
+/// One step of reprogramming the namespace's interface: what `diff()` returns, in the order of execution.
 ///
-/// Each is idempotent in effect: "exists" on an addition and "no such object" on a removal are success when the state
-/// is what was wanted. A step that the kernel refuses is reported and skipped; the next `diff()` of the state read
-/// back shows what is still missing.
+/// Each step is idempotent: "exists" for an addition and "no such object" for a removal are success, since the state is
+/// the wanted one. A step that the kernel refuses is reported and skipped. The next `diff()` of the state read back
+/// shows what is still missing.
 public enum NamespaceOperation: Hashable, Sendable {
     /// Set the link's hardware address.
     case setMAC(MACAddress)
@@ -28,7 +28,7 @@ public enum NamespaceOperation: Hashable, Sendable {
     case addRoute(Route)
     /// Replace the route of the same ``Route/identity-swift.property`` (`RTM_NEWROUTE`, create and replace).
     case replaceRoute(Route)
-    /// Reset, towards the namespace, all flows whose namespace side has this address; it is about to go.
+    /// Reset all flows towards the namespace whose namespace address is this one, which is about to be removed.
     case resetFlows(IPAddress)
     /// Remove a route; "no such process" is success.
     case removeRoute(Route)

@@ -2,7 +2,7 @@
 
 public import NetworkTypes
 
-/// How a family is run (design: modes are a result, not a setting).
+/// How a family is configured; the mode is a result of planning, not a setting.
 public enum FamilyMode: Hashable, Sendable, CustomStringConvertible {
     /// Not used: `-4`, `-6`, or the namespace's kernel has no such family.
     case off
@@ -10,14 +10,14 @@ public enum FamilyMode: Hashable, Sendable, CustomStringConvertible {
     case manual
     /// A host interface is copied.
     case template(InterfaceIndex, name: String)
-    /// No usable host interface: link-local addresses of our own.
+    /// There is no usable host interface: link-local addresses are used.
     case local
     /// `--mode transparent`: this interface as it is; nothing while it has nothing.
     case transparent(name: String)
     /// `--mode opaque`: link-local addresses of our own, whatever the host has.
     case opaque
 
-    /// The word for people.
+    /// The mode's name in messages.
     public var description: String {
         switch self {
         case .off: "off"
@@ -30,13 +30,13 @@ public enum FamilyMode: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// An address that the namespace's interface is to have.
+/// An address that the namespace's interface should have.
 public struct PlannedAddress: Hashable, Sendable {
     /// The address with its prefix length.
     public var prefix: Prefix
     /// The other end of a point-to-point address.
     public var peer: IPAddress?
-    /// The broadcast address, if one is to be set.
+    /// The broadcast address, if one should be set.
     public var broadcast: IPv4Address?
     /// The scope.
     public var scope: RoutingScope
@@ -63,16 +63,16 @@ public struct PlannedAddress: Hashable, Sendable {
 public struct FamilyPlan: Hashable, Sendable {
     /// The mode.
     public var mode: FamilyMode
-    /// The addresses to have, in the order to add them.
+    /// The addresses, in the order to add them.
     public var addresses: [PlannedAddress]
-    /// The routes to have, in an order in which each finds its gateway; next hops' interfaces are nil and stand for
-    /// the namespace's interface.
+    /// The routes, in an order in which each finds its gateway; next hops have no interface, which stands for the
+    /// namespace's interface.
     public var routes: [Route]
-    /// The address that DHCP, Router Advertisements and translation speak of.
+    /// The address that DHCP, Router Advertisements and translation use.
     public var guestAddress: Prefix?
     /// The namespace's default router.
     public var gateway: IPAddress?
-    /// The address we speak from on the link.
+    /// The address that we use on the link.
     public var ownAddress: IPAddress?
 
     /// Makes a family's plan.
@@ -89,9 +89,9 @@ public struct FamilyPlan: Hashable, Sendable {
     }
 }
 
-/// What the namespace is to look like and how its traffic is translated: the result of `plan()`.
+/// The wanted state of the namespace and the translation of its traffic: the result of `plan()`.
 public struct NamespacePlan: Hashable, Sendable {
-    /// The interface's name; chosen at the first plan and kept for life.
+    /// The interface's name, which is chosen at the first plan and never changes.
     public var interfaceName: String
     /// The MTU to set in bytes; nil leaves the kernel's.
     public var mtu: UInt32?
@@ -103,11 +103,11 @@ public struct NamespacePlan: Hashable, Sendable {
     public var families: PerFamily<FamilyPlan>
     /// The rules for the data path.
     public var rules: TranslationRules
-    /// What the built-in services tell the namespace.
+    /// What the built-in services announce to the namespace.
     public var services: ServiceSettings
     /// Why each choice was made.
     public var reasons: [Reason]
-    /// What the user should know, each once, on standard error at start.
+    /// Warnings for the user, each once, on standard error at start.
     public var warnings: [String]
 
     /// Makes a plan.

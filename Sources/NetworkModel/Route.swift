@@ -187,8 +187,7 @@ public struct NextHopObject: Hashable, Sendable {
     }
 }
 
-/// A policy rule (`struct fib_rule_hdr`, `ip rule`), as far as a change of it matters: we compare rules, the kernel
-/// evaluates them.
+/// A policy rule (`struct fib_rule_hdr`, `ip rule`), with what matters to notice a change; the kernel evaluates rules.
 public struct RoutingRule: Hashable, Sendable {
     /// The family.
     public var family: AddressFamily

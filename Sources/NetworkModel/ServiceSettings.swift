@@ -2,10 +2,10 @@
 
 public import NetworkTypes
 
-/// Everything that the built-in ARP, NDP, Router Advertisement, DHCP and DHCPv6 services tell the namespace.
+/// Everything that the built-in ARP, NDP, Router Advertisement, DHCP and DHCPv6 services announce to the namespace.
 ///
 /// `plan()` makes it for every mode of a family, and it is published with the ``TranslationRules``. A change of the
-/// host is a change of this value.
+/// host reaches the services as a new value.
 public struct ServiceSettings: Hashable, Sendable {
     /// The lifetime that never ends, in every protocol that has one.
     public static let infinite = UInt32.max
@@ -45,31 +45,31 @@ public struct ServiceSettings: Hashable, Sendable {
             self.router = router
         }
 
-        /// How many bytes of the option the route takes: the length, the significant bytes, the router.
+        /// The length of the route in the option, in bytes: the length, the significant bytes, the router.
         public var optionLength: Int { 1 + (destination.length + 7) / 8 + 4 }
     }
 
-    /// What the namespace is told of IPv4.
+    /// What the namespace is told about IPv4.
     public struct IPv4: Hashable, Sendable {
         /// Whether the family is in use.
         public var isEnabled = false
         /// The namespace's address with its prefix length.
         public var guestAddress: Prefix?
-        /// The address that the DHCP server speaks from; on a link without a router one of 169.254.0.0/16.
+        /// The source address of the DHCP server; on a link without a router one of 169.254.0.0/16.
         public var serverAddress: IPv4Address?
         /// The default router; nil if there is none.
         public var router: IPv4Address?
-        /// The DNS servers; none to tell none.
+        /// The DNS servers; empty to announce none.
         public var dnsServers: [IPv4Address] = []
-        /// The routes for clients that take more than a router, at most 255 bytes of an option.
+        /// The routes for clients that accept more than a router, at most 255 bytes of an option.
         ///
-        /// The default route is among them; none are needed where the router says it all.
+        /// The default route is among them. The list is empty where the router alone says everything.
         public var routes: [StaticRoute] = []
-        /// The namespace's addresses, for which ARP is never answered.
+        /// The namespace's addresses; ARP requests for them are never answered.
         public var guestAddresses: Set<IPv4Address> = []
         /// The addresses that stand for tapas or for the host, at ``ServiceSettings/gatewayMAC``.
         public var ownAddresses: Set<IPv4Address> = []
-        /// The addresses that are mapped to the host: their hardware address is never a real neighbour's.
+        /// The addresses that are mapped to the host; a real neighbour's hardware address is never given for them.
         public var mappedAddresses: Set<IPv4Address> = []
 
         /// Makes the settings of a family that is not in use.
@@ -82,7 +82,7 @@ public struct ServiceSettings: Hashable, Sendable {
         public var prefix: Prefix
         /// Whether its addresses are on the link.
         public var isOnLink: Bool
-        /// Whether the namespace may make addresses in it; only of length 64.
+        /// Whether the namespace may form addresses in it; only for length 64.
         public var isAutonomous: Bool
 
         /// Makes a prefix.
@@ -107,13 +107,13 @@ public struct ServiceSettings: Hashable, Sendable {
         }
     }
 
-    /// What the namespace is told of IPv6.
+    /// What the namespace is told about IPv6.
     public struct IPv6: Hashable, Sendable {
         /// Whether the family is in use.
         public var isEnabled = false
-        /// The address that DHCPv6 gives, with the prefix length that it has on the host; nil if there is none.
+        /// The address that DHCPv6 assigns, with the prefix length that it has on the host; nil if there is none.
         public var guestAddress: Prefix?
-        /// The link-local address that tapas speaks from.
+        /// The link-local address that tapas uses.
         public var ownAddress: IPv6Address?
         /// The gateway as the host knows it.
         public var gateway: IPv6Address?
@@ -123,11 +123,11 @@ public struct ServiceSettings: Hashable, Sendable {
         public var prefixes: [AdvertisedPrefix] = []
         /// The routes to advertise besides the default one.
         public var routes: [AdvertisedRoute] = []
-        /// The DNS servers; none to tell none.
+        /// The DNS servers; empty to announce none.
         public var dnsServers: [IPv6Address] = []
-        /// The namespace's addresses, for which Neighbour Solicitations are never answered.
+        /// The namespace's addresses; Neighbour Solicitations for them are never answered.
         public var guestAddresses: Set<IPv6Address> = []
-        /// The addresses that are mapped to the host: their hardware address is never a real neighbour's.
+        /// The addresses that are mapped to the host; a real neighbour's hardware address is never given for them.
         public var mappedAddresses: Set<IPv6Address> = []
 
         /// Makes the settings of a family that is not in use.
@@ -136,7 +136,7 @@ public struct ServiceSettings: Hashable, Sendable {
 
     /// The services that are on.
     public var services: Services = []
-    /// Whether tapas programs the namespace itself (`--config-net`): then only a client that was seen is told.
+    /// Whether tapas programs the namespace itself (`--config-net`); then only clients that were seen are notified.
     public var configuresNamespace = false
     /// Whether the carrier may be toggled on a change: not `--no-carrier-toggle`.
     public var togglesCarrier = true
@@ -146,19 +146,19 @@ public struct ServiceSettings: Hashable, Sendable {
     public var v6 = IPv6()
     /// The hardware address that stands for the gateway and everything else on the link.
     public var gatewayMAC = MACAddress.defaultGateway
-    /// The MTU in bytes; nil to tell none.
+    /// The MTU in bytes; nil to announce none.
     public var mtu: UInt32?
-    /// How long leases, prefixes, routers and resolvers may be used, in seconds; ``infinite`` never ends.
+    /// The lifetime of leases, prefixes, routers and resolvers, in seconds; ``infinite`` never ends.
     public var leaseTime: UInt32 = 120
     /// The lease of a DHCP client that calls itself udhcp, in seconds: ``Configuration/udhcpcLeaseTime``.
     public var udhcpcLeaseTime: UInt32 = 90
-    /// The domains to search; none to tell none.
+    /// The search domains; empty to announce none.
     public var searchDomains: [String] = []
     /// The namespace's host name (`-H`).
     public var hostName: String?
     /// The namespace's full name (`--fqdn`).
     public var fullName: String?
-    /// The host's links whose neighbours are the namespace's, too: the templates.
+    /// The host's links whose neighbours the namespace can reach, too: the templates.
     public var neighbourLinks = PerFamily<InterfaceIndex?>(v4: nil, v6: nil)
 
     /// Makes settings with nothing in use.

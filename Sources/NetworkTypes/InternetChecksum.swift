@@ -2,9 +2,10 @@
 
 /// The Internet checksum (RFC 1071): the ones' complement of the ones' complement sum of 16-bit words.
 ///
-/// Theory of operation. The sum does not depend on byte order (RFC 1071 §2 B), so the bulk is added as native 64-bit
-/// words with end-around carry, folded to 16 bits and swapped once. A partial sum is kept folded and in host order,
-/// so that sums over pseudo-header, header and payload add up; only the last piece may have an odd length.
+/// Theory of operation. The sum does not depend on byte order (RFC 1071 §2 B). So most bytes are added as native 64-bit
+/// words with end-around carry, and the sum is folded to 16 bits and swapped once. A partial sum is kept folded and in
+/// host order, so that sums over pseudo-header, header and payload can be added; only the last piece may have an odd
+/// length.
 public struct InternetChecksum: Sendable {
     @usableFromInline var sum: UInt64
 
@@ -55,7 +56,7 @@ public struct InternetChecksum: Sendable {
         sum &+= UInt64(unsafe Self.fold(buffer))
     }
 
-    /// The sum folded to 16 bits, not complemented: what a checksum field owing its completion holds.
+    /// The sum folded to 16 bits, not complemented: the value of a checksum field that hardware completes.
     @inlinable
     public var folded: UInt16 {
         var value = sum
@@ -69,15 +70,14 @@ public struct InternetChecksum: Sendable {
 
     /// The folded sum of a buffer in host order.
     ///
-    /// The one place that reads raw memory: all loads lie within `buffer`,
-    /// whose bounds the loop conditions keep.
+    /// Only this function reads raw memory; the loop conditions keep all loads within `buffer`.
     @usableFromInline
     static func fold(_ buffer: UnsafeRawBufferPointer) -> UInt16 {
         var low: UInt64 = 0
         var high: UInt64 = 0
         var offset = 0
         let count = buffer.count
-        // Two accumulators of 32-bit halves: no carries to propagate for 2^32 additions.
+        // Two accumulators of 32-bit halves need no carries for 2^32 additions.
         while offset &+ 16 <= count {
             let a = unsafe buffer.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
             let b = unsafe buffer.loadUnaligned(fromByteOffset: offset &+ 8, as: UInt64.self)

@@ -41,7 +41,7 @@ public struct MACAddress: Hashable, Sendable {
     public static let broadcast = MACAddress(rawValue: .max)
     /// 00:00:00:00:00:00.
     public static let zero = MACAddress(rawValue: 0)
-    /// 9a:55:9a:55:9a:55, the address tapas answers with unless told otherwise.
+    /// 9a:55:9a:55:9a:55, tapas's own address unless an option sets another.
     public static let defaultGateway = MACAddress(0x9A, 0x55, 0x9A, 0x55, 0x9A, 0x55)
 
     /// The group address that carries an IPv6 multicast address (RFC 2464 §7).

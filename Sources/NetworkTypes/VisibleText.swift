@@ -1,11 +1,12 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
 extension StringProtocol {
-    /// The text with everything escaped that would act on a terminal, break a line, or be seen as something else:
-    /// control and format characters, separators of lines and paragraphs, and what has no meaning of its own.
+    /// The text with everything escaped that would control a terminal, break a line, or look like something else.
     ///
-    /// Paths, names of commands and what the kernel or a peer said may contain any of these. All messages pass through
-    /// this one function before they are written: a line end shows as `\n`, a tab as `\t`, an escape as `\u{1b}`.
+    /// That is control and format characters, separators of lines and paragraphs, and characters without an assigned
+    /// meaning. Paths, names of commands, and text from the kernel or a peer may contain any of these. All messages
+    /// pass through this function before they are written: a line end becomes `
+    /// `, a tab `\t`, an escape `\u{1b}`.
     public var escapingControlCharacters: String {
         guard utf8.contains(where: { $0 < 0x20 || $0 >= 0x7F }) else { return String(self) }
         var result = ""

@@ -4,10 +4,10 @@ public import Options
 
 /// Which options an annotation may use.
 ///
-/// An annotation may come with an image, so it must not reach what the user of the host has not opened: not the host's
-/// loopback, no file, no other namespace, no other identity.
+/// An annotation may come with an image. So it must not reach what the user of the host has not allowed: the host's
+/// loopback, files, other namespaces, other identities.
 public enum AllowedOptions {
-    /// What holds where no `hook.conf` says `allow-options`.
+    /// The allowed options where no `hook.conf` has `allow-options`.
     public static let standard: Set<OptionName> = [
         .quiet, .debug, .configNet, .mtu, .address, .netmask, .gateway, .ipv4Only, .ipv6Only, .macAddr, .nsMacAddr,
         .nsIfname, .strictAddresses, .noCopyRoutes, .noCopyAddrs, .noMonitor, .holdDown, .dns, .dnsForward, .search,
@@ -17,7 +17,7 @@ public enum AllowedOptions {
         .freebind, .noSplice,
     ]
 
-    /// Options that make no sense in a hook, wherever they come from.
+    /// Options that make no sense in a hook, wherever they are given.
     static let impossible: [OptionName: String] = [
         .help: "prints and ends", .version: "prints and ends", .printCapabilities: "prints and ends",
         .foreground: "the hook ends when the network is up, and tapas must stay in the background",

@@ -2,11 +2,11 @@
 
 internal import Options
 
-/// What the hook starts for a container: the arguments of tapas.
+/// The arguments with which the hook starts tapas for a container.
 ///
-/// Theory of operation. Options come from three places, each later one behind the earlier: the system's `hook.conf`, the
-/// user's, and the container's annotations. Only the last are held to what is allowed; the files belong to those whose
-/// host it is. What none of them says is closed: no port is forwarded and nothing leads to the host's loopback.
+/// Theory of operation. Options come from three places, in this order: the system's `hook.conf`, the user's, and the
+/// container's annotations. Only annotations are restricted to the allowed options; the files belong to the host's
+/// owner. What is not given is closed: no port is forwarded, and nothing leads to the host's loopback.
 public struct HookCommand: Hashable, Sendable {
     /// The annotation that holds options.
     public static let optionsAnnotation = "io.tapas.options"
@@ -17,7 +17,7 @@ public struct HookCommand: Hashable, Sendable {
 
     /// The arguments, without the program's name, the pid file and the process id.
     public var arguments: [String]
-    /// The annotations and files that options came from, for messages about what tapas refuses later.
+    /// The annotations and files that options came from, for messages about options that tapas refuses later.
     public var sources: [String]
     /// Whether the options name the namespace; if not, the container's process id is the operand.
     public var namesNamespace: Bool
@@ -27,9 +27,9 @@ public struct HookCommand: Hashable, Sendable {
     /// - Parameters:
     ///   - state: the container's state.
     ///   - system: the system's file.
-    ///   - user: the user's file; what it says replaces what the system's says, but it cannot allow more options.
-    /// - Returns: The command; nil where the container is not to be attached.
-    /// - Throws: What is wrong, with the annotation or the file that says it.
+    ///   - user: the user's file; its settings replace the system's, but it cannot allow more options.
+    /// - Returns: The command; nil if the container should not be attached.
+    /// - Throws: What is wrong, with the annotation or the file.
     public static func make(
         for state: ContainerState, system: HookConfiguration, user: HookConfiguration
     ) throws(HookError) -> HookCommand? {
@@ -67,7 +67,7 @@ public struct HookCommand: Hashable, Sendable {
     }
 }
 
-/// Which options annotations may use, and who says so.
+/// The options that annotations may use, and the file that says so.
 private struct Allowed {
     let names: Set<OptionName>
     let source: String
@@ -90,13 +90,13 @@ private struct Allowed {
     }
 }
 
-/// Options gathered so far.
+/// The options collected so far.
 private struct Collected {
     private var words: [String] = []
     private var used: Set<OptionName> = []
     private var sources: [String] = []
 
-    /// Takes options in.
+    /// Adds options.
     mutating func add(_ new: [String], from source: String, allowed: Allowed?) throws(HookError) {
         guard !new.isEmpty else { return }
         let (options, operands): ([GivenOption], [String])
@@ -120,7 +120,7 @@ private struct Collected {
         }
         var showsOthers = false
         do throws(UsageError) {
-            // An operand, so that options for attaching are right; with --netns there is one already.
+            // The operand makes the parser accept options for attaching; with --netns there is one already.
             let hasTarget = options.contains { $0.option.name == .netns }
             let outcome = try parse(arguments: ["tapas"] + new + (hasTarget ? [] : ["1"]))
             if case .run(let invocation) = outcome { showsOthers = invocation.showsOtherInterfaces }
@@ -135,7 +135,7 @@ private struct Collected {
         sources.append(source)
     }
 
-    /// Takes ports in: comma-separated specifications of `--tcp-ports`, each with `/tcp` or `/udp` at its end or not.
+    /// Adds ports: comma-separated specifications of `--tcp-ports`, each optionally with `/tcp` or `/udp` at its end.
     mutating func publish(_ text: String, from source: String, allowed: Allowed?) throws(HookError) {
         for part in text.split(separator: ",", omittingEmptySubsequences: false) {
             var specification = String(part.drop { $0 == " " })
@@ -151,7 +151,7 @@ private struct Collected {
         }
     }
 
-    /// The command, with everything closed that nobody has opened.
+    /// The command, with everything closed that has not been opened.
     func command() -> HookCommand {
         var arguments: [String] = []
         if !used.contains(.configNet) { arguments.append("--config-net") }

@@ -2,15 +2,15 @@
 
 public import Options
 
-/// What a `hook.conf` says: defaults for the annotations, and which options an annotation may use.
+/// The contents of a `hook.conf`: defaults for the annotations, and the options that an annotation may use.
 ///
-/// Lines are `KEY = VALUE`; empty lines and those that begin with `#` say nothing. Each key is given once at most:
+/// Lines are `KEY = VALUE`; empty lines and lines that begin with `#` are ignored. Each key may occur once:
 ///
 /// - `options`: options of tapas, split as a shell splits words;
 /// - `publish`: ports, comma-separated;
 /// - `enable`: `true` or `false`;
 /// - `allow-options`: long names of options without dashes, separated by commas or blanks; `default` stands for the
-///   list that holds without this key, `all` for every option, `none` for no option.
+///   default list, `all` for every option, `none` for no option.
 public struct HookConfiguration: Hashable, Sendable {
     /// The longest file that is read, in bytes.
     public static let greatestLength = 1 << 16
@@ -26,7 +26,7 @@ public struct HookConfiguration: Hashable, Sendable {
     /// The options that an annotation may use; nil if the file does not say.
     public var allowedOptions: Set<OptionName>?
 
-    /// What holds without a file.
+    /// The configuration without a file.
     public init() {
         path = ""
     }

@@ -2,9 +2,9 @@
 
 internal import NetworkTypes
 
-/// Why the hook cannot do its work: one line that begins with what is at fault.
+/// Why the hook cannot work: one line that begins with the cause.
 public struct HookError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// What is at fault: an annotation, a line of a file, the state.
+    /// The cause: an annotation, a line of a file, the state.
     public var source: String
     /// What is wrong with it, and what helps.
     public var problem: String
@@ -12,7 +12,7 @@ public struct HookError: Error, Hashable, Sendable, CustomStringConvertible {
     /// Makes an error.
     ///
     /// - Parameters:
-    ///   - source: what is at fault.
+    ///   - source: the cause.
     ///   - problem: what is wrong with it, and what helps.
     public init(_ source: String, _ problem: String) {
         self.source = source
@@ -23,5 +23,5 @@ public struct HookError: Error, Hashable, Sendable, CustomStringConvertible {
     public var description: String { "\(source): \(problem)".escapingControlCharacters }
 }
 
-/// A word of the user's in a message.
+/// A word of the user's, quoted for a message.
 func quoted(_ text: some StringProtocol) -> String { "'\(text)'" }

@@ -1,16 +1,16 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// The stages of a container's life in which the hook does something.
+/// The stages of a container's life in which the hook acts.
 public enum HookStage: String, CaseIterable, Sendable {
     /// The namespaces exist and the container's program does not run yet: the network is attached.
     case createRuntime
-    /// The container is gone: whatever is left is cleaned up.
+    /// The container is gone: what is left is cleaned up.
     case poststop
 
-    /// Reads the hook's argument; without one it is createRuntime.
+    /// Reads the hook's argument; the default is createRuntime.
     ///
-    /// - Parameter argument: what the runtime's configuration gives to the hook.
-    /// - Throws: When the stage is another one.
+    /// - Parameter argument: the argument in the runtime's configuration.
+    /// - Throws: When it is another stage.
     public init(argument: String?) throws(HookError) {
         guard let argument else {
             self = .createRuntime

@@ -10,9 +10,9 @@ public struct ShellWordsError: Error, Hashable, Sendable, CustomStringConvertibl
 public enum ShellWords {
     /// Splits a text into words.
     ///
-    /// Blanks and line ends separate words. Single quotes keep everything, double quotes everything but a backslash
-    /// before `$`, `` ` ``, `"`, `\` and the end of a line; outside of quotes a backslash keeps the next character. `$`,
-    /// `` ` ``, `*`, `~`, `#`, `;` and their like stand for themselves.
+    /// Blanks and line ends separate words. Single quotes keep everything; double quotes keep everything except a
+    /// backslash before `$`, `` ` ``, `"`, `\` and the end of a line. Outside of quotes, a backslash keeps the next
+    /// character. `$`, `` ` ``, `*`, `~`, `#`, `;` and the like have no special meaning.
     ///
     /// - Parameter text: the text.
     /// - Returns: The words; an empty pair of quotes is an empty word.
@@ -27,7 +27,7 @@ public enum ShellWords {
         let scalars: [Unicode.Scalar]
         var position = 0
         var words: [String] = []
-        /// The word at hand; nil between words.
+        /// The current word; nil between words.
         var word: String.UnicodeScalarView?
 
         init(scalars: [Unicode.Scalar]) {

@@ -3,7 +3,7 @@
 internal import LinuxSystem
 internal import NetworkModel
 
-/// A datagram that is to be sent on its way once more.
+/// A datagram that will be forwarded again.
 struct HeldDatagram {
     /// Which side listens.
     var direction: ForwardDirection
@@ -12,32 +12,33 @@ struct HeldDatagram {
     var target: Endpoint?
 }
 
-/// Datagrams that came to the socket of another client, or for which there is no socket yet.
+/// Datagrams that arrived at the socket of another client, or for which there is no socket yet.
 struct HeldDatagrams {
-    /// How many wait at most; what comes on top is lost, as in any queue that is full.
+    /// The greatest number of waiting datagrams; more are dropped, as by any full queue.
     private static let limit = 256
 
     private var waiting: [HeldDatagram] = []
 
     var isEmpty: Bool { waiting.isEmpty }
 
-    /// Puts one aside, if there is room.
+    /// Keeps one, if there is room.
     mutating func add(_ datagram: ReceivedDatagram, _ direction: ForwardDirection, to target: Endpoint? = nil) {
         guard waiting.count < Self.limit else { return }
         waiting.append(HeldDatagram(direction: direction, datagram: datagram, target: target))
     }
 
-    /// All of them, which are the caller's then.
+    /// All of them; the caller owns them then.
     mutating func take() -> [HeldDatagram] {
         defer { waiting = [] }
         return waiting
     }
 }
 
-/// UDP clients whose sockets the data path has been given a moment ago: what they have sent before those sockets were
-/// there comes to the listening one still, and needs no other socket.
+/// UDP clients whose sockets were handed to the data path a moment ago.
+///
+/// What they sent before those sockets existed still arrives at the listening socket, and needs no other socket.
 struct RecentClients {
-    /// A client and what it has written to.
+    /// A client and the destination of its datagrams.
     struct Client: Hashable {
         var peer: Endpoint
         var local: Endpoint

@@ -35,7 +35,7 @@ struct ListenerStore {
     /// Indices that may be in use.
     var indices: Range<Int> { slots.indices }
 
-    /// The listener that a token is for; nil if it has gone.
+    /// The listener that a token stands for; nil if it is gone.
     func current(_ token: EventToken) -> Listener? {
         let index = Int(token.index)
         guard index < slots.count, slots[index].socket >= 0, slots[index].generation == token.generation else {

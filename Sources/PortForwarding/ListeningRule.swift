@@ -7,7 +7,7 @@ internal import SystemPackage
 /// A rule with the sockets that listen for it.
 struct ListeningRule {
     let rule: PortForward
-    /// Where each port is listened on: one place, or two where one socket cannot do.
+    /// Where each port is listened on: one place, or two where one socket is not enough.
     let places: [ListeningPlace]
     /// The listeners, by place and port.
     private(set) var open: [UInt32: Int] = [:]
@@ -15,13 +15,13 @@ struct ListeningRule {
     var deviceIndex: UInt32 = 0
     /// The rule's device does not exist at present; the rule waits for it.
     var waitsForDevice = false
-    /// It has been said that the rule's address is not there.
+    /// The absence of the rule's address has been reported.
     var absenceIsReported = false
-    /// Ports of an `auto` rule that could not be had and have been reported.
+    /// Ports of an `auto` rule that could not be opened and have been reported.
     var skipped: Set<UInt16> = []
-    /// Ports that somebody else had, to be tried again in this order.
+    /// Ports that another process had, in the order in which they are tried again.
     var pending: [UInt16] = []
-    /// Those ports are to be tried again this time.
+    /// Whether skipped ports are tried again in this scan.
     var triesAgain = false
 
     init(rule: PortForward, places: [ListeningPlace]) {
@@ -39,12 +39,12 @@ struct ListeningRule {
     /// The ports on the other side, in the same order.
     var targets: ClosedRange<UInt16> { target(of: ports.lowerBound)...target(of: ports.upperBound) }
 
-    /// Where a port leads.
+    /// The port that a port is forwarded to.
     func target(of port: UInt16) -> UInt16 {
         rule.targetFirst.rawValue &+ (port &- rule.first.rawValue)
     }
 
-    /// The port that leads to one of ``targets``.
+    /// The port that is forwarded to one of ``targets``.
     func port(for target: UInt16) -> UInt16 {
         rule.first.rawValue &+ (target &- rule.targetFirst.rawValue)
     }
@@ -54,7 +54,7 @@ struct ListeningRule {
     /// The listener of a port at a place.
     func listener(_ place: Int, _ port: UInt16) -> Int? { open[Self.key(place, port)] }
 
-    /// Whether a port is listened on everywhere it should be.
+    /// Whether a port is listened on at every place.
     func isOpen(_ port: UInt16) -> Bool {
         places.indices.allSatisfy { open[Self.key($0, port)] != nil }
     }
@@ -63,7 +63,7 @@ struct ListeningRule {
         open[Self.key(place, port)] = listener
     }
 
-    /// Takes a port's listener out; nil if it has none.
+    /// Removes a port's listener; nil if it has none.
     mutating func remove(_ place: Int, _ port: UInt16) -> Int? {
         open.removeValue(forKey: Self.key(place, port))
     }
@@ -73,13 +73,13 @@ struct ListeningRule {
         Set(open.keys.map { UInt16(truncatingIfNeeded: $0) }).sorted()
     }
 
-    /// Whether a socket of the other rule serves for this one's.
+    /// Whether the other rule's sockets can serve this rule.
     func shares(with other: ListeningRule) -> Bool {
         rule.direction == other.rule.direction && rule.transport == other.rule.transport
             && rule.first <= other.rule.last && other.rule.first <= rule.last
     }
 
-    /// How messages name a port of the rule.
+    /// A port of the rule, as messages name it.
     func name(_ place: Int, _ port: UInt16) -> PortForwardingError.Port {
         .init(
             direction: rule.direction, transport: rule.transport,
@@ -87,7 +87,7 @@ struct ListeningRule {
     }
 }
 
-/// Ports that could not be had, gathered for one line.
+/// Ports that could not be opened, collected for one message.
 struct SkippedPorts {
     private struct Reason: Hashable {
         var direction: ForwardDirection

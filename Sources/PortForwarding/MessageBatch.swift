@@ -8,11 +8,12 @@ internal import LinuxSystem
 internal import NetworkTypes
 internal import SystemPackage
 
-/// Several datagrams received with one call, with where each came from and what it was sent to; they can be sent on
-/// from where they lie.
+/// Several datagrams received with one call, each with its source and destination.
+///
+/// They can be forwarded from the same memory.
 @safe
 struct MessageBatch: ~Copyable {
-    /// Where a datagram was sent to (`IP_PKTINFO`, `IPV6_PKTINFO`).
+    /// The destination of a datagram (`IP_PKTINFO`, `IPV6_PKTINFO`).
     struct Destination: Equatable {
         /// The address in the packet, IPv4 in mapped form.
         var address: IPv6Address
@@ -59,7 +60,7 @@ struct MessageBatch: ~Copyable {
         unsafe outgoing.deallocate()
     }
 
-    /// Receives as many datagrams as there are and fit.
+    /// Receives as many datagrams as are queued and fit.
     func receive(_ number: CInt) -> IOResult {
         for index in 0..<capacity {
             unsafe vectors[index].iov_len = 65536
@@ -74,7 +75,7 @@ struct MessageBatch: ~Copyable {
         return transferring { unsafe Int(tapas_recvmmsg(number, messages, UInt32(capacity), CInt(MSG_DONTWAIT))) }
     }
 
-    /// Sends the first `count` received datagrams on a connected socket, as far as it takes them.
+    /// Sends the first `count` received datagrams on a connected socket; the result says how many it accepted.
     func send(_ number: CInt, count: Int) -> IOResult {
         for index in 0..<count { unsafe vectors[index].iov_len = Int(messages[index].length) }
         return transferring {
@@ -87,17 +88,17 @@ struct MessageBatch: ~Copyable {
         unsafe Int(messages[index].length)
     }
 
-    /// Where a datagram lies.
+    /// The address of a datagram.
     func payload(_ index: Int) -> UnsafeMutableRawPointer {
         unsafe arena + index * stride
     }
 
-    /// Who sent a datagram.
+    /// The sender of a datagram.
     func source(_ index: Int) -> Endpoint? {
         unsafe Endpoint(names + index)
     }
 
-    /// What a datagram was sent to; for IPv4 broadcasts and multicasts our own address on that link.
+    /// The destination of a datagram; for IPv4 broadcasts and multicasts, our own address on that link.
     func destination(_ index: Int) -> Destination? {
         var result: Destination?
         var header = unsafe tapas_cmsg_first(&messages[index].header)

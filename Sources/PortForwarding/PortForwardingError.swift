@@ -5,15 +5,15 @@ public import LinuxSystem
 public import NetworkModel
 public import SystemPackage
 
-/// Why ports cannot be forwarded: nothing has changed then.
+/// Why ports cannot be forwarded; nothing has changed then.
 public enum PortForwardingError: Error {
-    /// A port that was asked for by number cannot be listened on.
+    /// An explicit port cannot be listened on.
     case cannotListen(Port, SystemCallError, remark: String?)
-    /// None of the ports of a rule that takes what it gets can be listened on.
+    /// None of the ports of a best-effort rule can be listened on.
     case nothingToListenOn(PortForward, Errno)
-    /// The process may not have as many descriptors as the ports need.
+    /// The ports need more descriptors than the process may have.
     case tooFewDescriptors(needed: Int, available: Int, limit: Int)
-    /// The namespace has no sockets for us.
+    /// The namespace's thread cannot make sockets.
     case noNamespaceSockets(Errno)
     /// What the kernel shows of listening sockets is out of reach, and `auto` rules go by that.
     case noScan

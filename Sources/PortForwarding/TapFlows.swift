@@ -3,9 +3,9 @@
 public import LinuxSystem
 public import NetworkTypes
 
-/// A connection that was accepted on a forwarded port and goes to the namespace by the tap.
+/// A connection that was accepted on a forwarded port and goes to the namespace through the tap.
 public struct ForwardedConnection: Sendable {
-    /// The accepted socket; whoever takes the connection owns it.
+    /// The accepted socket; the receiver of this value owns it.
     public var socket: CInt
     /// The client.
     public var peer: Endpoint
@@ -15,12 +15,13 @@ public struct ForwardedConnection: Sendable {
     public var address: IPAddress?
 }
 
-/// A datagram that has come to a forwarded port and goes to the namespace by the tap.
+/// A datagram that has arrived at a forwarded port and goes to the namespace through the tap.
 public struct ForwardedDatagram: Sendable {
-    /// The datagram, the client that sent it, and what it was sent to.
+    /// The datagram, with its client and its destination.
     public var datagram: ReceivedDatagram
-    /// A socket that is bound to what the datagram was sent to and connected to its client, or nil if the flow has been
-    /// given one already; whoever takes the datagram owns the socket.
+    /// A socket that is bound to the datagram's destination and connected to its client.
+    ///
+    /// It is nil if the flow has one already. The receiver of this value owns it.
     public var socket: CInt?
     /// The port in the namespace.
     public var port: UInt16
@@ -28,7 +29,7 @@ public struct ForwardedDatagram: Sendable {
     public var address: IPAddress?
 }
 
-/// What has come to forwarded ports within one turn of their loop, in the order of arrival.
+/// What has arrived at forwarded ports within one turn of their loop, in the order of arrival.
 public struct Arrivals: Sendable {
     /// Accepted connections.
     public var connections: [ForwardedConnection] = []
@@ -38,7 +39,7 @@ public struct Arrivals: Sendable {
     var isEmpty: Bool { connections.isEmpty && datagrams.isEmpty }
 }
 
-/// The addresses of the namespace that spliced connections lead to.
+/// The addresses of the namespace to which spliced connections go.
 public struct SpliceTargets: Equatable, Sendable {
     /// The IPv4 address, in mapped form.
     public var v4: IPv6Address?
@@ -55,17 +56,18 @@ public struct SpliceTargets: Equatable, Sendable {
     func target(isIPv4: Bool) -> IPv6Address? { isIPv4 ? v4 ?? v6 : v6 ?? v4 }
 }
 
-/// The data path as forwarded ports know it.
+/// The data path, as the forwarded ports see it.
 ///
-/// The calls come from the thread of the ports and return at once.
+/// The ports' thread makes the calls, which return at once.
 public protocol TapFlows: Sendable {
-    /// Starts flows for connections, and hands datagrams to theirs.
+    /// Starts flows for connections, and passes datagrams to their flows.
     ///
-    /// Datagrams that strayed, or whose flow has ended, come back through ``ForwardedPorts/takeBack(_:hasFlow:)``.
+    /// Misdirected datagrams, and datagrams whose flow has ended, come back through
+    /// ``ForwardedPorts/takeBack(_:hasFlow:)``.
     func take(_ arrivals: consuming Arrivals)
-    /// Ends the flow that has been idle longest, so that a descriptor becomes free; then calls `completion`, on any
+    /// Ends the flow that has been idle for longest, so that a descriptor becomes free; then calls `completion`, on any
     /// thread.
     func makeRoom(_ completion: @escaping @Sendable () -> Void)
-    /// Where spliced connections lead at present.
+    /// The addresses to which spliced connections go at present.
     var spliceTargets: SpliceTargets { get }
 }

@@ -4,7 +4,7 @@
 
 internal import Glibc
 
-/// Names of users and groups (getpwnam(3), getgrnam(3)); asked only for `--runas` with a name.
+/// Names of users and groups (getpwnam(3), getgrnam(3)); looked up only for `--runas` with a name.
 public enum Accounts {
     /// The ids of a user: its own and that of its primary group; nil if there is none of that name.
     public static func user(named name: String) -> Identity? {

@@ -7,19 +7,18 @@ internal import Glibc
 internal import LinuxSystem
 public import SystemPackage
 
-/// What whoever started us left open.
+/// The descriptors that the parent process left open.
 public enum InheritedDescriptors {
-    /// Sees to it that 0, 1 and 2 are open, so that no descriptor of ours takes their place: /dev/null where they are
-    /// not.
+    /// Opens /dev/null on those of 0, 1 and 2 that are closed, so that no other descriptor takes their place.
     public static func fillStandard() {
         var status = stat()
         for number: CInt in 0...2 where unsafe fstat(number, &status) != 0 {
-            // The lowest free number is taken, which is this one.
+            // The lowest free number is used, which is this one.
             _ = unsafe open("/dev/null", O_RDWR)
         }
     }
 
-    /// Closes all descriptors above 2 but those to keep.
+    /// Closes all descriptors above 2 except those to keep.
     public static func closeAll(keeping kept: [FileDescriptor]) {
         var first: UInt32 = 3
         for number in kept.map(\.rawValue).sorted() where number >= first {
@@ -31,7 +30,7 @@ public enum InheritedDescriptors {
 
     private static func closeRange(_ first: UInt32, _ last: UInt32) {
         guard tapas_close_range(first, last) != 0 else { return }
-        // Before Linux 5.9: one by one, up to what can be open at all.
+        // Before Linux 5.9: one by one, up to the limit.
         var limit = rlimit()
         guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
         for number in first...max(first, min(last, UInt32(clamping: limit.rlim_cur))) { close(CInt(number)) }

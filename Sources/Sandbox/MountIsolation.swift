@@ -1,9 +1,9 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Isolation comes in two steps, since files have to be opened in between. First, with one thread only, the process
-// gets a mount namespace of its own from which nothing propagates back. Then, when everything is open, an empty
-// read-only tmpfs becomes its root and all else is unmounted. Threads share root and working folder, so the second
-// step holds for those that have been started by then, too.
+// Isolation takes two steps, since files have to be opened in between. First, with one thread only, the process gets a
+// mount namespace of its own from which nothing propagates back. Later, when everything is open, an empty read-only
+// tmpfs becomes its root and everything else is unmounted. Threads share root and working folder, so the second step
+// affects all threads.
 // syscalls: setup(main): chdir chroot mount pivot_root umount2 unshare
 
 internal import CLinux
@@ -11,14 +11,15 @@ internal import Glibc
 public import LinuxSystem
 internal import SystemPackage
 
-/// Taking the file system away, with what else processes share by name.
+/// Isolation from the file system and from the other things that processes share by name.
 public enum MountIsolation {
-    /// Folders to lay the empty file system on: the first that exists serves.
+    /// Folders on which the empty file system can be mounted; the first that exists is used.
     private static let folders = ["/tmp", "/proc", "/dev"]
 
-    /// Enters mount, IPC and UTS namespaces of its own; to be called with one thread only.
+    /// Enters new mount, IPC and UTS namespaces.
     ///
-    /// Not a PID namespace: only a child would be in it, and the caller waits for this very process and signals it.
+    /// The process must have one thread only. It does not enter a PID namespace: only a child would be in it, and the
+    /// caller waits for this very process and signals it.
     ///
     /// - Throws: The error of unshare(2) or mount(2).
     public static func makePrivate() throws(SystemCallError) {
@@ -27,7 +28,7 @@ public enum MountIsolation {
             do throws(SystemCallError) {
                 try retrying("unshare", name) { tapas_unshare(CInt(kind)) }
             } catch {
-                // A kernel without the kind (CONFIG_IPC_NS, CONFIG_UTS_NS) has nothing to keep apart.
+                // A kernel without the kind (CONFIG_IPC_NS, CONFIG_UTS_NS) has nothing to isolate.
                 guard error.errno == .invalidArgument else { throw error }
             }
         }

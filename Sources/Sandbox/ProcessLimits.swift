@@ -6,30 +6,30 @@ internal import CLinux
 internal import Glibc
 public import LinuxSystem
 
-/// What the process gives up or allows itself as a whole.
+/// Restrictions and limits of the whole process.
 public enum ProcessLimits {
-    /// No program executed from now on gains privileges (`PR_SET_NO_NEW_PRIVS`); threads started later inherit it.
+    /// Forbids programs executed from now on to gain privileges (`PR_SET_NO_NEW_PRIVS`); later threads inherit it.
     ///
     /// - Throws: The error of prctl(2).
     public static func forbidNewPrivileges() throws(SystemCallError) {
         try retrying("prctl", "PR_SET_NO_NEW_PRIVS") { tapas_set_no_new_privileges() }
     }
 
-    /// Nobody but a privileged process may trace us or read our memory (`PR_SET_DUMPABLE` 0).
+    /// Forbids unprivileged processes to trace this one or read its memory (`PR_SET_DUMPABLE` 0).
     ///
     /// - Throws: The error of prctl(2).
     public static func forbidTracing() throws(SystemCallError) {
         try retrying("prctl", "PR_SET_DUMPABLE") { tapas_set_dumpable(0) }
     }
 
-    /// Open files that the program needs to serve a namespace with a few connections: some twenty of its own.
+    /// The number of open files that the program needs to serve a few connections: some twenty of its own.
     public static let neededOpenFiles: UInt64 = 24
-    /// Bytes of address space that the program needs: it starts with 90 MB, most of it the stacks of its threads.
+    /// The address space in bytes that the program needs: it starts with 90 MB, mostly for the stacks of its threads.
     public static let neededAddressSpace: UInt64 = 128 << 20
 
-    /// What the process is allowed too little of; nil if there is enough of everything.
+    /// The resource whose limit is too low, as a message; nil if none is.
     ///
-    /// To be asked first: later the lack would show as a failure of something else, when the command runs already.
+    /// Check it first: later the shortage would appear as another failure, when the command runs already.
     public static var lack: String? {
         let files = hardLimit(RLIMIT_NOFILE)
         if files < neededOpenFiles {

@@ -4,18 +4,18 @@ public import NetworkModel
 public import NetworkTypes
 public import Wire
 
-/// Answers ARP for everything on the link except what the namespace has itself.
+/// Answers ARP for every address on the link except the namespace's own.
 public enum ARPResponder {
     /// Answers a request.
     ///
-    /// Announcements, requests for the namespace's own addresses, and probes are not answered; a probe is answered if
-    /// its target is one of our addresses or a real neighbour's, because then another machine would have a conflict
+    /// Announcements, requests for the namespace's own addresses, and probes are not answered. A probe is answered if
+    /// its target is one of our addresses or a real neighbour's, because another machine would then have a conflict
     /// (RFC 5227 §2.1.1).
     ///
     /// - Parameters:
     ///   - frame: the frame from the namespace.
     ///   - summary: its summary, of kind ``FrameSummary/Kind/arp``.
-    ///   - settings: which addresses are the namespace's and which are ours.
+    ///   - settings: the namespace's addresses and ours.
     ///   - neighbours: the host's neighbours.
     ///   - reply: where to write the reply's frame.
     /// - Returns: the length of the reply's frame in bytes, or 0 if there is none.
@@ -40,7 +40,7 @@ public enum ARPResponder {
         ).write(into: &reply, to: summary.sourceMAC)
     }
 
-    /// Asks for the guest address, so that the namespace learns ours and we its hardware address.
+    /// Asks for the guest address, so that the namespace learns our hardware address and we learn its.
     ///
     /// - Parameters:
     ///   - settings: the addresses.
@@ -54,11 +54,11 @@ public enum ARPResponder {
             .write(into: &frame, to: .broadcast)
     }
 
-    /// Announces an address of somebody on the link (RFC 5227 §3).
+    /// Announces an address on the link (RFC 5227 §3).
     ///
     /// - Parameters:
     ///   - address: the address.
-    ///   - mac: the hardware address that it has.
+    ///   - mac: its hardware address.
     ///   - frame: where to write the frame.
     /// - Returns: the length of the frame in bytes, or 0 if it does not fit.
     public static func announcement(

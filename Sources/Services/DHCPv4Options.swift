@@ -4,10 +4,10 @@ internal import NetworkModel
 internal import NetworkTypes
 internal import Wire
 
-/// The options that the DHCP server's messages carry (reference: addressing, 8.1).
+/// The options in the DHCP server's messages.
 struct DHCPv4Options {
     private typealias Code = DHCPv4Message.OptionCode
-    /// The most bytes of one option.
+    /// The greatest length of one option in bytes.
     private static let mostBytes = 255
 
     let settings: ServiceSettings
@@ -30,7 +30,7 @@ struct DHCPv4Options {
             data[Code.hostName] = Array(name.utf8)
         }
         if let name = settings.fullName.flatMap({ DNSName($0) }), name.wireBytes.count <= Self.mostBytes - 3 {
-            // The name is encoded, and the server does no updates (RFC 4702 §2.1, §2.2).
+            // The name is encoded, and the server makes no DNS updates (RFC 4702 §2.1, §2.2).
             data[Code.clientFQDN] = [0x04, 0xFF, 0xFF] + name.wireBytes
         }
         var search: [UInt8] = []
@@ -42,7 +42,7 @@ struct DHCPv4Options {
         return data
     }
 
-    /// The options of a lease: its time, and when to renew (half) and to ask any server (seven eighths, RFC 2131
+    /// The options of a lease: its time, when to renew (half) and when to ask any server (seven eighths, RFC 2131
     /// §4.4.5).
     static func lease(_ time: UInt32) -> [UInt8: [UInt8]] {
         var data = [Code.leaseTime: bytes(time)]
@@ -53,8 +53,9 @@ struct DHCPv4Options {
         return data
     }
 
-    /// All options in the order to send them: the kind first unless the client ordered it, then the client's list,
-    /// then the rest ascending.
+    /// All options in the order of sending.
+    ///
+    /// The kind comes first unless the client ordered it, then the client's list, then the rest in ascending order.
     static func ordered(_ data: [UInt8: [UInt8]], wanted: [UInt8]) -> [DHCPv4Message.Option] {
         var order = wanted.contains(Code.messageType) ? [] : [Code.messageType]
         order += wanted + data.keys.sorted()

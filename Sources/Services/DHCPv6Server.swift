@@ -4,23 +4,23 @@ public import NetworkModel
 public import NetworkTypes
 public import Wire
 
-/// Gives the namespace its one IPv6 address (RFC 8415).
+/// Assigns the namespace its one IPv6 address (RFC 8415).
 ///
-/// Theory of operation. As with ``DHCPv4Server`` there is one guest and one lease. A client that has addresses which are
-/// gone loses them with the next answer (lifetime 0), gets the new one in the same answer, and hears at once of a change
-/// if it accepts RECONFIGURE (RFC 8415 §20.4). Without an address to give the server still answers, so that a namespace
-/// whose host has lost its network loses its address, too.
+/// Theory of operation. As with ``DHCPv4Server``, there is one guest and one lease. A client with addresses that are
+/// gone loses them with the next answer (lifetime 0) and gets the new one in the same answer. It is notified of a
+/// change at once if it accepts RECONFIGURE (RFC 8415 §20.4). Without an address to assign, the server still answers,
+/// so that a namespace whose host has lost its network loses its address, too.
 ///
-/// Time is in milliseconds of any clock that only goes forward.
+/// Time is in milliseconds of any monotonic clock.
 public struct DHCPv6Server: Sendable {
     private typealias Code = DHCPv6Message.OptionCode
     typealias Association = DHCPv6Message.IdentityAssociation
     typealias Option = DHCPv6Message.Option
 
-    /// Who has the lease, and what it was told.
+    /// The holder of the lease, and what it was told.
     private struct Lease {
         var client: Client
-        /// Where the client's messages come from: its link-local address.
+        /// The source of the client's messages: its link-local address.
         var source: IPv6Address
         var address: IPv6Address
         var details: [Option]
@@ -37,7 +37,7 @@ public struct DHCPv6Server: Sendable {
         func isSame(as other: Client) -> Bool { identifier == other.identifier || mac == other.mac }
     }
 
-    /// The longest identifier of a client that is accepted, in bytes.
+    /// The greatest length of a client's identifier that is accepted, in bytes.
     private static let maximumIdentifierLength = 130
 
     private let serverIdentifier: [UInt8]
@@ -50,7 +50,7 @@ public struct DHCPv6Server: Sendable {
     /// Makes a server.
     ///
     /// - Parameters:
-    ///   - settings: what to tell.
+    ///   - settings: what to announce.
     ///   - identifier: the server's identifier, constant for the program's life.
     ///   - key: the secret for RECONFIGURE.
     public init(settings: ServiceSettings, identifier: [UInt8], key: ReconfigurationKey) {
@@ -139,7 +139,7 @@ public struct DHCPv6Server: Sendable {
         }
     }
 
-    /// Whether a client may have the lease: it has it already, or nobody has.
+    /// Whether a client may have the lease: it has it already, or there is none.
     private mutating func mayServe(_ client: Client, now: Int64) -> Bool {
         if let end = lease?.end, end <= now { lease = nil }
         guard let holder = lease?.client, !holder.isSame(as: client) else { return true }
@@ -152,7 +152,8 @@ public struct DHCPv6Server: Sendable {
         return false
     }
 
-    /// The address for the first association, nothing for others; what a client has besides may be taken away.
+    /// Assigns the address to the first association and nothing to others; the client's other addresses may be
+    /// withdrawn.
     private func grants(_ asked: [Association], withdrawing: Bool = false) -> [Option] {
         let time = settings.leaseTime
         let forever = time == ServiceSettings.infinite
@@ -227,9 +228,9 @@ public struct DHCPv6Server: Sendable {
     /// Takes new settings.
     ///
     /// - Parameters:
-    ///   - new: what to tell from now on.
+    ///   - new: what to announce from now on.
     ///   - now: the time.
-    /// - Returns: how much of the lease is no longer right, and the RECONFIGURE for a client that takes it.
+    /// - Returns: How much of the lease is wrong, and the RECONFIGURE for a client that accepts it.
     public mutating func update(
         _ new: ServiceSettings, now: Int64
     ) -> (change: DHCPv4Server.Change, message: DHCPv6Message?) {
@@ -238,14 +239,14 @@ public struct DHCPv6Server: Sendable {
         if let end = lease?.end, end <= now { lease = nil }
         guard isOn, let lease else { return (.nothing, nil) }
         let details = information(refreshes: false)
-        // A lease that was wrong before this change, and is so still, has been told of already.
+        // A lease that was wrong before this change, and still is, has been reported already.
         let isNew = before.address != guest || before.details != details
         if !isNew || lease.address == guest && lease.details == details { return (.nothing, nil) }
         let isWrong = lease.address != guest && before.address != guest
         return (isWrong ? .lease : .details, lease.takesReconfigure ? reconfigure(lease) : nil)
     }
 
-    /// The message that makes the client renew at once (RFC 8415 §18.3.11), signed with the key that it was given.
+    /// The message that makes the client renew at once (RFC 8415 §18.3.11), signed with the client's key.
     private mutating func reconfigure(_ lease: Lease) -> DHCPv6Message {
         let unsigned = key.unsigned()
         var message = DHCPv6Message(
@@ -260,7 +261,7 @@ public struct DHCPv6Server: Sendable {
         return message
     }
 
-    /// What a person should know and was not told yet.
+    /// Messages for the user that have not been reported yet.
     mutating func takeRemarks() -> [String] { remarks.take() }
 }
 

@@ -3,15 +3,15 @@
 public import NetworkModel
 public import Wire
 
-/// Answers DNS queries that can go nowhere, at once, so that nobody waits for a timeout.
+/// Answers DNS queries at once that cannot be forwarded, so that no program waits for a time-out.
 public enum DNSFailureResponder {
-    /// A message of one question at its longest: header, name, type and class, in bytes.
+    /// The greatest length of a message with one question: header, name, type and class, in bytes.
     public static let maximumLength = DNSHeader.length + DNSName.maximumLength + 4
 
-    /// Makes the SERVFAIL message for a query, repeating its question if there is one that can be read.
+    /// Makes the SERVFAIL message for a query, with its question if that can be read.
     ///
     /// - Parameter query: the query's message, without the length that TCP puts before it.
-    /// - Returns: the message, or nil if what came is not a query.
+    /// - Returns: The message, or nil if the input is not a query.
     public static func serverFailure(for query: Span<UInt8>) -> [UInt8]? {
         guard let header = try? DNSHeader(query), !header.isResponse else { return nil }
         var offset = DNSHeader.length

@@ -4,13 +4,13 @@ public import NetworkModel
 import NetworkTypes
 public import Wire
 
-/// Answers ICMP echo requests to addresses that are ours; which are is the caller's to say.
+/// Answers ICMP echo requests to our addresses; the caller decides which these are.
 public enum EchoResponder {
     /// Turns a request into its reply.
     ///
     /// - Parameters:
     ///   - frame: the frame from the namespace.
-    ///   - summary: its summary; its checksum has been seen to.
+    ///   - summary: its summary; the caller has verified the checksum.
     ///   - rules: the translation rules.
     ///   - reply: where to write the reply's frame.
     /// - Returns: the length of the reply's frame in bytes, or 0 if the frame is not a request to a single address or

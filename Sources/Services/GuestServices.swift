@@ -6,16 +6,16 @@ public import Wire
 
 /// All services on the link as one value: frames and time in, frames and the next deadline out.
 ///
-/// Theory of operation. The owner gives it each frame that is for the link itself (ARP, neighbour discovery, DHCP,
-/// DHCPv6), new settings with each plan, and the host's neighbours. After each of these, and when ``nextDeadline`` has come, it asks
-/// ``nextFrame(now:into:)`` until there is none. Messages are parsed and built with allocations: they are few, and a
-/// frame of a flow never comes here.
+/// Theory of operation. The owner passes in each frame for the link itself (ARP, neighbour discovery, DHCP, DHCPv6),
+/// new settings with each plan, and the host's neighbours. After each of these, and when ``nextDeadline`` has come, it
+/// calls ``nextFrame(now:into:)`` until there is no frame. Messages are parsed and built with allocations, since they
+/// are few; frames of flows never come here.
 ///
-/// Time is in milliseconds of any clock that only goes forward.
+/// Time is in milliseconds of any monotonic clock.
 public struct GuestServices: Sendable {
-    /// What a change of the settings asks of the owner.
+    /// What a change of the settings requires of the owner.
     public struct Conveyance: Equatable, Sendable {
-        /// Whether the carrier is to be toggled, so that a client which has a lease that is no longer right asks again.
+        /// Whether to toggle the carrier, so that a client with a wrong lease asks again.
         public var togglesCarrier = false
     }
 
@@ -33,7 +33,7 @@ public struct GuestServices: Sendable {
         }
     }
 
-    /// A frame that is sent without having been asked for.
+    /// A frame that is sent without a request.
     private enum Pending: Sendable {
         case ask(AddressFamily)
         case announce(IPAddress)
@@ -41,10 +41,10 @@ public struct GuestServices: Sendable {
         case reconfigure(DHCPv6Message)
     }
 
-    /// The most announcements of neighbours that wait at once.
+    /// The greatest number of announcements of neighbours that wait.
     private static let mostPending = 64
 
-    /// What is told now.
+    /// The current settings.
     public private(set) var settings: ServiceSettings
     private var neighbours = NeighbourTable()
     private var dhcpv4: DHCPv4Server
@@ -55,7 +55,7 @@ public struct GuestServices: Sendable {
     /// Makes services that ask for the namespace's addresses, announce the gateway and advertise the router at once.
     ///
     /// - Parameters:
-    ///   - settings: what to tell.
+    ///   - settings: what to announce.
     ///   - seed: for identifiers and secrets.
     ///   - now: the time.
     public init(settings: ServiceSettings, seed: Seed, now: Int64) {
@@ -98,12 +98,12 @@ public struct GuestServices: Sendable {
 
     // MARK: Changes
 
-    /// Takes new settings, and prepares all messages that convey the change.
+    /// Takes new settings, and prepares all messages that announce the change.
     ///
     /// - Parameters:
-    ///   - new: what to tell from now on.
+    ///   - new: what to announce from now on.
     ///   - now: the time.
-    /// - Returns: what else the owner has to do.
+    /// - Returns: What else the owner must do.
     public mutating func update(_ new: ServiceSettings, now: Int64) -> Conveyance {
         let old = settings
         settings = new
@@ -119,14 +119,14 @@ public struct GuestServices: Sendable {
         pending.removeFirst(max(0, pending.count - Self.mostPending))
         var conveyance = Conveyance()
         let isWrong = lease.change == .lease || addresses.change == .lease
-        // A client that was not seen may be one that waits for the link, except where tapas programs the namespace.
+        // A client that was not seen may be waiting for the link, except where tapas programs the namespace.
         let isUnknown = !new.configuresNamespace && dhcpv4.clientMAC == nil && old.v4.tells(otherThan: new.v4)
         let servesLeases = !new.services.isDisjoint(with: [.dhcpv4, .dhcpv6])
         conveyance.togglesCarrier = new.togglesCarrier && servesLeases && (isWrong || isUnknown)
         return conveyance
     }
 
-    /// Takes the host's neighbours, and prepares announcements of what is new.
+    /// Takes the host's neighbours, and prepares announcements of new ones.
     ///
     /// - Parameter new: the table.
     public mutating func update(neighbours new: NeighbourTable) {
@@ -146,7 +146,7 @@ public struct GuestServices: Sendable {
 
     // MARK: Unsolicited frames
 
-    /// When ``nextFrame(now:into:)`` is to be called next; nil for never.
+    /// When to call ``nextFrame(now:into:)`` next; nil for never.
     public var nextDeadline: Int64? { pending.isEmpty ? advertiser.nextDeadline : .min }
 
     /// Writes the next frame that is due.
@@ -192,12 +192,12 @@ public struct GuestServices: Sendable {
         }
     }
 
-    /// What a person should know and was not told yet, one line each.
+    /// Messages for the user that have not been reported yet, one line each.
     public mutating func takeRemarks() -> [String] { dhcpv4.takeRemarks() + dhcpv6.takeRemarks() }
 }
 
 extension ServiceSettings.IPv4 {
-    /// Whether a lease of these settings would not be right under others.
+    /// Whether a lease with these settings would be wrong under others.
     fileprivate func tells(otherThan new: ServiceSettings.IPv4) -> Bool {
         guestAddress != new.guestAddress || router != new.router || routes != new.routes
     }

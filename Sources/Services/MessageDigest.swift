@@ -1,7 +1,8 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// The digest that DHCP's and DHCPv6's messages of reconfiguration are authenticated with: HMAC-MD5 (RFC 2104,
-/// RFC 1321), because RFC 6704 §3.1.2 and RFC 8415 §20.4 name no other.
+/// The digest that authenticates reconfiguration messages of DHCP and DHCPv6: HMAC-MD5 (RFC 2104, RFC 1321).
+///
+/// RFC 6704 §3.1.2 and RFC 8415 §20.4 define no other algorithm.
 enum MessageDigest {
     private static let blockLength = 64
     private static let shifts: [[UInt32]] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]]

@@ -6,18 +6,19 @@ public import Wire
 
 /// Answers Neighbour and Router Solicitations (RFC 4861).
 public enum NDPResponder {
-    /// The hop limit of all NDP messages; one that was forwarded has less (RFC 4861 §7.1.1).
+    /// The hop limit of all NDP messages; a forwarded message has a smaller one (RFC 4861 §7.1.1).
     private static let hopLimit: UInt8 = 255
 
     /// Answers a solicitation.
     ///
-    /// A Neighbour Solicitation with a specified source is answered for any target but the namespace's own addresses;
-    /// one from `::` is duplicate detection and is not. A Router Solicitation is answered if there is an advertisement.
+    /// A Neighbour Solicitation with a specified source is answered for any target except the namespace's own
+    /// addresses; one from `::` is duplicate detection and is not answered. A Router Solicitation is answered if there
+    /// is an advertisement.
     ///
     /// - Parameters:
     ///   - frame: the frame from the namespace.
-    ///   - summary: its summary, of kind ``FrameSummary/Kind/icmpv6``; its checksum has been seen to.
-    ///   - settings: which addresses are the namespace's and which are ours.
+    ///   - summary: its summary, of kind ``FrameSummary/Kind/icmpv6``; the caller has verified the checksum.
+    ///   - settings: the namespace's addresses and ours.
     ///   - neighbours: the host's neighbours.
     ///   - advertisement: the Router Advertisement; nil if none are sent.
     ///   - reply: where to write the reply's frame.
@@ -60,9 +61,9 @@ public enum NDPResponder {
     /// Writes a Router Advertisement.
     ///
     /// - Parameters:
-    ///   - advertisement: what to say, and from which address.
-    ///   - destination: to whom; all nodes when nobody asked.
-    ///   - destinationMAC: the hardware address of that.
+    ///   - advertisement: the content and the source address.
+    ///   - destination: the receiver; all nodes for an unsolicited one.
+    ///   - destinationMAC: its hardware address.
     ///   - mac: our hardware address.
     ///   - frame: where to write the frame.
     /// - Returns: the length of the frame in bytes, or 0 if it does not fit.
@@ -79,7 +80,7 @@ public enum NDPResponder {
             to: destinationMAC, from: mac)
     }
 
-    /// Asks for the guest address, so that the namespace learns ours and we its hardware address.
+    /// Asks for the guest address, so that the namespace learns our hardware address and we learn its.
     ///
     /// - Parameters:
     ///   - settings: the addresses.
@@ -97,11 +98,11 @@ public enum NDPResponder {
             to: .multicast(for: group), from: settings.gatewayMAC)
     }
 
-    /// Announces the hardware address of an address without having been asked (RFC 4861 §7.2.6).
+    /// Announces the hardware address of an address without a request (RFC 4861 §7.2.6).
     ///
     /// - Parameters:
     ///   - address: the address.
-    ///   - mac: the hardware address that it has.
+    ///   - mac: its hardware address.
     ///   - isRouter: whether it is a router's.
     ///   - settings: our addresses.
     ///   - frame: where to write the frame.

@@ -13,12 +13,14 @@ public struct NeighbourTable: Hashable, Sendable {
         self.addresses = addresses
     }
 
-    /// The hardware address that an address has in the namespace (reference: addressing, 7.1): ours for what stands for
-    /// the host, else the real neighbour's, else the real router's, else ours.
+    /// The hardware address for an address in the namespace.
+    ///
+    /// It is ours for an address that stands for the host, else the real neighbour's, else the real router's, else
+    /// ours.
     ///
     /// - Parameters:
-    ///   - target: the address that is asked for.
-    ///   - settings: what is mapped, and the router.
+    ///   - target: the requested address.
+    ///   - settings: the mapped addresses and the router.
     /// - Returns: the hardware address.
     public func hardwareAddress(of target: IPAddress, _ settings: ServiceSettings) -> MACAddress {
         guard !addresses.isEmpty else { return settings.gatewayMAC }
@@ -37,12 +39,11 @@ public struct NeighbourTable: Hashable, Sendable {
         return addresses[target] ?? router.flatMap { addresses[$0] } ?? settings.gatewayMAC
     }
 
-    /// The neighbours that are new or have another hardware address, and whose address is not ours (7.1): these are
-    /// announced.
+    /// The neighbours to announce: those that are new or have another hardware address, except for our own addresses.
     ///
     /// - Parameters:
     ///   - old: the table before.
-    ///   - settings: what is mapped.
+    ///   - settings: the mapped addresses.
     /// - Returns: addresses in a constant order.
     func changes(from old: NeighbourTable, _ settings: ServiceSettings) -> [IPAddress] {
         addresses.keys.filter { address in

@@ -1,7 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// The secret that a client is given with its lease, and that its messages of reconfiguration are signed with
-/// (RFC 6704, RFC 8415 §20.4).
+/// The secret that a client gets with its lease and that signs its reconfiguration messages (RFC 6704, RFC 8415 §20.4).
 ///
 /// The authentication option has one layout in both protocols: protocol 3, algorithm 1 (HMAC-MD5), replay detection 0,
 /// an increasing number of 64 bits, then a type and 16 bytes: the key (1) or the digest (2).
@@ -19,7 +18,8 @@ public struct ReconfigurationKey: Hashable, Sendable {
     ///
     /// - Parameters:
     ///   - random: two unpredictable numbers.
-    ///   - counter: where the numbers against replay begin: more than any that was used before, as the time of day is.
+    ///   - counter: the first number of the replay detection: greater than any that was used before, as the time of day
+    ///     is.
     public init(random: (UInt64, UInt64), counter: UInt64) {
         key = Self.bytes(random.0) + Self.bytes(random.1)
         self.counter = counter
@@ -29,13 +29,13 @@ public struct ReconfigurationKey: Hashable, Sendable {
         stride(from: 56, through: 0, by: -8).map { UInt8(truncatingIfNeeded: value >> UInt64($0)) }
     }
 
-    /// The data of the option that gives the key to a client.
+    /// The option's data that gives the key to a client.
     mutating func offer() -> [UInt8] {
         counter &+= 1
         return Self.header + Self.bytes(counter) + [Self.keyType] + key
     }
 
-    /// The data of the option in a message that is to be signed: with a digest of zeros.
+    /// The option's data in a message that will be signed: with a digest of zeros.
     mutating func unsigned() -> [UInt8] {
         counter &+= 1
         return Self.header + Self.bytes(counter) + [Self.digestType] + [UInt8](repeating: 0, count: Self.length)
@@ -44,7 +44,7 @@ public struct ReconfigurationKey: Hashable, Sendable {
     /// Puts the digest of a message into the option's data.
     ///
     /// - Parameters:
-    ///   - option: what ``unsigned()`` gave.
+    ///   - option: the result of ``unsigned()``.
     ///   - message: the whole message with that option.
     /// - Returns: the option's data.
     func signed(_ option: [UInt8], of message: [UInt8]) -> [UInt8] {

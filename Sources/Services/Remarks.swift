@@ -1,18 +1,18 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// What a service wants a person to know: each sentence once, and only so many, since what a client sends decides.
+/// Messages of a service for the user: each sentence once, and a bounded number, since clients can cause them.
 struct Remarks: Sendable {
-    /// Sentences that wait to be told at most.
+    /// The greatest number of waiting sentences.
     private static let most = 8
 
     private var waiting: [String] = []
 
-    /// Adds a sentence, unless it waits already or too many do.
+    /// Adds a sentence, unless it is waiting already or too many are.
     mutating func add(_ text: String) {
         if !waiting.contains(text), waiting.count < Self.most { waiting.append(text) }
     }
 
-    /// Returns what waits, and forgets it.
+    /// Returns the waiting sentences, and clears them.
     mutating func take() -> [String] {
         defer { waiting = [] }
         return waiting

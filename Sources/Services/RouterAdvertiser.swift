@@ -4,24 +4,24 @@ public import NetworkModel
 public import NetworkTypes
 public import Wire
 
-/// Says when which Router Advertisement is sent (RFC 4861 §6.2).
+/// Decides when to send which Router Advertisement (RFC 4861 §6.2).
 ///
-/// Theory of operation. An advertisement goes out at start and at once after each change, two more soon after, and then
-/// one at random times that are a third of the lifetimes apart, so that nothing runs out while tapas lives and all of
-/// it does when tapas dies. Who solicits is answered at once.
+/// Theory of operation. An advertisement is sent at start and at once after each change, two more soon after that, and
+/// then one at random intervals of a third of the lifetimes. So nothing expires while tapas runs, and everything does
+/// when it ends. Solicitations are answered at once.
 ///
-/// What is told no longer is taken back until a host that heard of it has forgotten it by itself: a prefix with the
-/// lifetimes 0, by which a host deprecates its address at once and keeps it valid for as short a time as RFC 4862
-/// §5.5.3 e allows; resolvers, search domains and routes with the lifetime 0; and, when tapas speaks from another
-/// link-local address, the old one with the router lifetime 0. Only the lifetimes of what is current are repeated.
+/// What is no longer announced is withdrawn until every host that has received it has forgotten it: a prefix with
+/// lifetimes of 0, upon which a host deprecates its address at once and keeps it valid for as short as RFC 4862 §5.5.3
+/// e allows; resolvers, search domains and routes with a lifetime of 0; and, when tapas changes its link-local address,
+/// the old one with a router lifetime of 0. The lifetimes of current information only are repeated.
 ///
-/// Time is in milliseconds of any clock that only goes forward.
+/// Time is in milliseconds of any monotonic clock.
 public struct RouterAdvertiser: Sendable {
     /// An advertisement and the address that it comes from.
     public struct Advertisement: Hashable, Sendable {
         /// The link-local address of the router.
         public var source: IPv6Address
-        /// What it says.
+        /// Its content.
         public var content: RouterAdvertisement
 
         /// Makes an advertisement.
@@ -37,16 +37,16 @@ public struct RouterAdvertiser: Sendable {
     private static let initialInterval: Int64 = 16_000
     /// The longest time between two unsolicited advertisements with endless lifetimes, in milliseconds.
     private static let longestInterval: Int64 = 600_000
-    /// How long a host keeps what it was told at most once it was taken back, in seconds (RFC 4862 §5.5.3 e).
+    /// The longest time that a host keeps withdrawn information, in seconds (RFC 4862 §5.5.3 e).
     private static let longestMemory: UInt32 = 7200
-    /// The most things of a kind that are taken back in one advertisement.
+    /// The greatest number of objects of a kind that are withdrawn in one advertisement.
     private static let mostWithdrawn = 8
 
-    /// Things that were told, with the time until which they are taken back.
+    /// Objects that were announced, with the time until which they are withdrawn.
     private struct Withdrawn<Thing: Hashable & Sendable>: Sendable {
         private var entries: [(thing: Thing, end: Int64)] = []
 
-        /// Notes what is told no longer, and forgets what is told again or was forgotten by the hosts.
+        /// Records what is no longer announced, and forgets what is announced again or forgotten by the hosts.
         mutating func update(old: [Thing], new: [Thing], end: Int64, now: Int64) {
             entries.removeAll { $0.end <= now || new.contains($0.thing) || old.contains($0.thing) }
             for thing in old where !new.contains(thing) { entries.append((thing, end)) }
@@ -65,15 +65,15 @@ public struct RouterAdvertiser: Sendable {
     private var servers = Withdrawn<IPv6Address>()
     private var domains = Withdrawn<String>()
     private var routers = Withdrawn<IPv6Address>()
-    /// Advertisements that are due now and not taken yet.
+    /// The number of advertisements that are due and have not been sent.
     private var queue: [Advertisement] = []
-    /// When the next unsolicited advertisement is due; nil if none is ever.
+    /// When the next unsolicited advertisement is due; nil if there is none.
     public private(set) var nextDeadline: Int64?
 
     /// Makes an advertiser whose first advertisement is due at once.
     ///
     /// - Parameters:
-    ///   - settings: what to tell.
+    ///   - settings: what to announce.
     ///   - random: an unpredictable number, for the times.
     ///   - now: the time.
     public init(settings: ServiceSettings, random: UInt64, now: Int64) {
@@ -100,10 +100,10 @@ public struct RouterAdvertiser: Sendable {
         return most / 3 + Int64(random >> 33) % max(1, most - most / 3)
     }
 
-    /// Takes new settings; an advertisement is due at once if they change what is told.
+    /// Takes new settings; an advertisement is due at once if they change what is announced.
     ///
     /// - Parameters:
-    ///   - new: what to tell from now on.
+    ///   - new: what to announce from now on.
     ///   - now: the time.
     public mutating func update(_ new: ServiceSettings, now: Int64) {
         let old = settings
@@ -130,7 +130,7 @@ public struct RouterAdvertiser: Sendable {
         nextDeadline = now
     }
 
-    /// The next advertisement that is due; asked again until there is none.
+    /// The next advertisement that is due; call it again until there is none.
     ///
     /// - Parameter now: the time.
     /// - Returns: the advertisement for all nodes; nil if none is due.
@@ -147,7 +147,7 @@ public struct RouterAdvertiser: Sendable {
     /// The answer to a solicitation.
     ///
     /// - Parameter now: the time.
-    /// - Returns: the advertisement for who asked; nil if none are sent.
+    /// - Returns: The advertisement for the solicitor; nil if none are sent.
     public func solicited(now: Int64) -> Advertisement? { current(now) }
 
     // MARK: Content
@@ -219,12 +219,12 @@ public struct RouterAdvertiser: Sendable {
 extension ServiceSettings.IPv6 {
     /// The prefixes that are on the link.
     var onLinkPrefixes: [Prefix] { prefixes.filter(\.isOnLink).map(\.prefix) }
-    /// The prefixes in which the namespace may make addresses.
+    /// The prefixes in which the namespace may form addresses.
     var autonomousPrefixes: [Prefix] { prefixes.filter(\.isAutonomous).map(\.prefix) }
 }
 
 extension ServiceSettings {
-    /// The settings as far as an advertisement tells them.
+    /// The part of the settings that an advertisement contains.
     fileprivate var advertised: ServiceSettings {
         var copy = self
         copy.v4 = IPv4()

@@ -99,9 +99,10 @@ public struct DHCPv4Message: Hashable, Sendable {
     private static let hardwareLength: UInt8 = 6
     private static let cookie: UInt32 = 0x6382_5363
     private static let broadcastFlag: UInt16 = 0x8000
-    /// The options, with their end, reach at least here: BOOTP messages have 300 bytes (RFC 951, RFC 1542 §2.1).
+    /// The message has at least this length, options with their end included: BOOTP messages have 300 bytes (RFC 951,
+    /// RFC 1542 §2.1).
     private static let minimumOptionsLength = 60
-    /// What all options take at most in bytes, without their end, so that a client of 576-byte packets takes them.
+    /// The greatest length of all options in bytes, without their end, that a client of 576-byte packets accepts.
     public static let maximumOptionsLength = 307
 
     /// An option.
@@ -223,12 +224,14 @@ public struct DHCPv4Message: Hashable, Sendable {
         return Kind(rawValue: data[0])
     }
 
-    /// How long the options of an answer may be in bytes: what the client says it takes (RFC 2132 §9.10), at least
-    /// ``maximumOptionsLength`` and at most what fits an Ethernet frame.
+    /// The greatest length of an answer's options in bytes.
+    ///
+    /// It is what the client accepts (RFC 2132 §9.10), at least ``maximumOptionsLength`` and at most what fits an
+    /// Ethernet frame.
     public var answersOptionsLimit: Int {
         guard let data = self[OptionCode.maximumMessageSize], data.count == 2 else { return Self.maximumOptionsLength }
         let size = Int(data[0]) << 8 | Int(data[1])
-        // The IP and UDP headers are part of the size; the end takes a byte.
+        // The IP and UDP headers are part of the size; the end option takes a byte.
         return min(max(size - 28 - Offset.options - 1, Self.maximumOptionsLength), 1200)
     }
 
@@ -237,10 +240,10 @@ public struct DHCPv4Message: Hashable, Sendable {
     /// Options that do not fit, or whose data is longer than 255 bytes, are left out.
     public var bytes: [UInt8] { bytes(optionsUpTo: Self.maximumOptionsLength) }
 
-    /// The message's bytes with options of at most so many bytes.
+    /// The message's bytes, with options up to a given length.
     ///
-    /// - Parameter optionsLimit: what all options take at most, in bytes.
-    /// - Returns: the payload of a UDP datagram; options that do not fit are left out.
+    /// - Parameter optionsLimit: the greatest length of all options, in bytes.
+    /// - Returns: The payload of a UDP datagram; options that do not fit are left out.
     public func bytes(optionsUpTo optionsLimit: Int) -> [UInt8] {
         var writer = MessageWriter()
         writer.append([isReply ? 2 : 1, Self.ethernet, Self.hardwareLength, 0])

@@ -37,7 +37,7 @@ public struct DNSName: Hashable, Sendable {
     ///
     /// - Parameters:
     ///   - message: the whole message, which pointers refer to.
-    ///   - offset: where the name starts; afterwards where what follows it starts.
+    ///   - offset: where the name starts; afterwards where the data behind it starts.
     /// - Throws: ``ParseError/truncated``, ``ParseError/tooLong`` (name or chain of pointers),
     ///   ``ParseError/badValue`` (label type, or a pointer that does not go back).
     public init(_ message: Span<UInt8>, at offset: inout Int) throws(ParseError) {
@@ -208,7 +208,7 @@ public struct DNSQuestion: Hashable, Sendable {
     ///
     /// - Parameters:
     ///   - message: the whole message.
-    ///   - offset: where the question starts, 12 for the first; afterwards where what follows it starts.
+    ///   - offset: where the question starts, 12 for the first; afterwards where the data behind it starts.
     /// - Throws: as ``DNSName/init(_:at:)``.
     public init(_ message: Span<UInt8>, at offset: inout Int) throws(ParseError) {
         name = try DNSName(message, at: &offset)

@@ -2,20 +2,19 @@
 
 public import NetworkTypes
 
-/// What one frame is: every number that the data path needs, found in a single pass.
+/// What a frame contains: every number that the data path needs, found in a single pass.
 ///
-/// Theory of operation. A frame from the tap is classified once. Each length is compared with what really came before
-/// anything behind it is read, so that a frame that was accepted can be indexed with the offsets given here. IP lengths
-/// bound the transport: bytes after the packet (Ethernet padding) belong to nothing. IPv4 addresses are mapped, so that
-/// flows of both families have one key. Transport checksums are not verified here, as those of frames with
-/// `VIRTIO_NET_HDR_F_NEEDS_CSUM` are partial: ``verifyTransportChecksum(_:)`` does it for the others.
+/// Theory of operation. A frame from the tap is classified once. Each length is compared with the bytes that are there
+/// before anything behind it is read, so that the offsets of an accepted frame can be used without further checks. IP
+/// lengths bound the transport: bytes behind the packet (Ethernet padding) are ignored. IPv4 addresses are mapped, so
+/// that flows of both families have one kind of key. Transport checksums are not verified here, since those of frames
+/// with `VIRTIO_NET_HDR_F_NEEDS_CSUM` are partial; ``verifyTransportChecksum(_:)`` verifies the others.
 ///
-/// This is the one place that judges addresses. A packet whose source or destination no link carries is refused, so
-/// that an IPv6 packet never names an IPv4 address and ``family`` is a fact that everything behind takes over. The one
-/// odd address that is let through is the unspecified source, with which hosts ask for an address
-/// (``hasUnspecifiedSource``): whoever gets the frame decides.
+/// Only this type checks addresses. It refuses a packet whose source or destination cannot occur on a link. So an IPv6
+/// packet never has an IPv4 address, and all later code can rely on ``family``. The unspecified source, with which
+/// hosts ask for an address, is accepted (``hasUnspecifiedSource``): the receiver of the frame decides.
 public struct FrameSummary: Hashable, Sendable {
-    /// What the frame carries, and with that which fields below mean something.
+    /// What the frame carries, which decides which of the fields below have a meaning.
     public enum Kind: UInt8, Hashable, Sendable {
         /// ARP for IPv4 over Ethernet: no IP fields; read it with ``ARPMessage``.
         case arp
@@ -33,7 +32,7 @@ public struct FrameSummary: Hashable, Sendable {
         case otherProtocol
     }
 
-    /// The most IPv6 extension headers that are followed.
+    /// The greatest number of IPv6 extension headers that are followed.
     public static let maximumExtensionCount = 8
 
     /// What the frame carries.
@@ -90,7 +89,7 @@ public struct FrameSummary: Hashable, Sendable {
     /// Classifies a frame.
     ///
     /// - Parameter frame: the Ethernet frame, without virtio header.
-    /// - Throws: why the frame is to be dropped.
+    /// - Throws: The reason to drop the frame.
     public init(_ frame: Span<UInt8>) throws(DropReason) {
         guard frame.count >= EthernetHeader.length else { throw .truncatedEthernet }
         kind = .otherProtocol
@@ -110,7 +109,7 @@ public struct FrameSummary: Hashable, Sendable {
     /// The family; IPv4 for ARP.
     @inlinable public var family: AddressFamily { etherType == .ipv6 ? .v6 : .v4 }
 
-    /// Whether the packet comes from 0.0.0.0 or `::`, the sender having no address yet; false for ARP.
+    /// Whether the packet's source is 0.0.0.0 or `::`, because the sender has no address yet; false for ARP.
     @inlinable public var hasUnspecifiedSource: Bool {
         switch etherType {
         case .ipv4: UInt32(truncatingIfNeeded: source.low) == 0
@@ -252,7 +251,7 @@ public struct FrameSummary: Hashable, Sendable {
 
     // MARK: Addresses
 
-    /// Refuses IPv4 addresses that no link carries (RFC 1122 §3.2.1.3, RFC 6890).
+    /// Refuses IPv4 addresses that cannot occur on a link (RFC 1122 §3.2.1.3, RFC 6890).
     @inline(__always)
     private static func judge(from source: IPv4Address, to destination: IPv4Address) throws(DropReason) {
         let isThisNetwork = source.rawValue >> 24 == 0 && !source.isUnspecified
@@ -260,11 +259,11 @@ public struct FrameSummary: Hashable, Sendable {
         guard !destination.isLoopback, destination.rawValue >> 24 != 0 else { throw .badDestination }
     }
 
-    /// Refuses IPv6 addresses that no link carries (RFC 4291 §2.5.2 to §2.7).
+    /// Refuses IPv6 addresses that cannot occur on a link (RFC 4291 §2.5.2 to §2.7).
     @inline(__always)
     private static func judge(from source: IPv6Address, to destination: IPv6Address) throws(DropReason) {
         guard !source.isMulticast else { throw .badSource }
-        // The reserved scope, and that of one interface, which a packet on a link has left.
+        // The reserved scope, and the scope of one interface, which a packet on a link has left.
         guard !destination.isMulticast || destination.high >> 48 & 0xF > 1 else { throw .badDestination }
         guard source.high == 0 || destination.high == 0 else { return }
         guard !source.isIPv4Mapped, !source.isIPv4Compatible, !destination.isIPv4Mapped, !destination.isIPv4Compatible

@@ -85,10 +85,11 @@ public struct ICMPError: Hashable, Sendable {
 
     /// Whether an error may be sent about a frame: not about ICMP errors, nor to or about groups.
     ///
-    /// RFC 1122 §3.2.2, RFC 4443 §2.4 e; the latter lets a packet too big be told about a group, which is not done here.
+    /// RFC 1122 §3.2.2, RFC 4443 §2.4 e. The latter allows "packet too big" about a packet to a group, which is not
+    /// sent here.
     public static func mayAnswer(_ summary: FrameSummary) -> Bool {
         let destination = IPAddress(summary.family, summary.destination)
-        // Groups and broadcasts are no sources here: the classification refuses them.
+        // The classification refuses groups and broadcasts as sources.
         if summary.destinationMAC.isMulticast || summary.hasUnspecifiedSource || destination.isMulticast
             || destination.isBroadcast
         {
@@ -127,7 +128,7 @@ public struct ICMPError: Hashable, Sendable {
             ip: ipHeader(from: source, to: summary.source), to: summary.sourceMAC, from: sourceMAC)
     }
 
-    /// Writes a frame about a packet that is no longer at hand: its headers are made anew.
+    /// Writes a frame about a packet whose bytes are gone: its headers are made again.
     ///
     /// - Parameters:
     ///   - frame: where to write.

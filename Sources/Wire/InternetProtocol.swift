@@ -251,8 +251,9 @@ public struct IPHeader: Hashable, Sendable {
     /// The header's length in bytes: 20 or 40.
     @inlinable public var length: Int { isIPv4 ? IPv4Header.length : IPv6Header.length }
 
-    /// The most bytes that may follow the header of a family: IPv4 counts the header in the packet's length, IPv6 does
-    /// not.
+    /// The greatest length behind the header of a family, in bytes.
+    ///
+    /// IPv4 counts the header in the packet's length, IPv6 does not.
     @inlinable
     public static func largestPayload(_ family: AddressFamily) -> Int {
         family.isIPv4 ? 0xFFFF - IPv4Header.length : 0xFFFF
@@ -266,8 +267,8 @@ public struct IPHeader: Hashable, Sendable {
     /// - Parameters:
     ///   - packet: where to write.
     ///   - offset: where the header starts.
-    ///   - payloadLength: what follows the header, in bytes, at most 65,515 for IPv4 and 65,535 for IPv6; of what is
-    ///     longer the header tells the most that it can, and the receiver drops it.
+    ///   - payloadLength: the length behind the header in bytes, at most 65,515 for IPv4 and 65,535 for IPv6. Of a
+    ///     longer payload, the header states the greatest length, and the receiver drops the packet.
     @inlinable
     public func write(into packet: inout MutableSpan<UInt8>, at offset: Int, payloadLength: Int) {
         assert(payloadLength <= Self.largestPayload(family), "a packet of \(payloadLength) bytes")

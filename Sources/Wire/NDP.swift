@@ -15,7 +15,7 @@ public struct NeighborSolicitation: Hashable, Sendable {
         self.sourceLinkAddress = sourceLinkAddress
     }
 
-    /// Reads the message of an ICMPv6 packet; the IP header's part in the checks is the caller's.
+    /// Reads the message of an ICMPv6 packet; the caller makes the checks that need the IP header.
     ///
     /// - Parameter message: the message from its type on.
     /// - Throws: ``ParseError/truncated``, ``ParseError/badType``, ``ParseError/badLength`` (an option),
@@ -63,7 +63,7 @@ public struct NeighborAdvertisement: Hashable, Sendable {
         self.targetLinkAddress = targetLinkAddress
     }
 
-    /// Reads the message of an ICMPv6 packet; the IP header's part in the checks is the caller's.
+    /// Reads the message of an ICMPv6 packet; the caller makes the checks that need the IP header.
     ///
     /// - Parameter message: the message from its type on.
     /// - Throws: as ``NeighborSolicitation/init(_:)``.
@@ -99,7 +99,7 @@ public struct RouterSolicitation: Hashable, Sendable {
         self.sourceLinkAddress = sourceLinkAddress
     }
 
-    /// Reads the message of an ICMPv6 packet; the IP header's part in the checks is the caller's.
+    /// Reads the message of an ICMPv6 packet; the caller makes the checks that need the IP header.
     ///
     /// - Parameter message: the message from its type on.
     /// - Throws: as ``NeighborSolicitation/init(_:)``.

@@ -2,7 +2,7 @@
 
 public import NetworkTypes
 
-/// The options of NDP messages (RFC 4861 §4.6, RFC 8106 §5) that mean something to us.
+/// The options of NDP messages (RFC 4861 §4.6, RFC 8106 §5) that this program uses.
 struct NDPOptions {
     /// The numbers of options.
     enum Kind {
@@ -78,7 +78,7 @@ public struct RouterAdvertisement: Hashable, Sendable {
         public var prefixLength: UInt8
         /// Whether its addresses are neighbours.
         public var isOnLink: Bool
-        /// Whether hosts make themselves addresses of it.
+        /// Whether hosts form addresses in it.
         public var isAutonomous: Bool
         /// How long it is valid, in seconds.
         public var validLifetime: UInt32
@@ -245,9 +245,9 @@ public struct RouterAdvertisement: Hashable, Sendable {
 
     /// The hop limit for hosts' packets; 0 leaves it.
     public var hopLimit: UInt8
-    /// Whether addresses are to be had by DHCPv6.
+    /// Whether addresses are available by DHCPv6.
     public var isManaged: Bool
-    /// Whether other settings are to be had by DHCPv6.
+    /// Whether other settings are available by DHCPv6.
     public var hasOtherConfiguration: Bool
     /// How long the sender is a default router, in seconds; 0 for not at all.
     public var routerLifetime: UInt16
@@ -282,7 +282,7 @@ public struct RouterAdvertisement: Hashable, Sendable {
         self.searchLists = searchLists
     }
 
-    /// Reads the message of an ICMPv6 packet; the IP header's part in the checks is the caller's.
+    /// Reads the message of an ICMPv6 packet; the caller makes the checks that need the IP header.
     ///
     /// - Parameter message: the message from its type on.
     /// - Throws: as ``NeighborSolicitation/init(_:)``, and what ``DNSName/init(_:at:)`` throws.
@@ -301,7 +301,7 @@ public struct RouterAdvertisement: Hashable, Sendable {
         searchLists = options.searchLists
     }
 
-    /// The message's header and what follows its eight bytes; reachable and retransmission times are left to hosts.
+    /// The message's header and what follows its eight bytes; it leaves reachable and retransmission times to hosts.
     public var parts: (header: ICMPHeader, body: [UInt8]) {
         let flags = (isManaged ? Self.managedFlag : 0) | (hasOtherConfiguration ? Self.otherFlag : 0)
         let rest = UInt32(hopLimit) << 24 | UInt32(flags) << 16 | UInt32(routerLifetime)

@@ -44,16 +44,17 @@ public enum DropReason: UInt8, Error, Hashable, Sendable, CaseIterable {
     case truncatedIPv6Extension
     /// More IPv6 extension headers than are followed.
     case ipv6ExtensionTooLong
-    /// An IPv6 packet whose source or destination stands for an IPv4 address (IPv4-mapped or IPv4-compatible): such
-    /// addresses live in sockets, not on links.
+    /// An IPv6 packet whose source or destination stands for an IPv4 address (IPv4-mapped or IPv4-compatible).
+    ///
+    /// Such addresses occur on sockets, not on links.
     case embeddedIPv4Address
-    /// A source that no packet on a link has: loopback, a group, broadcast, IPv4's "this network".
+    /// A source that cannot occur on a link: loopback, a group, broadcast, IPv4's "this network".
     case badSource
-    /// A destination that no packet on a link has: loopback, "any", an IPv6 group that does not leave its node.
+    /// A destination that cannot occur on a link: loopback, "any", an IPv6 group that does not leave its node.
     case badDestination
-    /// A fragment; never thrown by the parser, which marks it (``FrameSummary/Kind``).
+    /// A fragment; the parser does not throw this, but marks the frame (``FrameSummary/Kind``).
     case fragment
-    /// Neither TCP, UDP nor ICMP; never thrown by the parser, which marks it (``FrameSummary/Kind``).
+    /// Neither TCP, UDP nor ICMP; the parser does not throw this, but marks the frame (``FrameSummary/Kind``).
     case unknownProtocol
     /// Shorter than a TCP header.
     case truncatedTCP

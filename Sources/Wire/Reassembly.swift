@@ -2,12 +2,12 @@
 //
 // Theory of operation
 //
-// A namespace whose MTU is small sends large datagrams in fragments, which no host socket takes. They are put together
+// A namespace with a small MTU sends large datagrams in fragments, which host sockets cannot send. They are reassembled
 // here (RFC 791 §3.2, RFC 8200 §4.5) into whole frames that go through the data path as if they had come from the tap.
-// The family is that of the frames that the fragments came in; the addresses are never asked for it.
-// Memory is bounded: `places` datagrams of 64 KiB at once, the oldest going first; a datagram whose fragments overlap is
-// dropped whole (RFC 5722); one that is not complete within `patience` goes when its place is wanted or a fragment of
-// the same name arrives. Fragments are not the hot path, but they do not allocate for each packet either.
+// The family is that of the fragments' frames and is never derived from the addresses. Memory is bounded: there are
+// `places` datagrams of 64 KiB at most, of which the oldest is dropped first. A datagram whose fragments overlap is
+// dropped (RFC 5722). One that is not complete within `patience` is dropped when its place is needed or a fragment with
+// the same identification arrives. Fragments are rare, but they do not allocate memory for each packet either.
 
 package import NetworkTypes
 
@@ -16,7 +16,7 @@ package import NetworkTypes
 package struct Reassembly: ~Copyable {
     package static let places = 16
     package static let patience: Int64 = 15_000_000_000
-    /// The most fragments that a datagram may come in.
+    /// The greatest number of fragments of a datagram.
     package static let pieces = 96
     /// Where the payload starts in a place: behind room for Ethernet and IP headers.
     private static let headroom = 64
@@ -65,7 +65,7 @@ package struct Reassembly: ~Copyable {
                 offset = Int(word & 0x1FFF) * 8
                 isLast = word & IPv4Header.moreFragments == 0
             case .v6:
-                // The fragment header's eight bytes lie right before what it carries.
+                // The fragment header's eight bytes lie right before its payload.
                 let word = frame.bigEndian16(at: summary.transportOffset - 6)
                 identification = frame.bigEndian32(at: summary.transportOffset - 4)
                 offset = Int(word & 0xFFF8)
@@ -87,12 +87,12 @@ package struct Reassembly: ~Copyable {
         var ranges: [Range<Int>] = []
     }
 
-    /// What came of a fragment.
+    /// The result of adding a fragment.
     @safe
     package enum Outcome {
         /// More are awaited.
         case waiting
-        /// It contradicts others or the limits: the datagram is given up.
+        /// The fragment contradicts others or the limits, so the datagram is dropped.
         case refused
         /// The whole frame, in this place until the next call.
         case whole(frame: UnsafeMutableRawPointer, count: Int)
@@ -117,7 +117,7 @@ package struct Reassembly: ~Copyable {
         let most = IPHeader.largestPayload(fragment.family)
         guard payload.count > 0, end <= most, fragment.isLast || payload.count % 8 == 0 else { return .refused }
         let place = self.place(for: fragment, now: now)
-        // Taken out, so that appending to its ranges copies nothing.
+        // The datagram is moved out, so that appending to its ranges copies nothing.
         guard var datagram = datagrams[place].take() else { return .refused }
         let range = fragment.offset..<end
         let contradicts =
@@ -125,7 +125,7 @@ package struct Reassembly: ~Copyable {
             || (fragment.isLast && datagram.ranges.contains { $0.upperBound > end })
             || (datagram.total >= 0 && (fragment.isLast || end > datagram.total))
         if contradicts {
-            // The same fragment twice is a retransmission, anything else an attack or a mess.
+            // An equal fragment is a retransmission; any other overlap is an error or an attack.
             guard datagram.ranges.contains(range) else { return .refused }
             datagrams[place] = datagram
             return .waiting

@@ -7,7 +7,7 @@ import LinuxSystem
 import OCIHook
 import SystemPackage
 
-/// A program that is run to its end, and what it wrote to standard error.
+/// The result of a program that has been run, with its standard error.
 struct ChildProcess {
     /// Whether it exited with 0.
     let isSuccess: Bool
@@ -15,22 +15,22 @@ struct ChildProcess {
     let errorLines: [String]
     private let ending: String
 
-    /// Why it failed: its last line, or else how it ended.
+    /// Why it failed: its last line, or how it ended.
     var problem: String {
         let lines = errorLines.filter { !$0.hasPrefix("Try ") }
         guard let last = lines.last else { return ending }
         return last.hasPrefix("tapas: ") ? String(last.dropFirst("tapas: ".count)) : last
     }
 
-    /// More than this of standard error is read and thrown away, in bytes.
+    /// The number of bytes of standard error that are kept; the rest is read and discarded.
     private static let errorLimit = 1 << 16
 
-    /// Runs a program: standard input and output lead nowhere, standard error leads here.
+    /// Runs a program with standard input and output on /dev/null, and reads its standard error.
     ///
     /// - Parameters:
     ///   - program: its path.
     ///   - arguments: its arguments, without its name.
-    /// - Returns: What came of it, once it has ended and nobody holds its standard error any more.
+    /// - Returns: The result, once the program has ended and no process holds its standard error any more.
     /// - Throws: When it cannot be started.
     static func run(_ program: String, _ arguments: [String]) throws(HookError) -> ChildProcess {
         let reader: OwnedFileDescriptor
@@ -58,7 +58,7 @@ struct ChildProcess {
             ending: signal == 0 ? "ended with status \((status >> 8) & 0xFF)" : "was ended by signal \(signal)")
     }
 
-    /// Starts the program; what it writes to standard error can be read from the descriptor.
+    /// Starts the program; its standard error can be read from the descriptor.
     private static func spawn(
         _ program: String, _ arguments: [String], _ process: inout pid_t
     ) throws(SystemCallError) -> OwnedFileDescriptor {

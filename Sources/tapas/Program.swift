@@ -10,11 +10,11 @@ import NetworkTypes
 import Options
 import Sandbox
 
-/// The program: reads the command line, and has the engine do what it says.
+/// The program: reads the command line and runs the engine.
 enum Program {
     /// Runs the program.
     ///
-    /// - Returns: how the program ends.
+    /// - Returns: How the program ends.
     static func run() -> Ending {
         let start = MonotonicTime.now
         let arguments = CommandLine.arguments

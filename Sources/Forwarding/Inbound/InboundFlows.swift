@@ -1,8 +1,8 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Flows that are opened on the host: forwarded ports hand over what they have accepted or received there. A UDP client
-// comes with a socket of its own, connected to it and bound to what it has written to; from then on the flow is like one
-// that the namespace has opened.
+// Flows that are opened on the host: forwarded ports hand over what they have accepted or received. A UDP client comes
+// with a socket of its own, connected to it and bound to the destination of its datagrams. From then on the flow is
+// like one that the namespace has opened.
 
 internal import CLinux
 internal import Glibc
@@ -16,11 +16,11 @@ extension Forwarder {
     /// Starts a flow to the namespace for a connection that was accepted on the host.
     ///
     /// - Parameters:
-    ///   - socket: the accepted socket, which is the data path's from now on.
+    ///   - socket: the accepted socket, which the data path owns from now on.
     ///   - peer: the client.
     ///   - port: the port in the namespace.
     ///   - address: the address in the namespace; nil for the one that it uses.
-    /// - Returns: False if there can be no flow; the socket is reset then.
+    /// - Returns: False if the flow cannot be opened; the socket is reset then.
     @discardableResult
     public func accept(_ socket: CInt, from peer: Endpoint, to port: UInt16, at address: IPAddress?) -> Bool {
         let isOpen = withPath {
@@ -31,12 +31,12 @@ extension Forwarder {
         return isOpen
     }
 
-    /// Hands a datagram that was received on the host to its flow.
+    /// Passes a datagram that was received on the host to its flow.
     ///
     /// - Parameters:
-    ///   - datagram: what was received.
-    ///   - socket: a socket for its client, which is the data path's from now on and opens the flow anew; nil if the
-    ///     flow has been given one before. If there is no such flow any more, the datagram comes back as a stray.
+    ///   - datagram: the datagram.
+    ///   - socket: a socket for its client, which the data path owns from now on, and which opens the flow anew; nil if
+    ///     the flow has one. If that flow no longer exists, the datagram comes back as a stray.
     ///   - port: the port in the namespace.
     ///   - address: the address in the namespace; nil for the one that it uses.
     public func deliver(_ datagram: ReceivedDatagram, socket: CInt?, to port: UInt16, at address: IPAddress?) {
@@ -46,7 +46,7 @@ extension Forwarder {
         }
     }
 
-    /// Gives up the flow that has been idle longest, for its descriptor.
+    /// Evicts the flow that has been idle for longest, for its descriptor.
     public func evictFlow() {
         withPath {
             $0.now = .now
@@ -56,7 +56,7 @@ extension Forwarder {
 }
 
 extension DataPath {
-    /// Where flows that are opened on the host go now.
+    /// The destinations of flows that are opened on the host now.
     var inbound: InboundTranslator { InboundTranslator(rules: translator.rules, seen: seen) }
 
     /// The key of a flow from a client of the host; nil if the namespace has no address for it, or could not answer.
@@ -64,7 +64,7 @@ extension DataPath {
         _ peer: Endpoint, to port: UInt16, at address: IPAddress?, _ transport: IPProtocol
     ) -> FlowKey? {
         let translator = inbound
-        // The family of the host's socket is the flow's: translation keeps it.
+        // The family of the host's socket is the flow's, since translation does not change it.
         let family = peer.family
         guard let source = translator.source(of: peer.address),
             let target = address?.asIPv6 ?? translator.target(for: source, family),
@@ -76,11 +76,11 @@ extension DataPath {
             family: family, guest: target, remote: source, guestPort: port, remotePort: peer.port, transport: transport)
     }
 
-    /// Starts a flow for an accepted connection; false if there can be none.
+    /// Starts a flow for an accepted connection; false if that is impossible.
     mutating func openForwarded(_ socket: CInt, from peer: Endpoint, to port: UInt16, at address: IPAddress?) -> Bool {
         guard var key = forwardedKey(peer, to: port, at: address, .tcp) else { return false }
         if key.remote != peer.address {
-            // Several clients behind one address may use the same port: any free one will do then.
+            // Several clients behind one address may use the same port; then any free port will do.
             var attempts = 0
             while table.find(key, hash: key.hash) != nil, attempts < 32 {
                 key.remotePort = UInt16.random(in: 1024...UInt16.max)
@@ -90,7 +90,7 @@ extension DataPath {
         return openInbound(socket, key: key)
     }
 
-    /// Hands a datagram to its flow, or opens it with a socket that has come with the datagram.
+    /// Passes a datagram to its flow, or opens the flow with the datagram's socket.
     mutating func deliver(_ datagram: ReceivedDatagram, socket: CInt?, to port: UInt16, at address: IPAddress?) {
         guard let key = forwardedKey(datagram.peer, to: port, at: address, .udp) else {
             if let socket { HostSocket.close(socket) }
@@ -105,8 +105,8 @@ extension DataPath {
             }
             return deliver(datagram, known)
         }
-        // The namespace has spoken to this client before, or the client has spoken to another port of ours: what came
-        // last says where answers are awaited.
+        // The namespace has sent to this client before, or the client has sent to another of our ports. The latest
+        // datagram shows where answers are expected.
         if let known { closeFlow(known) }
         guard let index = addFlow(key, hash: hash, as: .inboundQuestion) else { return HostSocket.close(socket) }
         table[index].state = .datagram
@@ -137,7 +137,7 @@ extension DataPath {
         let ip = IPHeader(key.family, source: key.remote, destination: key.guest, ipProtocol: .udp, hopLimit: 64)
         guard count <= Self.largestDatagram(isIPv4: key.isIPv4) else { return counters.drop(.notSent) }
         table[index].countToGuest(count)
-        // Memory with room for the headers: what comes by hand is little, and copied once more.
+        // The memory has room for the headers; such datagrams are few, so one more copy does not matter.
         let payload = unsafe scratch + Size.headroom
         unsafe datagram.bytes.withUnsafeBytes { bytes in
             if let start = bytes.baseAddress { unsafe payload.copyMemory(from: start, byteCount: bytes.count) }

@@ -1,38 +1,38 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// A datagram of another client can come to the socket of a forwarded UDP client in the moment between bind(2) and
-// connect(2) (PortForwarding/ClientSocket.swift). It must neither pass for that client's nor be lost: the data path looks
-// at the sources of what it reads there, and gives back what is somebody else's.
+// A datagram of another client can arrive at the socket of a forwarded UDP client between bind(2) and connect(2)
+// (PortForwarding/ClientSocket.swift). It must neither pass for that client's nor be lost. So the data path compares
+// the sources of what it reads there, and returns the datagrams of other clients.
 
 internal import Glibc
 public import LinuxSystem
 internal import NetworkTypes
 
-/// A datagram that the data path cannot deliver, and that may be sent on its way once more.
+/// A datagram that the data path cannot deliver, and that may be forwarded again.
 public struct StrayDatagram: Sendable {
     /// What was received.
     public var datagram: ReceivedDatagram
-    /// True if it came to the socket of another client; false if its own has no flow any more.
+    /// True if it arrived at the socket of another client; false if its client's flow no longer exists.
     public var hasFlow: Bool
 }
 
-/// Stray datagrams that wait to be taken back.
+/// Stray datagrams that wait to be returned.
 struct StrayDatagrams {
-    /// How many wait at most; there are as many as others send within a microsecond.
+    /// The greatest number of waiting datagrams, which are as many as others send within a microsecond.
     private static let limit = 256
 
     private var waiting: [StrayDatagram] = []
 
     var isEmpty: Bool { waiting.isEmpty }
 
-    /// Puts one aside; false if there is no room.
+    /// Keeps one; false if there is no room.
     mutating func add(_ datagram: StrayDatagram) -> Bool {
         guard waiting.count < Self.limit else { return false }
         waiting.append(datagram)
         return true
     }
 
-    /// All of them, which are the caller's then.
+    /// All of them; the caller owns them then.
     mutating func take() -> [StrayDatagram] {
         defer { waiting = [] }
         return waiting
@@ -40,7 +40,7 @@ struct StrayDatagrams {
 }
 
 extension DataPath {
-    /// Whether all datagrams of a batch were sent by the client of a flow.
+    /// Whether all datagrams of a batch come from the client of a flow.
     func isFromClient(_ index: Int, count: Int) -> Bool {
         let key = table[index].key
         for position in 0..<count {
@@ -50,12 +50,13 @@ extension DataPath {
         return true
     }
 
-    /// Writes a batch of a forwarded flow to the tap, less what has strayed to it or seems so.
+    /// Sends a batch of a forwarded flow to the tap, without the datagrams of other clients.
     @inline(never)
     mutating func forwardSorted(_ index: Int, count: Int) {
         let number = table[index].socket
         let peer = HostSocket.peerEndpoint(number)
-        // The first of a run of the client's own, whose address may be another than the one that the namespace is shown.
+        // The start of a run of the client's own datagrams; its address may differ from the one that the namespace
+        // sees.
         var first = 0
         for position in 0..<count {
             guard let peer, let source = datagrams.source(position),

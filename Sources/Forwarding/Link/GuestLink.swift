@@ -5,10 +5,10 @@ internal import LinuxSystem
 internal import NetworkTypes
 internal import Wire
 
-/// The link that a data path has: one of those that there are.
+/// The link of a data path: one of a closed set.
 ///
-/// A switch over the cases costs a comparison for a frame; no witness table, no reference count (see
-/// docs/decisions/0012-the-link.md for why this is not a generic parameter).
+/// A switch over the cases costs a comparison for each frame, and needs no witness table and no reference count.
+/// (Decision 0012 explains why this is not a generic parameter.)
 enum GuestLink: FrameLink, ~Copyable {
     /// A tap device in the guest's network namespace.
     case tap(TapDevice)

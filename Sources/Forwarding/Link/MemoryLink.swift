@@ -6,17 +6,17 @@ internal import LinuxSystem
 internal import NetworkTypes
 internal import Wire
 
-/// A link whose other end is a program in the same process, on the same thread: a test plays the guest.
+/// A link whose other end is a program on the same thread: a test plays the guest.
 ///
-/// Each direction is a queue of bounded length in memory that is allocated once, so that what the data path does with
-/// it can be held to no allocation at all. There is no descriptor: who gives the guest's frames also tells the
-/// forwarder that the link is ready.
+/// Each direction is a queue of bounded length in memory that is allocated once, so that a test can check that the data
+/// path allocates nothing. There is no descriptor: whoever sends the guest's frames also tells the forwarder that the
+/// link is ready.
 @safe
 final class MemoryLink: FrameLink {
     let capabilities: LinkCapabilities
-    /// Frames of the guest that the data path has not taken yet.
+    /// Frames of the guest that the data path has not received yet.
     private var fromGuest: FrameQueue
-    /// Frames of the data path that the guest has not taken yet.
+    /// Frames of the data path that the guest has not received yet.
     private var toGuest: FrameQueue
     /// Whether the guest's end is closed.
     private(set) var isClosed = false
@@ -28,9 +28,9 @@ final class MemoryLink: FrameLink {
     /// Makes a link.
     ///
     /// - Parameters:
-    ///   - capabilities: what it can do. With ``LinkCapabilities/backPressure`` it asks the data path to wait before its
-    ///     queue is full; without, it refuses frames when it is.
-    ///   - capacity: the bytes that may wait in each direction.
+    ///   - capabilities: what it can do. With ``LinkCapabilities/backPressure`` it asks the data path to wait before
+    ///     its queue is full; without, it refuses frames when the queue is full.
+    ///   - capacity: the number of bytes that may wait in each direction.
     init(capabilities: LinkCapabilities, capacity: Int = 4 << 20) {
         self.capabilities = capabilities
         fromGuest = FrameQueue(capacity: capacity)
@@ -39,7 +39,7 @@ final class MemoryLink: FrameLink {
 
     // MARK: The data path's end
     //
-    // Out of line, so that they take no room among what the data path does for a tap.
+    // Not inlined, so that they take no space in the data path's code for a tap.
 
     var hardwareAddress: MACAddress? { nil }
 
@@ -82,13 +82,13 @@ final class MemoryLink: FrameLink {
 
     // MARK: The guest's end
 
-    /// Whether the data path has something to take: a frame, or the end.
+    /// Whether there is something for the data path to receive: a frame, or the end.
     var isReady: Bool { !fromGuest.isEmpty || isClosed }
 
-    /// Whether the guest has something to take.
+    /// Whether there is something for the guest to receive.
     var hasFrames: Bool { !toGuest.isEmpty }
 
-    /// Sends bytes to the data path, as they are: the header first if the link has one.
+    /// Sends bytes to the data path unchanged: with the header first, if the link has one.
     ///
     /// - Returns: False if there is no room at present.
     func send(_ bytes: UnsafeRawBufferPointer) -> Bool {
@@ -97,9 +97,9 @@ final class MemoryLink: FrameLink {
         return unsafe fromGuest.append(&piece, count: 1)
     }
 
-    /// Takes the next frame that the data path has sent, with its header if the link has one.
+    /// Receives the next frame of the data path, with its header if the link has one.
     ///
-    /// - Returns: Its length in bytes, cut to the memory's; nil if there is none.
+    /// - Returns: Its length in bytes, cut to the length of the memory; nil if there is none.
     func take(into memory: UnsafeMutableRawBufferPointer) -> Int? { unsafe toGuest.remove(into: memory) }
 
     /// Closes the guest's end.
@@ -109,7 +109,7 @@ final class MemoryLink: FrameLink {
 /// A bounded queue of frames in memory that is allocated once.
 @safe
 private struct FrameQueue: ~Copyable {
-    /// Before each frame lies its length; the next one begins at a multiple of that.
+    /// Each frame has its length in front; the next one begins at a multiple of this number.
     private static var unit: Int { MemoryLayout<Int>.stride }
 
     private let memory: UnsafeMutableRawPointer
@@ -126,14 +126,14 @@ private struct FrameQueue: ~Copyable {
 
     var isEmpty: Bool { start == end }
 
-    /// Whether some frames of a length would be taken.
+    /// Whether some frames of a length would be accepted.
     func hasRoom(forFrames number: Int, of count: Int) -> Bool {
         end - start + number * Self.space(count) <= capacity
     }
 
     private static func space(_ count: Int) -> Int { unit + (count + unit - 1) / unit * unit }
 
-    /// Adds a frame that lies in pieces; false if there is no room.
+    /// Adds a frame in pieces; false if there is no room.
     mutating func append(_ pieces: UnsafeMutablePointer<iovec>, count: Int) -> Bool {
         var total = 0
         for index in 0..<count { unsafe total += pieces[index].iov_len }
@@ -154,7 +154,7 @@ private struct FrameQueue: ~Copyable {
         return true
     }
 
-    /// Takes the first frame out; nil if there is none.
+    /// Removes the first frame; nil if there is none.
     mutating func remove(into target: UnsafeMutableRawBufferPointer) -> Int? {
         guard !isEmpty else { return nil }
         let total = unsafe memory.load(fromByteOffset: start, as: Int.self)

@@ -2,18 +2,18 @@
 //
 // Theory of operation
 //
-// When a host socket takes less than the namespace has sent, the rest must not be thrown away: nothing would make the
-// namespace send it again but its retransmission time-out (docs/decisions/0004-backlog.md). It is kept here, in chunks
-// of 16 KiB from one pool, chained for each flow.
+// When a host socket accepts less than the namespace has sent, the rest must not be discarded: only a retransmission
+// time-out would make the namespace send it again (decision 0004). It is stored here, in chunks of 16 KiB from one
+// pool, chained for each flow.
 //
-// The pool is shared: while few flows have a backlog, each may have as much as its window is at most; the more there
-// are, the smaller the share of each (`share`). A flow that has passed on much more than the buffers of two kernels
-// hold has a server that reads, and may have more than its share for it (`allowance`). So servers that never read fill
-// a part of the pool, however many they are, and an upload to one that does read keeps its window. The share is kept in
-// two ways: the window that a flow offers follows it, and what comes far beyond it, because more had been offered before,
-// counts as never received.
+// The pool is shared. While few flows have a backlog, each may store as much as its greatest window. The more there
+// are, the smaller the share of each (`share`). If a flow has passed on much more than the buffers of two kernels hold,
+// its server reads, and it may have more than its share (`allowance`). So servers that never read occupy only part of
+// the pool, however many there are, and an upload to a server that reads keeps its window. The share is enforced in two
+// ways: the window that a flow offers follows it, and bytes far beyond it, which were sent because more had been offered
+// before, count as never received.
 //
-// Memory comes from the system in slabs of 64 chunks, when they are first needed, and goes back when a slab is empty.
+// Memory is allocated from the system in slabs of 64 chunks when they are first needed, and freed when a slab is empty.
 //
 // syscalls: running(data-path): sendmsg
 
@@ -22,22 +22,24 @@ internal import Glibc
 internal import LinuxSystem
 internal import SystemPackage
 
-/// The memory for what host sockets did not take yet.
+/// The memory for bytes that host sockets have not accepted yet.
 @safe
 struct BacklogPool: ~Copyable {
     static let chunkSize = 16384
     static let none: Int32 = -1
-    /// Chunks of a slab; a bit each.
+    /// The number of chunks of a slab, one bit each.
     private static let slabChunks = 64
     private static let slabSize = slabChunks * chunkSize
-    /// Empty slabs that are kept, so that a backlog that comes and goes costs no system calls.
+    /// The number of empty slabs that are kept, so that a backlog that comes and goes needs no system calls.
     private static let spareSlabs = 2
-    /// Chunks written with one call at most.
+    /// The greatest number of chunks that one call writes.
     private static let vectors = 16
-    /// While so few flows have a backlog, each may have the whole window.
+    /// Up to this number of flows with a backlog, each may have the whole window.
     static let generousFlows = 32
-    /// A flow that has passed on so much has a server that reads: more than the kernels of both ends hold for one that
-    /// does not (`net.ipv4.tcp_wmem` is 4 MiB at most, and a receive buffer grows only for who reads).
+    /// If a flow has passed on this many bytes, its server reads.
+    ///
+    /// The kernels of both ends hold less for a server that does not (`net.ipv4.tcp_wmem` is at most 4 MiB, and a
+    /// receive buffer grows only for a program that reads).
     private static let proof: UInt32 = 8 << 20
 
     /// A chunk: bytes `start..<end` of its memory are waiting.
@@ -54,13 +56,13 @@ struct BacklogPool: ~Copyable {
         var free: UInt64
     }
 
-    /// How many chunks there are.
+    /// The number of chunks.
     let capacity: Int
-    /// How many are in use.
+    /// The number of chunks in use.
     private(set) var used = 0
-    /// How many flows have a backlog.
+    /// The number of flows with a backlog.
     private(set) var flows: UInt32 = 0
-    /// Slabs that have memory.
+    /// The number of slabs that have memory.
     private(set) var slabsInMemory = 0
 
     private let slabs: UnsafeMutablePointer<Slab>
@@ -94,22 +96,22 @@ struct BacklogPool: ~Copyable {
         return count == slabChunks ? .max : (1 << UInt64(count)) - 1
     }
 
-    /// Bytes that can still be taken.
+    /// The number of bytes that can still be stored.
     var room: Int { (capacity - used) * Self.chunkSize }
 
     // MARK: Shares
 
-    /// What each flow may have as backlog, in bytes, where more than ``generousFlows`` have one.
+    /// The backlog that each flow may have, in bytes, when more than ``generousFlows`` have one.
     var share: UInt32 {
         let bytes = UInt32(clamping: capacity * Self.chunkSize / 8) / max(flows, 1)
         return min(max(bytes, UInt32(Self.chunkSize)), TCPWindow.most)
     }
 
-    /// What a flow may have as backlog, in bytes.
+    /// The backlog that a flow may have, in bytes.
     @inline(__always)
     func allowance(of flow: Flow) -> UInt32 {
         if flows <= Self.generousFlows {
-            // A pool as small as those of the tests is used up by few flows: then all offer less.
+            // A small pool, as in tests, is exhausted by few flows; then all offer less.
             return room < capacity * Self.chunkSize / 2 ? 65536 : TCPWindow.most
         }
         return crowdedAllowance(passedOn: flow.passedOn)
@@ -146,7 +148,7 @@ struct BacklogPool: ~Copyable {
         if unsafe slabs[lowest].memory == nil {
             let memory = unsafe mmap(
                 nil, Self.slabSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-            // Refused by a limit on the address space: as if the pool were used up.
+            // A limit of the address space refused it: as if the pool were exhausted.
             guard let memory = unsafe memory, unsafe memory != MAP_FAILED else { return nil }
             unsafe slabs[lowest].memory = unsafe memory
             slabsInMemory += 1
@@ -161,7 +163,7 @@ struct BacklogPool: ~Copyable {
         return index
     }
 
-    /// Whether nothing fits into a chunk any more, or there is none.
+    /// Whether a chunk is full, or does not exist.
     private func isFull(_ index: Int32) -> Bool {
         guard index != Self.none else { return true }
         return unsafe chunks[Int(index)].end == Int32(Self.chunkSize)
@@ -186,7 +188,7 @@ struct BacklogPool: ~Copyable {
 
     /// Appends bytes to a flow's backlog.
     ///
-    /// - Returns: How many were taken: fewer than given only if the pool is used up.
+    /// - Returns: The number of bytes stored, which is less than given only if the pool is exhausted.
     mutating func append(_ bytes: UnsafeRawBufferPointer, to flow: inout Flow) -> Int {
         var taken = 0
         while taken < bytes.count {
@@ -212,7 +214,7 @@ struct BacklogPool: ~Copyable {
         return taken
     }
 
-    /// Writes as much of a flow's backlog as its socket takes.
+    /// Writes as much of a flow's backlog as its socket accepts.
     mutating func drain(_ flow: inout Flow) -> IOResult {
         var total = 0
         while flow.backlog != Self.none {
@@ -252,7 +254,7 @@ struct BacklogPool: ~Copyable {
         }
     }
 
-    /// Forgets the first bytes of a backlog.
+    /// Removes the first bytes of a backlog.
     private mutating func drop(_ count: Int, of flow: inout Flow) {
         flow.backlogCount -= UInt32(count)
         var left = count
@@ -278,7 +280,7 @@ struct BacklogPool: ~Copyable {
         flows -= 1
     }
 
-    /// Gives a flow's backlog up.
+    /// Removes a flow's backlog.
     mutating func discard(_ flow: inout Flow) {
         while flow.backlog != Self.none { dropFirst(of: &flow) }
         flow.backlogCount = 0

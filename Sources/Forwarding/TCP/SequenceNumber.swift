@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// Comparison of TCP sequence numbers, which wrap around (RFC 9293 §3.4): right while they are less than 2^31 apart.
+/// Compares TCP sequence numbers, which wrap around (RFC 9293 §3.4); correct while they are less than 2^31 apart.
 @inline(__always)
 func isBefore(_ a: UInt32, _ b: UInt32) -> Bool {
     Int32(bitPattern: a &- b) < 0

@@ -1,12 +1,12 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// How TCP flows end: both sides have, the host socket has failed, or the flow must go.
+// How TCP flows end: both sides have ended, the host socket has failed, or the flow must go.
 
 internal import SystemPackage
 internal import Wire
 
 extension Flow {
-    /// Ends a flow when both directions have: FIN passed on, FIN acknowledged.
+    /// Ends a flow when both directions have ended: FIN passed on, FIN acknowledged.
     @inline(__always)
     mutating func closeIfFinished(_ steps: inout TCPSteps) {
         guard flags.isSuperset(of: [.shutDown, .finAcknowledged]) else { return }
@@ -14,7 +14,7 @@ extension Flow {
         steps.actions.formUnion([.discard, .close])
     }
 
-    /// The host socket is in error: the namespace's side is reset.
+    /// The host socket has an error: the namespace's side is reset.
     mutating func hostFailed(_ error: Errno) -> TCPSteps {
         if state == .connecting { return hostRefused(error) }
         var steps = TCPSteps()
@@ -23,7 +23,7 @@ extension Flow {
         return steps
     }
 
-    /// The flow is given up on both sides.
+    /// The flow is ended on both sides.
     func givenUp() -> TCPSteps {
         var steps = TCPSteps()
         sendReset(&steps)
@@ -31,18 +31,18 @@ extension Flow {
         return steps
     }
 
-    /// The flow makes room for another one.
+    /// The flow is evicted for another one.
     func evicted() -> TCPSteps {
         guard state == .connecting else { return givenUp() }
-        // Nobody has refused it: the namespace's kernel will send its SYN again.
+        // The attempt is not refused, so the namespace's kernel sends its SYN again.
         var steps = TCPSteps()
         steps.actions = .abort
         return steps
     }
 
-    /// The namespace's address goes.
+    /// The namespace's address is removed.
     ///
-    /// What the namespace has sent and ended still reaches the server: that socket is closed, not reset.
+    /// The server still receives what the namespace has sent before its FIN: that socket is closed, not reset.
     func withdrawn() -> TCPSteps {
         guard flags.contains(.shutDown) else { return givenUp() }
         var steps = TCPSteps()

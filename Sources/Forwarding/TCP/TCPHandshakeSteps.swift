@@ -2,17 +2,17 @@
 //
 // How TCP flows begin.
 //
-// A SYN from the namespace starts a connection of a host socket and is answered only with its outcome: SYN-ACK, a
-// reset for "refused", an ICMP error for "unreachable", nothing for a time-out, so that the namespace's programs see
-// the errno that they would see on the host. A connection accepted on the host (a forwarded port) starts with a SYN to
-// the namespace.
+// A SYN from the namespace starts the connection of a host socket and is answered only when the result is known: with
+// SYN-ACK, a reset for "refused", an ICMP error for "unreachable", nothing for a time-out. So programs in the namespace
+// get the errno that they would get on the host. A connection that was accepted on the host (a forwarded port) starts
+// with a SYN to the namespace.
 
 internal import NetworkTypes
 internal import SystemPackage
 internal import Wire
 
 extension Flow {
-    /// Begins a connection that the namespace opens; the host socket is then to be connected.
+    /// Begins a connection that the namespace opens; the caller then connects the host socket.
     mutating func beginOutbound(_ syn: TCPSegment, options: TCPOptions, initial: UInt32) {
         begin(options, initial: initial)
         state = .connecting
@@ -21,7 +21,7 @@ extension Flow {
         sendWindow = UInt32(syn.window)
     }
 
-    /// Begins a connection that the host has opened: a SYN goes to the namespace.
+    /// Begins a connection that the host has opened: a SYN is sent to the namespace.
     mutating func beginInbound(initial: UInt32) -> TCPSteps {
         begin(TCPOptions(), initial: initial)
         state = .synSent
@@ -36,10 +36,10 @@ extension Flow {
         adopt(options)
     }
 
-    /// Takes over what the namespace's SYN or SYN-ACK offers.
+    /// Stores what the namespace's SYN or SYN-ACK offers.
     private mutating func adopt(_ options: TCPOptions) {
-        // A segment of 0 bytes would never get anywhere; 88 is the least that Linux accepts (TCP_MIN_MSS). More than
-        // fits a packet must not get into one.
+        // With a segment size of 0 nothing could be sent; 88 is the least that Linux accepts (TCP_MIN_MSS). A segment
+        // must also fit a packet.
         mss = min(max(options.maximumSegmentSize ?? 536, 88), UInt16(key.largestSegment))
         if let scale = options.windowScale {
             windowScale = scale
@@ -53,12 +53,13 @@ extension Flow {
     /// The host socket is connected: the namespace's SYN is answered.
     mutating func hostConnected() -> TCPSteps {
         state = .synReceived
-        // For a resolver it has counted those that were tried.
+        // For a resolver, the field has counted the servers that were tried.
         retries = 0
         return sendSynAck()
     }
 
-    /// The host socket cannot be connected: the namespace is told why, as the host's kernel would have told its program.
+    /// The host socket cannot be connected: the namespace receives the error that the host's kernel would have
+    /// reported.
     mutating func hostRefused(_ error: Errno) -> TCPSteps {
         var steps = TCPSteps()
         switch error {
@@ -67,7 +68,7 @@ extension Flow {
         case .permissionDenied, .notPermitted: steps.unreachable = .prohibited
         // The namespace's own SYN time-out ends at about the same time.
         case .timedOut: break
-        // The namespace tries again by itself.
+        // The namespace will try again by itself.
         case .tooManyOpenFiles, .tooManyOpenFilesInSystem, .noBufferSpace, .noMemory: steps.drop = .socket
         default: steps.send([.rst, .ack], at: 0)
         }
@@ -79,14 +80,14 @@ extension Flow {
     ///
     /// - Parameters:
     ///   - segment: The segment.
-    ///   - options: Its options; of meaning with SYN only.
+    ///   - options: Its options, which have a meaning with SYN only.
     ///   - now: The moment in nanoseconds.
-    /// - Returns: What to do.
+    /// - Returns: The steps.
     mutating func receiveInHandshake(_ segment: TCPSegment, options: TCPOptions, at now: Int64) -> TCPSteps {
         activity = now
         switch state {
         case .connecting:
-            // The SYN again is what a slow connection looks like; a reset takes the attempt back.
+            // The SYN is repeated when a connection is slow; a reset withdraws the attempt.
             var steps = TCPSteps()
             if segment.flags.contains(.rst), segment.sequence == receiveNext { steps.actions = .abort }
             return steps
@@ -99,7 +100,7 @@ extension Flow {
         }
     }
 
-    /// Takes the namespace's answer to our SYN (RFC 9293 §3.10.7.3).
+    /// Processes the namespace's answer to our SYN (RFC 9293 §3.10.7.3).
     private mutating func receiveAnswer(_ segment: TCPSegment, options: TCPOptions) -> TCPSteps {
         var steps = TCPSteps()
         guard segment.flags.contains(.ack), segment.acknowledgment == sendNext else {
@@ -121,11 +122,11 @@ extension Flow {
         return steps
     }
 
-    /// Takes a segment that may be the third of the handshake (RFC 9293 §3.10.7.4, SYN-RECEIVED).
+    /// Processes a segment that may be the third of the handshake (RFC 9293 §3.10.7.4, SYN-RECEIVED).
     private mutating func receiveHandshakeEnd(_ segment: TCPSegment, at now: Int64) -> TCPSteps {
         var steps = TCPSteps()
         if segment.flags.contains(.rst) {
-            // Any other number is a guess of somebody else (RFC 5961 §3.2).
+            // Any other number may be somebody's guess (RFC 5961 §3.2).
             if segment.sequence == receiveNext { steps.actions = .abort } else { scheduleAcknowledgment(&steps) }
             return steps
         }
@@ -162,7 +163,7 @@ extension Flow {
         return sendFirst(.syn)
     }
 
-    /// Sends SYN-ACK, for the first time or again; the deadline stays where the namespace has asked for it `again`.
+    /// Sends SYN-ACK; with `again` because the namespace has repeated its SYN, which does not move the deadline.
     mutating func sendSynAck(again: Bool = false) -> TCPSteps {
         var steps = sendFirst([.syn, .ack])
         if again { steps.actions.remove(.wait) }

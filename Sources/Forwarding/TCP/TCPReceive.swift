@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Segments from the namespace and events of host sockets: finds their flows, asks the state machine (TCPSteps.swift),
-// gathers payload and hands it on.
+// Segments from the namespace and events of host sockets: finds their flows, runs the state machine (TCPSteps.swift),
+// gathers payload and passes it on.
 //
 // syscalls: running(data-path): sendmsg
 
@@ -20,7 +20,7 @@ extension DataPath {
         let key = FlowKey(
             family: summary.family, guest: summary.source, remote: summary.destination, guestPort: summary.sourcePort,
             remotePort: summary.destinationPort, transport: .tcp)
-        // Most frames belong to the flow of the one before.
+        // Most frames belong to the same flow as the frame before.
         if gather.flow >= 0 && gather.segmentSize == 0 && table[gather.flow].key == key {
             unsafe segment(gather.flow, summary, frame: frame, count: count)
             return
@@ -50,7 +50,7 @@ extension DataPath {
     private mutating func segment(_ index: Int, _ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
         if gather.count == Size.batchFrames {
             flushGathered()
-            // That may have ended a flow: this one too, if its socket failed.
+            // That may have ended a flow, also this one, if its socket failed.
             guard table[index].state != .free else { return }
         }
         table[index].countFromGuest(summary.payloadLength)
@@ -70,7 +70,7 @@ extension DataPath {
         if steps.actions.contains(.enqueue) { enqueue(index) }
     }
 
-    /// Carries out the steps of a segment that came to more than most do.
+    /// Carries out the steps of a segment with unusual steps.
     @inline(never)
     private mutating func carryOutSegment(
         _ steps: TCPSteps, _ index: Int, _ summary: FrameSummary, frame: UnsafeMutableRawPointer
@@ -85,7 +85,7 @@ extension DataPath {
         carryOut(table[index].finReached(after: end, at: now.nanoseconds), for: index)
     }
 
-    /// Adds a segment's payload to what is gathered for its flow.
+    /// Adds a segment's payload to the gathered payload of its flow.
     @inline(__always)
     private mutating func gatherPayload(
         _ steps: TCPSteps, _ index: Int, _ summary: FrameSummary, frame: UnsafeMutableRawPointer
@@ -103,7 +103,7 @@ extension DataPath {
 
     // MARK: To the host socket
 
-    /// Sends what was gathered for a TCP flow; what the socket does not take goes to its backlog.
+    /// Sends the gathered payload of a TCP flow; what the socket does not accept goes to the flow's backlog.
     mutating func flushTCP(_ index: Int, count: Int, bytes: Int) {
         var taken = 0
         if table[index].backlogCount == 0 {
@@ -125,9 +125,9 @@ extension DataPath {
         if let reason = steps.drop { counters.drop(reason) }
     }
 
-    /// Puts the tail of what was gathered into the backlog.
+    /// Stores the rest of the gathered payload in the backlog.
     ///
-    /// - Returns: How many bytes the pool has taken.
+    /// - Returns: The number of bytes that the pool has stored.
     private mutating func addToBacklog(_ index: Int, vectors: Int, after sent: Int, of bytes: Int) -> Int {
         var skip = sent
         var kept = 0
@@ -155,7 +155,7 @@ extension DataPath {
         return kept
     }
 
-    /// The host socket takes data again.
+    /// The host socket accepts data again.
     private mutating func drainBacklog(_ index: Int) {
         var count = 0
         switch backlog.drain(&table[index]) {

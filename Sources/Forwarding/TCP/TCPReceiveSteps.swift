@@ -1,24 +1,24 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Segments from the namespace on an established connection: acknowledgements move the send side, payload and FIN go to
-// the host socket, and the window that we offer follows what it takes.
+// Segments from the namespace on an established connection: acknowledgements advance the send side, payload and FIN go
+// to the host socket, and the offered window follows what it accepts.
 //
-// Segments that follow a gap are dropped and answered with a duplicate acknowledgement, so that the namespace's kernel
-// sends the missing one again at once: a tap does not reorder, and what it loses is rare.
+// Segments behind a gap are dropped and answered with a duplicate acknowledgement, so that the namespace's kernel sends
+// the missing one again at once. A tap does not reorder frames, and rarely loses any.
 //
-// `receiveNext` moves when payload is gathered, before the host socket has it. No acknowledgement may leave in between:
-// every step that sends one at once flushes first.
+// `receiveNext` advances when payload is gathered, before the host socket has it. No acknowledgement may be sent in
+// between: every step that sends one at once flushes first.
 
 internal import NetworkTypes
 internal import Wire
 
 extension Flow {
-    /// Takes a segment of an established connection (RFC 9293 §3.10.7.4).
+    /// Processes a segment of an established connection (RFC 9293 §3.10.7.4).
     ///
     /// - Parameters:
     ///   - segment: The segment.
     ///   - now: The moment in nanoseconds.
-    /// - Returns: What to do.
+    /// - Returns: The steps.
     @inline(__always)
     mutating func receive(_ segment: TCPSegment, at now: Int64) -> TCPSteps {
         var steps = TCPSteps()
@@ -37,7 +37,7 @@ extension Flow {
         takePayload(segment, into: &steps)
     }
 
-    /// A reset, or a SYN that comes too late.
+    /// A reset, or a SYN at the wrong time.
     @inline(never)
     private mutating func receiveInterruption(_ segment: TCPSegment, into steps: inout TCPSteps) {
         guard segment.flags.contains(.rst) else {
@@ -45,38 +45,39 @@ extension Flow {
             acknowledgeAtOnce(&steps)
             return
         }
-        // A connection that has ended both ways is forgotten there, and whatever still comes for it is answered with a
-        // reset. What we have acknowledged and the host socket has not taken yet goes on its way all the same.
+        // The namespace forgets a connection that has ended both ways, and answers later segments with a reset. What we
+        // have acknowledged and the host socket has not accepted yet is still passed on.
         if flags.isSuperset(of: [.guestFinished, .finAcknowledged]) { return }
-        // RFC 5961 §3.2: only the exact number resets, others are challenged.
+        // RFC 5961 §3.2: only the exact number resets; other numbers are challenged.
         guard segment.sequence == receiveNext else { return scheduleAcknowledgment(&steps) }
-        // What came before the reset in this batch still goes.
+        // What came before the reset in this batch is still passed on.
         steps.actions.formUnion([.flush, .abort])
     }
 
-    // MARK: Acknowledgements of ours
+    // MARK: Our acknowledgements
 
-    /// Has an acknowledgement sent at the end of the batch.
+    /// Schedules an acknowledgement for the end of the batch.
     @inline(__always)
     mutating func scheduleAcknowledgment(_ steps: inout TCPSteps) {
         flags.insert(.owesAck)
         steps.actions.insert(.enqueue)
     }
 
-    /// Has an acknowledgement sent at once, of what has reached the host socket or its backlog by then.
+    /// Sends an acknowledgement at once, of what has reached the host socket or its backlog by then.
     private mutating func acknowledgeAtOnce(_ steps: inout TCPSteps) {
         steps.actions.insert(.flush)
         sendAcknowledgment(&steps)
     }
 
-    /// Has an acknowledgement sent of all that has been received in order.
+    /// Sends an acknowledgement of everything that has been received in order.
     @inline(__always)
     func sendAcknowledgment(_ steps: inout TCPSteps) {
-        // Not `sendNext`, which may have gone back: before what it has received the namespace takes nothing of it.
+        // Not `sendNext`, which may have gone back: the namespace accepts no acknowledgement before what it has
+        // received.
         steps.send(.ack, at: sendHighest)
     }
 
-    /// The acknowledgement that is still to be sent at the end of the batch, if there is one.
+    /// The acknowledgement that must be sent at the end of the batch, if there is one.
     @inline(__always)
     func scheduledAcknowledgment() -> TCPSteps {
         var steps = TCPSteps()
@@ -90,7 +91,7 @@ extension Flow {
     ///   - segment: Its flags.
     ///   - sequence: Its number.
     ///   - options: Its options; with SYN only.
-    ///   - allowance: What the flow may have as backlog, in bytes.
+    ///   - allowance: The backlog that the flow may have, in bytes.
     /// - Returns: The header, without a checksum.
     @inline(__always)
     mutating func header(
@@ -103,9 +104,10 @@ extension Flow {
             window: offerWindow(allowance: allowance, inHandshake: segment.contains(.syn)), options: options)
     }
 
-    /// The window field of a segment; moves the right edge of what is offered, never back (RFC 9293 §3.8.6).
+    /// The window field of a segment; it moves the right edge of the offered window, never back (RFC 9293 §3.8.6).
     ///
-    /// A scaled window is rounded up: rounded down, the edge would move back by up to 127 bytes as data comes in.
+    /// A scaled window is rounded up: if it were rounded down, the edge would move back by up to 127 bytes as data
+    /// arrives.
     @inline(__always)
     private mutating func offerWindow(allowance: UInt32, inHandshake: Bool) -> UInt16 {
         let room = backlogCount >= allowance ? 0 : allowance - backlogCount
@@ -120,11 +122,11 @@ extension Flow {
         return UInt16(truncatingIfNeeded: field)
     }
 
-    // MARK: Acknowledgements of the namespace
+    // MARK: The namespace's acknowledgements
 
-    /// Takes an acknowledgement and a window.
+    /// Processes an acknowledgement and a window.
     ///
-    /// - Returns: False if the segment is of no more use: it acknowledges what was never sent.
+    /// - Returns: False if the segment must be ignored because it acknowledges what was never sent.
     @inline(__always)
     private mutating func takeAcknowledgment(_ segment: TCPSegment, at now: Int64, into steps: inout TCPSteps) -> Bool {
         let number = segment.acknowledgment
@@ -153,7 +155,7 @@ extension Flow {
             steps.actions.insert(.enqueue)
             return true
         }
-        // What acknowledges less than another segment has is older than that, and so is its window.
+        // A segment with a smaller acknowledgement is older, and so is its window.
         guard number == unacknowledged else { return true }
         if window != sendWindow {
             let grew = window > sendWindow
@@ -180,14 +182,14 @@ extension Flow {
 
     // MARK: Payload and FIN
 
-    /// Takes payload and FIN that are next in order.
+    /// Processes payload and FIN that are next in order.
     @inline(__always)
     private mutating func takePayload(_ segment: TCPSegment, into steps: inout TCPSteps) {
         var length = segment.payloadLength
         var hasFin = segment.flags.contains(.fin)
         let next = receiveNext
         if length == 0 && !hasFin {
-            // A keepalive or window probe lies before the next byte and wants an answer.
+            // A keepalive or window probe lies before the next byte and requires an answer.
             if isBefore(segment.sequence, next) { scheduleAcknowledgment(&steps) }
             closeIfFinished(&steps)
             return
@@ -228,13 +230,13 @@ extension Flow {
         if hasFin { steps.actions.insert(.fin) }
     }
 
-    /// Gathered payload was handed on.
+    /// The gathered payload was passed on.
     ///
     /// - Parameters:
-    ///   - count: Bytes of it.
-    ///   - taken: What the host socket has taken.
-    ///   - kept: What the backlog has taken of the rest. What is left counts as never received.
-    /// - Returns: What to do.
+    ///   - count: The number of its bytes.
+    ///   - taken: The number that the host socket has accepted.
+    ///   - kept: The number that the backlog has stored of the rest. What is left counts as never received.
+    /// - Returns: The steps.
     mutating func handedOn(_ count: Int, taken: Int, kept: Int) -> TCPSteps {
         var steps = TCPSteps()
         notePassedOn(taken)
@@ -249,15 +251,15 @@ extension Flow {
         passedOn = min(passedOn &+ UInt32(truncatingIfNeeded: count), 1 << 30)
     }
 
-    /// Everything before a FIN was handed on.
+    /// Everything before a FIN was passed on.
     ///
     /// - Parameters:
     ///   - end: The FIN's number.
     ///   - now: The moment in nanoseconds.
-    /// - Returns: What to do.
+    /// - Returns: The steps.
     mutating func finReached(after end: UInt32, at now: Int64) -> TCPSteps {
         var steps = TCPSteps()
-        // What did not fit the backlog comes again, and FIN with it.
+        // What did not fit the backlog is sent again, together with the FIN.
         guard receiveNext == end else { return steps }
         receiveNext &+= 1
         flags.insert(.guestFinished)
@@ -270,19 +272,19 @@ extension Flow {
         return steps
     }
 
-    /// Shuts the host socket's sending side down once all data before FIN is in it.
+    /// Shuts down the host socket's sending side once it has all data before the FIN.
     private mutating func passFinOn(_ steps: inout TCPSteps) {
         guard flags.contains(.guestFinished), !flags.contains(.shutDown), backlogCount == 0 else { return }
         flags.insert(.shutDown)
         steps.actions.insert(.shutDown)
     }
 
-    /// The host socket has taken some of the backlog; `backlogCount` says what is left.
+    /// The host socket has accepted some of the backlog; `backlogCount` is what is left.
     ///
     /// - Parameters:
-    ///   - count: Bytes taken.
+    ///   - count: The number of bytes accepted.
     ///   - now: The moment in nanoseconds.
-    /// - Returns: What to do.
+    /// - Returns: The steps.
     mutating func backlogDrained(_ count: Int, at now: Int64) -> TCPSteps {
         var steps = TCPSteps()
         if count > 0 {
@@ -290,8 +292,8 @@ extension Flow {
             lastDrain = now
         }
         passFinOn(&steps)
-        // The window has opened again: worth a segment once it is half open or the backlog is gone, as long as there is
-        // anything to come.
+        // The window has opened again. That is worth a segment once it is half open or the backlog is gone, as long as
+        // more data can arrive.
         let offered = receiveEdge &- receiveNext
         if !flags.contains(.guestFinished), backlogCount == 0 || offered < TCPWindow.most / 2 {
             scheduleAcknowledgment(&steps)

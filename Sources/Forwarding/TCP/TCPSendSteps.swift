@@ -1,14 +1,14 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // Data towards the namespace. The host socket keeps what was sent until it is acknowledged: sending is reading behind
-// the bytes in flight (`SO_PEEK_OFF`), and sending again is reading from the first byte.
+// the bytes in flight (`SO_PEEK_OFF`), and a retransmission reads from the first byte.
 
 internal import LinuxSystem
 internal import NetworkTypes
 internal import Wire
 
 extension Readiness {
-    /// Urgent data has come (`EPOLLPRI`).
+    /// Urgent data has arrived (`EPOLLPRI`).
     static let urgent = Readiness(rawValue: 0x002)
 }
 
@@ -16,7 +16,7 @@ extension Flow {
     /// How often a flow reads from its host socket before others have their turn.
     private static let rounds = 4
 
-    /// The host socket of a connection is ready; its errors and its backlog have been seen to.
+    /// The host socket of a connection is ready; its errors and its backlog have been handled.
     @inline(__always)
     mutating func hostReady(_ readiness: Readiness, at now: Int64) -> TCPSteps {
         var steps = TCPSteps()
@@ -29,7 +29,7 @@ extension Flow {
         return steps
     }
 
-    /// Remembers what makes a short read no sign of an empty socket: the end is near, or urgent data cuts it short.
+    /// Records that a short read does not mean an empty socket: the end is near, or urgent data cuts it short.
     @inline(__always)
     mutating func noteEnds(of readiness: Readiness) {
         if !readiness.isDisjoint(with: [.peerClosed, .hangUp]) { flags.insert(.hostClosing) }
@@ -39,8 +39,8 @@ extension Flow {
     /// What to read from the host socket and send now.
     ///
     /// - Parameters:
-    ///   - round: How often it was asked before in this turn.
-    ///   - most: The most bytes that can be read at once.
+    ///   - round: The number of calls before in this turn.
+    ///   - most: The greatest number of bytes that can be read at once.
     /// - Returns: Steps with ``TCPSteps/Actions/read`` if there is something to read.
     @inline(__always)
     mutating func transmission(round: Int, most: Int) -> TCPSteps {
@@ -52,7 +52,7 @@ extension Flow {
             return steps
         }
         if round == Self.rounds {
-            // Others first; the rest at the next turn.
+            // Other flows come first; the rest is sent in the next turn.
             steps.actions = .enqueue
             return steps
         }
@@ -61,11 +61,11 @@ extension Flow {
         return steps
     }
 
-    /// What the host socket gave was sent.
+    /// The bytes that the host socket returned were sent.
     ///
     /// - Parameters:
-    ///   - count: Its bytes.
-    ///   - wanted: How many were asked for.
+    ///   - count: The number of bytes.
+    ///   - wanted: The number of bytes that were requested.
     /// - Returns: Steps with ``TCPSteps/Actions/read`` if there may be more.
     @inline(__always)
     mutating func hostGave(_ count: Int, of wanted: UInt32) -> TCPSteps {
@@ -80,7 +80,7 @@ extension Flow {
         return steps
     }
 
-    /// The host socket has ended: FIN goes out behind all data.
+    /// The host socket has ended: FIN is sent behind all data.
     mutating func hostEnded() -> TCPSteps {
         var steps = TCPSteps()
         flags.formUnion([.hostFinished, .finSent])
@@ -95,22 +95,22 @@ extension Flow {
         flags.subtract([.readable, .urgent])
     }
 
-    /// The host socket has dropped bytes that the namespace had acknowledged.
+    /// The host socket has discarded bytes that the namespace had acknowledged.
     @inline(__always)
     mutating func hostDropped(_ count: Int) {
         discardable -= min(UInt32(truncatingIfNeeded: count), discardable)
     }
 
-    /// Remembers the highest number sent and starts the retransmission time-out.
+    /// Records the highest number sent and starts the retransmission time-out.
     @inline(__always)
     private mutating func noteSent(_ steps: inout TCPSteps) {
         if isAfter(sendNext, sendHighest) { sendHighest = sendNext }
         steps.wait(TCPTime.backOff(retries))
     }
 
-    // MARK: Again
+    // MARK: Retransmission
 
-    /// Waits for the window of the namespace to open, which it may do unseen.
+    /// Waits for the namespace's window to open; the segment that opens it may be lost.
     private mutating func persist(_ steps: inout TCPSteps) {
         flags.insert(.persisting)
         steps.wait(TCPTime.backOff(retries))
@@ -120,7 +120,7 @@ extension Flow {
     mutating func retransmit(_ steps: inout TCPSteps) {
         goBack(&steps)
         steps.actions.insert(.retransmit)
-        // For the case that nothing can be read.
+        // In case nothing can be read.
         steps.wait(TCPTime.backOff(retries))
     }
 

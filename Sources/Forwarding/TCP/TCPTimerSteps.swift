@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// What happens when a TCP flow's deadline has passed: a handshake's segment again, data again, a window probe, a
-// keepalive. A flow that its namespace leaves without an answer for too long is given up.
+// What happens when a TCP flow's deadline has passed: a handshake's segment is repeated, data is repeated, a window is
+// probed, or a keepalive is sent. A flow whose namespace does not answer for too long is ended.
 
 internal import Wire
 
@@ -9,7 +9,7 @@ extension Flow {
     /// The flow's deadline has passed.
     ///
     /// - Parameter now: The moment in nanoseconds.
-    /// - Returns: What to do.
+    /// - Returns: The steps.
     mutating func deadlinePassed(at now: Int64) -> TCPSteps {
         switch state {
         case .synReceived, .synSent:
@@ -37,7 +37,7 @@ extension Flow {
         return steps
     }
 
-    /// Whether the namespace has ended, and the server has long read nothing of what is left for it.
+    /// Whether the namespace has ended, and the server has not read any of the backlog for long.
     private func endIsUnread(at now: Int64) -> Bool {
         guard waitsForServer else { return false }
         return now &- lastDrain >= TCPTime.unreadEnd * 1_000_000
@@ -45,21 +45,21 @@ extension Flow {
 
     private var waitsForServer: Bool { flags.contains(.guestFinished) && backlogCount > 0 }
 
-    /// How long a flow may be idle before it is looked at, in milliseconds.
+    /// How long a flow may be idle before it is checked, in milliseconds.
     @inline(__always)
     var idleTime: Int64 { waitsForServer ? TCPTime.unreadEnd : TCPTime.keepalive }
 
-    /// Counts something that is sent again; false after too many.
+    /// Counts a retransmission; false after too many.
     private mutating func countRetry(most: UInt8) -> Bool {
         guard retries < most else { return false }
         retries += 1
         return true
     }
 
-    /// Asks for the window of a namespace that has closed it; what it had to drop is sent again when it opens.
+    /// Probes the window of a namespace that has closed it; what it had to drop is sent again when it opens.
     ///
-    /// A namespace that answers may keep its window closed for as long as it likes (RFC 9293 §3.8.6.1). One that does not
-    /// is given up as with data.
+    /// A namespace that answers may keep its window closed for as long as it likes (RFC 9293 §3.8.6.1). One that does
+    /// not answer is given up, as with data.
     ///
     /// - Returns: False if the namespace has not answered for too long.
     private mutating func probeWindow(_ steps: inout TCPSteps, at now: Int64) -> Bool {
@@ -75,13 +75,13 @@ extension Flow {
         return true
     }
 
-    /// Nothing was outstanding: probes a namespace that has been silent for long, so that dead flows go in the end.
+    /// Probes a namespace that has been silent for long while nothing was outstanding, so that dead flows end.
     ///
     /// - Returns: False if the namespace has not answered for too long.
     private mutating func probeLife(_ steps: inout TCPSteps, at now: Int64) -> Bool {
         let idle = (now &- activity) / 1_000_000
         if idle < TCPTime.keepalive {
-            // Something has come since: an answer to the last probe, for example.
+            // Something has arrived since: for example an answer to the last probe.
             retries = 0
             steps.wait(min(TCPTime.keepalive - idle, idleTime))
             return true
@@ -92,19 +92,19 @@ extension Flow {
         return true
     }
 
-    /// A segment before the window: whoever is there answers it with an acknowledgement (RFC 9293 §3.10.7.4).
+    /// Sends a segment before the window, which a live peer answers with an acknowledgement (RFC 9293 §3.10.7.4).
     private func sendProbe(_ steps: inout TCPSteps) {
         steps.send(.ack, at: sendUnacknowledged &- 1)
     }
 
-    /// A probe of a connection that has been idle for so long, and both sides of which are open.
+    /// Probes a connection that has been idle for a time and is open on both sides.
     ///
-    /// What is outstanding is repeated anyway, and the life of a half is measured by what passes.
+    /// Outstanding data is repeated anyway, and a half-closed connection is judged by its traffic.
     ///
     /// - Parameters:
-    ///   - idle: The least time in nanoseconds.
+    ///   - idle: The shortest idle time in nanoseconds.
     ///   - now: The moment in nanoseconds.
-    /// - Returns: What to do.
+    /// - Returns: The steps.
     func probe(afterIdle idle: Int64, at now: Int64) -> TCPSteps {
         var steps = TCPSteps()
         if flags.isDisjoint(with: [.guestFinished, .hostFinished]), sendUnacknowledged == sendHighest,

@@ -9,7 +9,7 @@ internal import SystemPackage
 internal import Wire
 
 extension DataPath {
-    /// The most bytes that a UDP datagram has room for: IPv4 counts its header in the length of a packet, IPv6 does not.
+    /// The greatest length of a UDP datagram: IPv4 counts its header in the packet's length, IPv6 does not.
     static func largestDatagram(isIPv4: Bool) -> Int {
         65535 - (isIPv4 ? IPv4Header.length : 0) - UDPHeader.length
     }
@@ -17,7 +17,7 @@ extension DataPath {
 
 /// The memory into which several datagrams are received with one call.
 ///
-/// Each has a place of 64 KiB with room for headers before it; untouched pages cost nothing.
+/// Each datagram has a place of 64 KiB with room for headers before it; untouched pages cost nothing.
 @safe
 struct DatagramBatch: ~Copyable {
     let capacity: Int
@@ -51,12 +51,12 @@ struct DatagramBatch: ~Copyable {
         unsafe names.deallocate()
     }
 
-    /// Receives as many datagrams as there are and fit.
+    /// Receives as many datagrams as are queued and fit.
     func receive(_ number: CInt) -> IOResult {
         transferring { unsafe Int(tapas_recvmmsg(number, messages, UInt32(capacity), CInt(MSG_DONTWAIT))) }
     }
 
-    /// As ``receive(_:)``, and tells where each came from.
+    /// As ``receive(_:)``, with the sources.
     func receiveWithSources(_ number: CInt) -> IOResult {
         for index in 0..<capacity {
             unsafe messages[index].header.msg_name = UnsafeMutableRawPointer(names + index)
@@ -70,7 +70,7 @@ struct DatagramBatch: ~Copyable {
         return result
     }
 
-    /// Who sent a datagram, after ``receiveWithSources(_:)``.
+    /// The source of a datagram, after ``receiveWithSources(_:)``.
     func source(_ index: Int) -> Endpoint? {
         unsafe Endpoint(names + index)
     }
@@ -80,7 +80,7 @@ struct DatagramBatch: ~Copyable {
         unsafe Int(messages[index].length)
     }
 
-    /// Where a datagram lies, with ``DataPath/Size/headroom`` bytes free before it.
+    /// The address of a datagram, with ``DataPath/Size/headroom`` bytes free before it.
     func payload(_ index: Int) -> UnsafeMutableRawPointer {
         unsafe arena + index * stride + DataPath.Size.headroom
     }

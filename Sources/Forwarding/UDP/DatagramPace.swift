@@ -2,32 +2,31 @@
 //
 // Theory of operation
 //
-// Datagrams come one by one, and each wakes the event loop. In a fast stream the waking costs more than the datagram,
-// and none of the batches that everything else here is made for come about. So the loop rests for a moment before it
-// waits again, as a network card holds its interrupt back: long enough for some more to arrive, too short to fill a
-// socket's queue (212,992 bytes: some 90 datagrams of 1,400 bytes, 250 of 64) or to be noticed beside what a stream's
-// path has in any case.
+// Datagrams arrive one by one, and each wakes the event loop. In a fast stream, waking up costs more than the datagram,
+// and no batches form. So the loop rests for a moment before it waits again, as a network card delays its interrupts:
+// long enough for more datagrams to arrive, and too short to fill a socket's queue (212,992 bytes: some 90 datagrams of
+// 1,400 bytes, 250 of 64) or to be noticed beside the other delays of a stream's path.
 //
-// It does so only in a stream: many datagrams one way with none the other way between them. Questions and answers,
-// however fast they follow each other, alternate and are never held back.
+// It does so only in a stream: many datagrams one way with none the other way between them. Questions and answers
+// alternate, however fast they are, and are never delayed.
 
 /// Decides when the event loop should rest, so that the datagrams of a fast stream come in batches.
 struct DatagramPace {
-    /// How long to rest, in nanoseconds.
+    /// The rest, in nanoseconds.
     static let rest: Int64 = 50_000
-    /// How many datagrams in one direction, none in the other between them, are a stream.
+    /// The number of datagrams in one direction, with none in the other between them, that makes a stream.
     private static let stream = 64
-    /// How many of them in a millisecond are fast.
+    /// The number of them in a millisecond that makes it fast.
     private static let fast = 24
-    /// A turn that had so many needs no rest to have a batch.
+    /// After a turn with this number, no rest is needed to form a batch.
     private static let batch = 32
     private static let window: Int64 = 1_000_000
 
-    /// Datagrams since the direction last changed; negative for those from the namespace.
+    /// The number of datagrams since the direction last changed; negative for those from the namespace.
     private var streak = 0
-    /// In this turn of the event loop.
+    /// The number in this turn of the event loop.
     private var inTurn = 0
-    /// Since the window began.
+    /// The number since the window began.
     private var inWindow = 0
     private var windowStart: Int64 = 0
     private var isFast = false
@@ -48,8 +47,8 @@ struct DatagramPace {
 
     /// Ends a turn of the event loop.
     ///
-    /// - Parameter now: the moment, in nanoseconds of the monotonic clock.
-    /// - Returns: How long to rest before the next, in nanoseconds; mostly 0.
+    /// - Parameter now: the time, in nanoseconds of the monotonic clock.
+    /// - Returns: The rest before the next turn, in nanoseconds; mostly 0.
     @inline(__always)
     mutating func endTurn(_ now: Int64) -> Int64 {
         guard inTurn > 0 else { return 0 }

@@ -2,14 +2,14 @@
 
 internal import Glibc
 
-/// How many UDP flows have the namespace's port as their host socket's, by port.
+/// The number of UDP flows whose host socket has the namespace's port, by port.
 ///
-/// One port of the namespace is one port of the host towards all others. Yet bind(2) to a port goes through all sockets
-/// that have that port already, to see whether they mind: 0.4 ms where there are 16,000 (docs/benchmarks.md). So
-/// a port is kept by so many flows at a time, and those beyond get ports of their own, which the kernel finds at once.
+/// All flows from one port of the namespace share one port of the host. But bind(2) to a port examines all sockets that
+/// have that port already: 0.4 ms for 16,000 of them (docs/benchmarks.md). So a limited number of flows share a port,
+/// and further ones get ports of their own, which the kernel finds at once.
 @safe
 struct PortUses: ~Copyable {
-    /// The most flows with one port.
+    /// The greatest number of flows with one port.
     static let most: UInt16 = 1024
 
     private let counts: UnsafeMutablePointer<UInt16>
@@ -24,14 +24,14 @@ struct PortUses: ~Copyable {
 
     deinit { unsafe free(counts) }
 
-    /// Counts a flow; false, and nothing counted, if the port has as many as it may.
+    /// Counts a flow; false, and nothing is counted, if the port has reached its limit.
     mutating func add(_ port: UInt16) -> Bool {
         guard unsafe counts[Int(port)] < Self.most else { return false }
         unsafe counts[Int(port)] = unsafe counts[Int(port)] + 1
         return true
     }
 
-    /// A flow has ended.
+    /// Counts the end of a flow.
     mutating func remove(_ port: UInt16) {
         unsafe counts[Int(port)] = unsafe counts[Int(port)] - 1
     }

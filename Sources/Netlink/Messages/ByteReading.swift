@@ -2,7 +2,7 @@
 
 package import NetworkTypes
 
-/// Reading numbers and addresses out of bytes that came from outside: every read says nil where the bytes end.
+/// Reads numbers and addresses out of bytes that come from outside; each read returns nil where the bytes end.
 /// Netlink's integers are in the machine's byte order, addresses in the network's.
 extension Span where Element == UInt8 {
     /// The byte at an offset.

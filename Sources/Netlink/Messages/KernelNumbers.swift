@@ -23,7 +23,7 @@ extension AddressFamily {
     }
 }
 
-/// What may be subscribed to (`RTNLGRP_*`, rtnetlink(7)).
+/// A multicast group that a socket can subscribe to (`RTNLGRP_*`, rtnetlink(7)).
 public struct NetlinkGroup: RawRepresentable, Hashable, Sendable {
     /// The kernel's number.
     public let rawValue: UInt32
@@ -58,7 +58,7 @@ public struct NetlinkGroup: RawRepresentable, Hashable, Sendable {
     /// Neighbour entries (`RTNLGRP_NEIGH`).
     public static let neighbour = NetlinkGroup(RTNLGRP_NEIGH)
 
-    /// What a monitor of the host subscribes to.
+    /// The groups that a monitor of the host subscribes to.
     public static let hostState: [NetlinkGroup] = [
         .link, .address4, .address6, .route4, .route6, .rule4, .rule6, .nextHop, .neighbourOptions,
     ]

@@ -4,7 +4,7 @@ internal import CLinux
 package import NetworkModel
 public import NetworkTypes
 
-/// How new IPv6 link-local addresses are made on a link (`IFLA_INET6_ADDR_GEN_MODE`, ip-link(8) `addrgenmode`).
+/// How the kernel makes IPv6 link-local addresses on a link (`IFLA_INET6_ADDR_GEN_MODE`, ip-link(8) `addrgenmode`).
 public enum AddressGeneration: UInt8, Hashable, Sendable {
     /// From the hardware address (`IN6_ADDR_GEN_MODE_EUI64`).
     case eui64 = 0
@@ -16,7 +16,7 @@ public enum AddressGeneration: UInt8, Hashable, Sendable {
     case random = 3
 }
 
-/// What to change of a link; what is nil stays.
+/// A change of a link; properties that are nil stay as they are.
 public struct LinkChange: Hashable, Sendable {
     /// Administratively up or down (`IFF_UP`).
     public var isUp: Bool?
@@ -53,7 +53,7 @@ package enum LinkMessage {
     /// The length of `struct ifinfomsg`: family, padding, type, index, flags, change.
     package static let headerByteCount = 16
 
-    /// The link that a message tells of; nil if it has no index or no name.
+    /// The link in a message; nil if it has no index or no name.
     package static func parse(_ payload: Span<UInt8>) -> Link? {
         guard let kind = payload.uint16(at: 2), let index = payload.uint32(at: 4), let flags = payload.uint32(at: 8),
             payload.count >= headerByteCount, index > 0
@@ -74,7 +74,7 @@ package enum LinkMessage {
         return link.name.isEmpty ? nil : link
     }
 
-    /// The request for one link, or for all of them; without their statistics.
+    /// The request for one link, or for all of them, without statistics.
     package static func get(_ index: InterfaceIndex?) -> MessageWriter {
         var writer = MessageWriter(type: RTM_GETLINK, flags: index == nil ? NLM_F_DUMP : NLM_F_ACK)
         header(&writer, index: index?.rawValue ?? 0, flags: 0, change: 0)
@@ -82,7 +82,7 @@ package enum LinkMessage {
         return writer
     }
 
-    /// The request to change a link: of its flags only the bits that are meant.
+    /// The request to change a link; it changes only the flag bits that are named.
     package static func change(_ index: InterfaceIndex, _ change: LinkChange) -> MessageWriter {
         var writer = MessageWriter(type: RTM_NEWLINK, flags: NLM_F_ACK)
         var flags: Link.Flags = []

@@ -29,14 +29,14 @@ package struct MessageHeader: Hashable, Sendable {
 
     /// Whether more messages follow up to `NLMSG_DONE` (`NLM_F_MULTI`).
     package var isPartOfMany: Bool { flags & UInt16(NLM_F_MULTI) != 0 }
-    /// Whether the table changed while it was dumped, so that the dump is worth nothing (`NLM_F_DUMP_INTR`).
+    /// Whether the table changed while it was dumped, so that the dump must be repeated (`NLM_F_DUMP_INTR`).
     package var isInterruptedDump: Bool { flags & UInt16(NLM_F_DUMP_INTR) != 0 }
 }
 
 /// Walks the messages of one datagram.
 ///
-/// A message whose length does not fit ends the walk: nothing after it can be trusted. Each step advances by at least a
-/// header.
+/// A message whose length does not fit ends the walk, since nothing behind it can be trusted. Each step advances by at
+/// least the length of a header.
 package struct MessageWalk {
     private var position = 0
     /// Whether the walk ended at a message that does not fit the datagram.
@@ -65,7 +65,7 @@ package struct MessageWalk {
     }
 }
 
-/// One attribute: its type without the flag bits, and where its payload is (`struct rtattr`, rtnetlink(7)).
+/// One attribute: its type without the flag bits, and the range of its payload (`struct rtattr`, rtnetlink(7)).
 package struct Attribute: Hashable, Sendable {
     /// The type, without `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
     package var type: Int
@@ -73,14 +73,14 @@ package struct Attribute: Hashable, Sendable {
     package var payload: Range<Int>
 }
 
-/// Walks attributes, bounded: each step advances by at least a header, and an attribute that does not fit ends it.
+/// Walks attributes within bounds: each step advances by at least a header, and an attribute that does not fit ends it.
 package struct AttributeWalk {
     private static let headerByteCount = 4
     private var position: Int
     /// Whether the walk ended at an attribute that does not fit.
     package private(set) var isDamaged = false
 
-    /// Begins after a fixed header of so many bytes.
+    /// Begins behind a fixed header of the given length.
     package init(after byteCount: Int = 0) {
         position = byteCount
     }

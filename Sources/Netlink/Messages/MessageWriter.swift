@@ -3,14 +3,15 @@
 internal import CLinux
 package import NetworkTypes
 
-/// Builds one netlink request: the only place where lengths are computed, by patching them afterwards.
+/// Builds one netlink request.
 ///
-/// What does not fit (an attribute above 65,535 bytes) marks the message as overlong instead of trapping; the socket
-/// refuses such a message before it is sent.
+/// Only this type computes lengths; it patches them in afterwards.
+/// An attribute above 65,535 bytes marks the message as overlong instead of trapping; the socket refuses to send such a
+/// message.
 package struct MessageWriter {
     /// The message so far; its length, sequence and port fields are filled in by ``finish(sequence:portID:)``.
     package private(set) var bytes: [UInt8]
-    /// Whether an attribute was too long to be told.
+    /// Whether an attribute was too long for its length field.
     package private(set) var isOverlong = false
 
     /// Begins a message with its header.
@@ -88,7 +89,7 @@ package struct MessageWriter {
         pad()
     }
 
-    /// Appends what begins with its own 16-bit length, as `struct rtnexthop` does.
+    /// Appends a structure that begins with its own 16-bit length, such as `struct rtnexthop`.
     package mutating func lengthPrefixed(_ body: (inout MessageWriter) -> Void) {
         let start = bytes.count
         append(UInt16(0))
@@ -102,8 +103,8 @@ package struct MessageWriter {
     /// - Parameters:
     ///   - sequence: The request's number.
     ///   - portID: Our port.
-    ///   - tellsSuccess: Whether the kernel is to acknowledge success, if the request asks for that (`NLM_F_ACK`);
-    ///     errors are always told.
+    ///   - tellsSuccess: Whether the kernel should acknowledge success, if the request asks for that (`NLM_F_ACK`); it
+    ///     always reports errors.
     /// - Returns: The message.
     package mutating func finish(sequence: UInt32, portID: UInt32, tellsSuccess: Bool = true) -> [UInt8] {
         if !tellsSuccess {

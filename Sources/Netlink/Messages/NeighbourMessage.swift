@@ -6,7 +6,7 @@ public import NetworkTypes
 
 /// An entry of the neighbour table (`struct ndmsg`, ip-neighbour(8)).
 public struct Neighbour: Hashable, Sendable {
-    /// What is known of the neighbour (`NUD_*`).
+    /// What the kernel knows about the neighbour (`NUD_*`).
     public struct State: OptionSet, Hashable, Sendable {
         /// The kernel's bits.
         public let rawValue: UInt16
@@ -40,7 +40,7 @@ public struct Neighbour: Hashable, Sendable {
     public var address: IPAddress
     /// Its hardware address, once known.
     public var mac: MACAddress?
-    /// What is known of it.
+    /// What the kernel knows about it.
     public var state: State
 
     /// Makes an entry.
@@ -57,7 +57,7 @@ package enum NeighbourMessage {
     /// The length of `struct ndmsg`: family, padding, index, state, flags, type.
     package static let headerByteCount = 12
 
-    /// The entry that a message tells of; nil for other families and for entries without an address.
+    /// The entry in a message; nil for other families and for entries without an address.
     package static func parse(_ payload: Span<UInt8>) -> Neighbour? {
         guard payload.count >= headerByteCount, let family = payload.byte(at: 0).flatMap(AddressFamily.init),
             let index = payload.uint32(at: 4), let state = payload.uint16(at: 8), index > 0

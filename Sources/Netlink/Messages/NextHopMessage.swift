@@ -9,7 +9,7 @@ package enum NextHopMessage {
     /// The length of `struct nhmsg`: family, scope, protocol, reserved, flags.
     package static let headerByteCount = 8
 
-    /// The nexthop object that a message tells of; nil if it has no identifier.
+    /// The nexthop object in a message; nil if it has no identifier.
     package static func parse(_ payload: Span<UInt8>) -> NextHopObject? {
         guard payload.count >= headerByteCount, let familyNumber = payload.byte(at: 0),
             let flags = payload.uint32(at: 4)

@@ -5,12 +5,14 @@ internal import Glibc
 package import NetworkModel
 package import NetworkTypes
 
-/// A route as a message tells of it, with what the model leaves out.
+/// The route in a message, with the properties that the model does not have.
 package struct ParsedRoute: Hashable, Sendable {
     /// The route.
     package var route: Route
-    /// In how many hundredths of a second the route expires (`rta_expires`, USER_HZ); negative once it has, which the
-    /// kernel's garbage collection may not have noticed for 30 s; nil for a route that lasts.
+    /// The time until the route expires, in hundredths of a second (`rta_expires`, USER_HZ); nil for a route without a
+    /// lifetime.
+    ///
+    /// It is negative for an expired route, which the kernel's garbage collection may keep for up to 30 s.
     package var expiry: Int32?
     /// The errno that packets get on this route (`rta_error`), as a positive number; 0 for none.
     package var error: Int32
@@ -23,12 +25,12 @@ package enum RouteMessage {
     /// The length of `struct rtmsg`: family, destination and source length, TOS, table, protocol, scope, type, flags.
     package static let headerByteCount = 12
 
-    /// The hop flags that the model knows; the others change with the hardware and mean nothing to us.
+    /// The hop flags that the model has; the others depend on the hardware and do not matter here.
     private static let knownHopFlags: NextHop.Flags = [.dead, .onLink, .linkDown]
 
     // MARK: Reading
 
-    /// The route that a message tells of; nil for other families and for messages that contradict themselves.
+    /// The route in a message; nil for other families and for messages that contradict themselves.
     package static func parse(_ payload: Span<UInt8>) -> ParsedRoute? {
         guard payload.count >= headerByteCount, let family = payload.byte(at: 0).flatMap(AddressFamily.init),
             let destinationLength = payload.byte(at: 1), let sourceLength = payload.byte(at: 2),
@@ -159,8 +161,9 @@ package enum RouteMessage {
         return writer
     }
 
-    /// The request for the route that a packet to `destination` would take, as an unmarked packet of a program here
-    /// (`RTM_F_LOOKUP_TABLE`: the reply names the real table, which IPv6 does anyway and refuses to be asked for).
+    /// The request for the route that an unmarked packet of a local program to `destination` would take.
+    ///
+    /// `RTM_F_LOOKUP_TABLE`: the reply names the real table. IPv6 always does so, and refuses the flag.
     package static func lookup(_ destination: IPAddress) -> MessageWriter {
         var writer = MessageWriter(type: RTM_GETROUTE, flags: 0)
         header(
@@ -187,7 +190,7 @@ package enum RouteMessage {
         return writer
     }
 
-    /// The request to delete a route: that of the same destination, metric, maker and next hops, in any scope.
+    /// The request to delete a route: the one of the same destination, metric, protocol and next hops, in any scope.
     package static func delete(_ route: Route) -> MessageWriter {
         var writer = MessageWriter(type: RTM_DELROUTE, flags: NLM_F_ACK)
         body(

@@ -9,7 +9,7 @@ package enum RuleMessage {
     /// The length of `struct fib_rule_hdr`: family, lengths, TOS, table, reserved, action, flags.
     package static let headerByteCount = 12
 
-    /// The rule that a message tells of; nil for other families; its fingerprint is the whole payload.
+    /// The rule in a message, with the whole payload as its fingerprint; nil for other families.
     package static func parse(_ payload: Span<UInt8>) -> RoutingRule? {
         guard payload.count >= headerByteCount, let family = payload.byte(at: 0).flatMap(AddressFamily.init),
             let table = payload.byte(at: 4), let action = payload.byte(at: 7)

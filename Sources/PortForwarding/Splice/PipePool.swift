@@ -5,7 +5,7 @@
 internal import CLinux
 internal import Glibc
 
-/// A pipe through which bytes are moved without being copied to us.
+/// A pipe through which bytes are moved without being copied to the process.
 struct SplicePipe {
     var reading: CInt
     var writing: CInt
@@ -13,14 +13,15 @@ struct SplicePipe {
 
 /// Empty pipes.
 ///
-/// A connection holds one only while bytes of it are on their way, so that ten thousand idle connections have none.
+/// A connection has a pipe only while bytes of it are in transit, so ten thousand idle connections have none.
 struct PipePool {
-    /// What a pipe is made to hold, in bytes: 1.2 to 1.4 times as fast as 256 KiB (docs/benchmarks.md).
+    /// The wanted capacity of a pipe in bytes: 1.2 to 1.4 times as fast as 256 KiB (docs/benchmarks.md).
     static let size: CInt = 1024 * 1024
-    /// What it holds where that is refused: the kernel gives a user 64 MiB of pipes in all, unless told otherwise
-    /// (pipe(7), `pipe-user-pages-soft`).
+    /// The capacity where that is refused.
+    ///
+    /// By default the kernel gives a user 64 MiB of pipes in all (pipe(7), `pipe-user-pages-soft`).
     private static let modestSize: CInt = 256 * 1024
-    /// Empty pipes that are kept: of the user's share, other instances want some, too.
+    /// The greatest number of empty pipes that are kept, since other instances need part of the user's share.
     private static let spares = 2
 
     private var free: [SplicePipe] = []
@@ -33,12 +34,12 @@ struct PipePool {
             unsafe tapas_pipe(bytes.baseAddress?.assumingMemoryBound(to: CInt.self), O_NONBLOCK | O_CLOEXEC)
         }
         guard result == 0 else { return nil }
-        // Where even that is refused: a small pipe is slower, and no less right.
+        // If even that is refused, the small pipe is slower, but works.
         if tapas_pipe_resize(ends[1], Self.size) < 0 { tapas_pipe_resize(ends[1], Self.modestSize) }
         return SplicePipe(reading: ends[0], writing: ends[1])
     }
 
-    /// Takes an empty pipe back.
+    /// Takes back an empty pipe.
     mutating func give(_ pipe: SplicePipe) {
         if free.count < Self.spares { free.append(pipe) } else { Self.close(pipe) }
     }

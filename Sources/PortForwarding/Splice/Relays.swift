@@ -2,11 +2,11 @@
 //
 // Theory of operation
 //
-// A spliced UDP client has two connected sockets, one towards it and one towards its target in the other namespace;
-// datagrams that come on one are sent on by the other, many with one call. What arrives on the listening socket (the
-// first datagrams, and those that came before the client's socket was there) is found by key and takes the same way.
-// A client that has been silent for its time is forgotten; where there are too many, one of those who have most
-// (`RelayShares`).
+// A spliced UDP client has two connected sockets, one to the client and one to its target in the other namespace.
+// Datagrams that arrive on one are sent by the other, many with one call. Datagrams on the listening socket (the first
+// ones, and those that arrived before the client's socket existed) are assigned to a client by their key and forwarded
+// likewise. A client that has been silent for the time-out is removed. When there are too many clients, one is removed
+// that belongs to the sender with most clients (`RelayShares`).
 
 internal import Glibc
 internal import LinuxSystem
@@ -30,9 +30,9 @@ struct Relays: ~Copyable {
         var server: CInt
         var generation: UInt32
         var isUsed = true
-        /// The target has answered.
+        /// Whether the target has answered.
         var isAnswered = false
-        /// Several datagrams have gone both ways: the longer time-out holds.
+        /// Whether several datagrams have gone both ways, so that the longer time-out applies.
         var isStream = false
         var activity: Int64 = 0
         /// The ``activity`` at which it was filed among its kind.
@@ -53,10 +53,10 @@ struct Relays: ~Copyable {
     private var slots: [Relay] = []
     private var firstFree = -1
     private var indices: [Key: Int] = [:]
-    /// When to look for clients that have been silent for their time; nil without clients.
+    /// When to look for clients whose time-out has passed; nil without clients.
     private(set) var nextDeadline: MonotonicTime?
     private var shares = RelayShares()
-    /// Datagrams of other clients that came to the sockets of these.
+    /// Datagrams of other clients that arrived at the sockets of these.
     var strays = HeldDatagrams()
 
     init(loop: EventLoop, options: PortForwardingOptions) {
@@ -69,7 +69,7 @@ struct Relays: ~Copyable {
     /// How many there are.
     var count: Int { indices.count }
 
-    /// Adds a client, whose sockets belong to the relay then.
+    /// Adds a client; the relay owns the sockets then.
     mutating func add(_ key: Key, client: CInt, server: CInt, now: MonotonicTime) {
         if indices.count >= maximum { evict() }
         let index: Int
@@ -103,8 +103,8 @@ struct Relays: ~Copyable {
             token: EventToken(kind: kind, generation: slots[index].generation, index: UInt32(index)))
     }
 
-    /// Sends a datagram that has come on a listening socket on to the target of its client; false if there is no such
-    /// client.
+    /// Forwards a datagram that has arrived on a listening socket to the target of its client; false if there is no
+    /// such client.
     mutating func send(_ key: Key, _ datagram: ArrivedDatagram, now: MonotonicTime) -> Bool {
         guard let index = indices[key] else { return false }
         touch(index, now)
@@ -115,7 +115,7 @@ struct Relays: ~Copyable {
 
     /// Sends one datagram to a target.
     private func passOn(_ payload: UnsafeRawPointer, _ count: Int, to server: CInt) {
-        // The error of an earlier datagram is told once, and is no reason to lose this one.
+        // The socket reports the error of an earlier datagram once; that is no reason to drop this one.
         if case .failed = unsafe HostSocket.send(server, payload, count) {
             _ = unsafe HostSocket.send(server, payload, count)
         }
@@ -131,7 +131,7 @@ struct Relays: ~Copyable {
         let source = isClient ? slots[index].client : slots[index].server
         let target = isClient ? slots[index].server : slots[index].client
         if readiness.contains(.error), HostSocket.takeError(source) != nil, isClient {
-            // The client's socket is gone.
+            // The client's socket is closed.
             remove(index)
             return
         }
@@ -149,7 +149,7 @@ struct Relays: ~Copyable {
                 if count < batch.capacity { return }
                 continue
             }
-            // What the other socket does not take is lost, as it is in any queue that is full.
+            // Datagrams that the other socket does not accept are dropped, as by any full queue.
             if case .failed = batch.send(target, count: count) { _ = batch.send(target, count: count) }
             if count < batch.capacity { return }
         }
@@ -160,7 +160,7 @@ struct Relays: ~Copyable {
         return true
     }
 
-    /// Sends a client's datagrams on one by one, and puts aside what has strayed to its socket.
+    /// Forwards a client's datagrams one by one, and sets aside those of other clients.
     private mutating func sendSorted(_ batch: borrowing MessageBatch, count: Int, _ index: Int) {
         let key = slots[index].key
         for position in 0..<count {
@@ -201,14 +201,15 @@ struct Relays: ~Copyable {
         slots[index].activity = now.nanoseconds
     }
 
-    /// When a client has been silent for its time.
+    /// When the client's time-out passes.
     private func deadline(of index: Int) -> MonotonicTime {
         MonotonicTime(nanoseconds: slots[index].activity)
             .advanced(milliseconds: slots[index].isStream ? streamTimeout : timeout)
     }
 
-    /// Forgets the clients whose time is over, and finds out when to look again: deadlines move with each datagram, so
-    /// they are looked at together, and not more often than four times within a time-out.
+    /// Removes the clients whose time-out has passed, and schedules the next check.
+    ///
+    /// Deadlines move with each datagram, so they are checked together, and at most four times within a time-out.
     mutating func expire(now: MonotonicTime) {
         var next: MonotonicTime?
         for index in slots.indices where slots[index].isUsed {
@@ -232,7 +233,7 @@ struct Relays: ~Copyable {
             index, isAnswered: slots[index].isAnswered, peer: key.peer.address, port: key.local.port)
     }
 
-    /// The target has answered a client: it counts as another kind from the first time on.
+    /// Notes that the target has answered a client: from the first answer on, the client counts as another kind.
     private mutating func noteAnswer(_ index: Int, _ now: MonotonicTime) {
         guard !slots[index].isAnswered else { return }
         slots[index].isAnswered = true
@@ -240,12 +241,12 @@ struct Relays: ~Copyable {
         file(index)
     }
 
-    /// Forgets a client of those who have most: the one that has been silent longest, as far as a few looks tell.
+    /// Removes a client of the sender that has most: of a few of them, the one that has been silent for longest.
     mutating func evict() {
         var idlest: Int?
         for _ in 0..<Self.secondChances {
             guard let index = shares.candidate else { return }
-            // A question is not worth more for being repeated.
+            // A client without an answer gains nothing by repeating its datagram.
             if !slots[index].isAnswered || slots[index].activity == slots[index].filed { return remove(index) }
             if idlest.map({ slots[index].activity < slots[$0].activity }) ?? true { idlest = index }
             slots[index].filed = slots[index].activity

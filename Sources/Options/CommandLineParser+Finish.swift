@@ -4,12 +4,12 @@ internal import NetworkModel
 internal import NetworkTypes
 
 extension CommandLineParser {
-    /// Checks the whole and makes the invocation.
+    /// Checks all options together and makes the invocation.
     ///
     /// - Parameters:
     ///   - arguments: All arguments.
     ///   - operandIndex: Where the operands begin in them.
-    /// - Returns: What the command line asks for.
+    /// - Returns: The parsed command line.
     /// - Throws: The first contradiction found.
     consuming func finish(arguments: [String], operandIndex: Int) throws(UsageError) -> Invocation {
         invocation.operandIndex = operandIndex

@@ -3,10 +3,10 @@
 internal import NetworkModel
 internal import NetworkTypes
 
-/// Gathers options one by one; ``finish(arguments:operandIndex:)`` checks what only all of them together tell.
+/// Collects options one by one; ``finish(arguments:operandIndex:)`` makes the checks that need all of them.
 struct CommandLineParser {
     var invocation = Invocation()
-    /// Port specifications wait until the families are known.
+    /// Port specifications, which are parsed when the families are known.
     var specifications: [(option: OptionDescription, forward: Invocation.ForwardOption, text: String)] = []
     var netmask: (length: Int, text: String)?
     /// The first address of a family that came with its prefix length.
@@ -20,7 +20,7 @@ struct CommandLineParser {
         self.ephemeralRange = ephemeralRange
     }
 
-    /// Takes in an option.
+    /// Processes an option.
     mutating func apply(_ option: OptionDescription, _ argument: String) throws(UsageError) {
         let value = OptionValue(option: option, text: argument)
         switch option.group {

@@ -1,14 +1,14 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// The words of the command line, cut into options by glibc's getopt_long: its grammar (clusters of letters, unambiguous
-// abbreviations, `--opt=arg` and `--opt arg`, `--`) is what the program's callers rely on. It stops at the first
-// operand and never looks beyond. Its messages go to standard error, so it is kept quiet and they are made here, in
-// its words, which callers search for.
+// The words of the command line, split into options by glibc's getopt_long. The program's callers rely on its grammar:
+// clusters of letters, unambiguous abbreviations, `--opt=arg` and `--opt arg`, `--`. It stops at the first operand and
+// never reads beyond it. Its own messages would go to standard error, so they are switched off and made here, in its
+// words, which callers search for.
 
 internal import CLinux
 internal import Synchronization
 
-/// The options of a command line, in order, before any of them was looked at.
+/// The options of a command line, in order, before any of them is interpreted.
 struct GetoptScanner {
     /// An option with its argument.
     struct Item: Hashable {
@@ -21,7 +21,7 @@ struct GetoptScanner {
     private(set) var items: [Item] = []
     /// Why reading ended before the first operand.
     private(set) var failure: UsageError?
-    /// Where the operands begin in the arguments.
+    /// The index of the first operand in the arguments.
     private(set) var operandIndex: Int
 
     /// getopt(3) keeps its state in globals.
@@ -29,7 +29,7 @@ struct GetoptScanner {
     /// Numbers of long options start above all letters.
     private static let numberBase: Int32 = 256
 
-    /// Scans a command line, the program's name included.
+    /// Scans a command line that includes the program's name.
     init(_ arguments: [String]) {
         operandIndex = arguments.count
         guard arguments.count > 1 else { return }
@@ -65,7 +65,7 @@ struct GetoptScanner {
         for result in results { interpret(result) }
     }
 
-    /// A result of the C side, with its text copied.
+    /// A result of the C function, with its text copied.
     private struct Raw {
         var kind: Int32
         var value: Int32
@@ -101,7 +101,7 @@ struct GetoptScanner {
         }
     }
 
-    /// The option of a number or letter from getopt.
+    /// The option for a number or letter from getopt.
     private static func option(number: Int32) -> OptionDescription? {
         if number >= numberBase {
             return OptionName(rawValue: Int(number - numberBase)).map(OptionDescription.of)
@@ -111,7 +111,7 @@ struct GetoptScanner {
         }
     }
 
-    /// The error of a word that is no option, or an abbreviation of several.
+    /// The error for a word that is not an option, or an abbreviation of several.
     private static func unknown(word: String) -> UsageError {
         let given = word.hasPrefix("--") ? String(word.dropFirst(2)) : word
         let stem = given.prefix { $0 != "=" }

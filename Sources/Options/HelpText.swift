@@ -2,7 +2,7 @@
 
 /// The texts of `--help`, of the hint after an error, and of `--print-capabilities`.
 public enum HelpText {
-    /// How the program is called: the head of the help, and what follows an error that came of unreadable options.
+    /// How to call the program: the head of the help, and the text after an error about unreadable options.
     ///
     /// - Parameter program: The name of the program, as called.
     /// - Returns: Three lines.
@@ -51,7 +51,7 @@ public enum HelpText {
         return text
     }
 
-    /// What `--print-capabilities` prints.
+    /// The output of `--print-capabilities`.
     public static let capabilities = "{\n  \"type\": \"net\"\n}\n"
 
     private static func line(for option: OptionDescription) -> String {

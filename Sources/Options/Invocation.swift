@@ -3,12 +3,14 @@
 public import NetworkModel
 public import NetworkTypes
 
-/// What the command line asks for.
+/// The parsed command line.
 public struct Invocation: Hashable, Sendable {
     /// What is given the network.
     public enum Mode: Hashable, Sendable {
-        /// A command in namespaces of its own; a login shell if it is empty. Where its words begin in the program's
-        /// arguments is ``Invocation/operandIndex``: words that are not UTF-8 are exact only there.
+        /// A command in namespaces of its own; a login shell if it is empty.
+        ///
+        /// ``Invocation/operandIndex`` is the position of its words in the program's arguments: words that are not
+        /// UTF-8 are exact only there.
         case spawn(command: [String])
         /// The network namespace of a process.
         case attach(pid: Int32)
@@ -84,7 +86,7 @@ public struct Invocation: Hashable, Sendable {
 
     /// What is given the network.
     public var mode: Mode = .spawn(command: [])
-    /// Where the operands begin in the program's arguments; their count if there are none.
+    /// The index of the first operand in the program's arguments; their count if there are none.
     public var operandIndex = 0
 
     // MARK: Process and logging
@@ -136,16 +138,16 @@ public struct Invocation: Hashable, Sendable {
 
     // MARK: Services and translation
 
-    /// What was switched off, directly or by what another option implies.
+    /// The parts that are switched off, directly or by implication of another option.
     public var disabledFeatures: Set<Feature> = []
-    /// What planning needs.
+    /// The configuration for planning.
     public var configuration = Configuration()
 
     // MARK: Forwarding
 
-    /// The rules that were asked for, free of conflicts; without defaults.
+    /// The requested rules, free of conflicts; without defaults.
     public var forwards: [PortForward] = []
-    /// The options that did not appear and whose protocol is in use: their default is `auto`.
+    /// The options that were not given and whose protocol is in use; their default is `auto`.
     public var defaultedForwards: Set<ForwardOption> = []
     /// `--freebind`.
     public var bindsAbsentAddresses = false
@@ -158,7 +160,7 @@ public struct Invocation: Hashable, Sendable {
 
     // MARK: Remarks
 
-    /// What a person should be told, one line each: deprecated options, values without effect.
+    /// Warnings for the user, one line each: deprecated options, values without effect.
     public var warnings: [String] = []
 
     /// Makes the invocation of a bare command line: a shell.
@@ -183,15 +185,15 @@ extension Invocation {
         }
     }
 
-    /// Whether the command is made in namespaces of its own.
+    /// Whether the command runs in namespaces of its own.
     public var isSpawn: Bool {
         if case .spawn = mode { true } else { false }
     }
 
-    /// Whether the program leaves its terminal once all is set up: attached and not `-f`.
+    /// Whether the program leaves its terminal after set-up: attached and not `-f`.
     public var goesToBackground: Bool { !isSpawn && !foreground }
 
-    /// The file of the network namespace to join; nil to make one.
+    /// The file of the network namespace to join; nil to create one.
     public var networkNamespacePath: String? {
         switch mode {
         case .spawn: nil
@@ -200,8 +202,9 @@ extension Invocation {
         }
     }
 
-    /// The file of the user namespace to join, if one is: that of `--userns`, or the process's own unless
-    /// `--netns-only`.
+    /// The file of the user namespace to join, if any.
+    ///
+    /// It is that of `--userns`, or the process's own unless `--netns-only` is given.
     public var joinedUserNamespacePath: String? {
         if let userNamespacePath { return userNamespacePath }
         if case .attach(let pid) = mode, !netnsOnly { return "/proc/\(pid)/ns/user" }

@@ -2,7 +2,7 @@
 
 /// An option of the command line: one entry of the table that drives the parser, `--help` and the manual's test.
 public struct OptionDescription: Hashable, Sendable {
-    /// The headings that options are listed under.
+    /// The headings under which options are listed.
     public enum Group: String, CaseIterable, Sendable {
         /// Process, logging, files.
         case process = "Process and logging"
@@ -28,13 +28,13 @@ public struct OptionDescription: Hashable, Sendable {
     public let longNames: [String]
     /// The letter, without dash.
     public let letter: Character?
-    /// What the argument is called; nil if there is none.
+    /// The name of the argument; nil if there is none.
     public let argument: String?
     /// The heading.
     public let group: Group
-    /// One line that says what it does.
+    /// One line that describes the option.
     public let help: String
-    /// Further long names that are accepted but shown nowhere.
+    /// Further long names that are accepted but not shown.
     let hiddenNames: [String]
 
     init(

@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
 extension OptionDescription {
-    /// The options, in the order they are listed; each one's position is its name's raw value (a test holds that).
+    /// The options, in the order of listing; the position of each is its name's raw value (a test checks that).
     public static let table: [OptionDescription] = [
         .init(.debug, ["debug"], letter: "d", .process, "Print debugging messages; undoes --quiet"),
         .init(.trace, ["trace"], .process, "Print a line for every batch of packets; implies --debug"),

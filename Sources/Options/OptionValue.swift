@@ -3,7 +3,7 @@
 internal import NetworkModel
 internal import NetworkTypes
 
-/// The argument of an option, and the ways to read it; each failure names the option, the value and a remedy.
+/// The argument of an option, and the ways to parse it; each failure names the option, the value and a remedy.
 struct OptionValue {
     let option: OptionDescription
     let text: String
@@ -19,7 +19,9 @@ struct OptionValue {
         return text
     }
 
-    /// A path; bytes that are no UTF-8 have become U+FFFD by now, so that it would be another one.
+    /// A path.
+    ///
+    /// Bytes that are not UTF-8 have become U+FFFD by now, which would be another path.
     func path() throws(UsageError) -> String {
         if text.unicodeScalars.contains("\u{FFFD}") { throw failure("not valid UTF-8; give the path by another name") }
         return try nonEmpty("a path")
@@ -35,7 +37,7 @@ struct OptionValue {
         return number
     }
 
-    /// Digits without a leading zero; nil for anything else and for what exceeds 64 bits.
+    /// Digits without a leading zero; nil for anything else and for numbers above 64 bits.
     static func decimal(_ text: some StringProtocol) -> UInt64? {
         guard !text.isEmpty, text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
         if text.utf8.first == UInt8(ascii: "0"), text.utf8.count > 1 { return nil }
@@ -76,7 +78,7 @@ struct OptionValue {
         return address
     }
 
-    /// Refuses an address that cannot serve.
+    /// Refuses an address that cannot be used.
     func refuse(_ address: IPAddress, _ kinds: Set<AddressKind>) throws(UsageError) {
         for kind in AddressKind.allCases where kinds.contains(kind) && kind.includes(address) {
             throw failure("\(kind.words) cannot be used here; give the address of a single host")
@@ -190,7 +192,7 @@ struct OptionValue {
         return text
     }
 
-    /// Whether a text can be a name: 1 to 253 bytes, no blanks or control characters.
+    /// Whether a text can be a name: 1 to 253 bytes, without blanks and control characters.
     static func isDomainName(_ text: some StringProtocol) -> Bool {
         (1...253).contains(text.utf8.count) && text.utf8.allSatisfy { $0 > 0x20 && $0 != 0x7F }
     }

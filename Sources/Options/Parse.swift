@@ -2,9 +2,9 @@
 
 public import NetworkTypes
 
-/// What a command line comes to.
+/// The result of parsing a command line.
 public enum ParseOutcome: Hashable, Sendable {
-    /// Do what it asks for.
+    /// Run the program.
     case run(Invocation)
     /// Print ``HelpText/help(program:)`` to standard output and exit with 0.
     case help
@@ -16,15 +16,15 @@ public enum ParseOutcome: Hashable, Sendable {
 
 /// Parses a command line that is compatible with pasta(1).
 ///
-/// Options end at `--` or at the first operand; nothing beyond is looked at. `--help`, `--version` and
-/// `--print-capabilities` act when they are reached: what comes before them must be right, what comes after is not
-/// looked at, and nothing is checked that only the whole line tells.
+/// Options end at `--` or at the first operand; nothing behind it is read. `--help`, `--version` and
+/// `--print-capabilities` act when they are reached: options before them must be right, options behind them are not
+/// read, and checks that need the whole line are not made.
 ///
 /// - Parameters:
 ///   - arguments: The program's arguments, its own name included.
-///   - ephemeralRange: The host's ephemeral ports, which `all` and `auto` leave out; the namespace's are taken to be
+///   - ephemeralRange: The host's ephemeral ports, which `all` and `auto` leave out; the namespace's are assumed to be
 ///     the same.
-/// - Returns: What to do.
+/// - Returns: The result.
 /// - Throws: What is wrong, in one line; the program ends with status 1.
 public func parse(
     arguments: [String], ephemeralRange: ClosedRange<Port> = EphemeralRange.fallback
@@ -44,7 +44,7 @@ public func parse(
     return .run(try parser.finish(arguments: arguments, operandIndex: scanner.operandIndex))
 }
 
-/// Refuses to be called `passt`, which callers take for the transport to virtual machines.
+/// Refuses the name `passt`, by which callers expect the transport to virtual machines.
 private func refuseVirtualMachineName(_ program: String) throws(UsageError) {
     let base = program.split(separator: "/").last ?? ""
     if base.contains("passt"), !base.contains("pasta") {

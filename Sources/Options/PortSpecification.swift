@@ -8,10 +8,10 @@
 //     target  = addr , "/" , range | addr | range ;
 //     range   = port , [ "-" , port ] ;
 //
-// Three steps: the text is cut into a bind and chunks, each remembering where it stood (this file's first half);
-// exclusions are gathered from all chunks; then the included ranges, or everything where only `all`, `auto` or
-// exclusions are given, are cut into contiguous runs, one rule each. A '/' may belong to the bind or to a target, and
-// IPv6 addresses need no brackets, so the first '/' decides: what stands before it is a bind unless it can only be the
+// There are three steps. The text is split into a bind and chunks, each with its position (the first half of this
+// file). Exclusions are collected from all chunks. Then the included ranges (or all ports, if only `all`, `auto` or
+// exclusions are given) are split into contiguous runs, one rule each. A '/' may belong to the bind or to a target, and
+// IPv6 addresses need no brackets. So the first '/' decides: the text before it is a bind, unless it can only be the
 // beginning of a chunk.
 
 public import NetworkModel
@@ -31,7 +31,7 @@ public enum PortSpecification {
     ///   - families: The families in use; the wildcard is narrowed to the only one.
     ///   - ephemeralRange: The listening side's ephemeral ports, which `all`, `auto` and exclusions alone leave out.
     /// - Returns: One rule for each contiguous run of ports, in the order of the text; none for `none`, or if the
-    ///   exclusions leave nothing. No two of them conflict.
+    ///   exclusions leave nothing. The rules do not conflict.
     /// - Throws: What is wrong and where.
     public static func parse(
         _ text: String, direction: ForwardDirection, transport: TransportProtocol,
@@ -69,7 +69,7 @@ public enum PortSpecification {
         return builder.rules
     }
 
-    /// The rules of `auto`, which an option that does not appear stands for.
+    /// The rules of `auto`, the default of an option that is not given.
     ///
     /// - Parameters:
     ///   - direction: Which side listens.
@@ -95,7 +95,7 @@ public enum PortSpecification {
             [ephemeralRange.lowerBound.rawValue...ephemeralRange.upperBound.rawValue], from: 1...UInt16.max)
     }
 
-    /// The excluded ranges, sorted, overlapping ones joined.
+    /// The excluded ranges, sorted, with overlapping ones joined.
     private static func mergedExclusions(of chunks: [PortSpecificationReader.Chunk]) -> [ClosedRange<UInt16>] {
         var merged: [ClosedRange<UInt16>] = []
         let excluded = chunks.compactMap { chunk in
@@ -111,7 +111,7 @@ public enum PortSpecification {
         return merged
     }
 
-    /// The target of `all:ADDR`; several must agree.
+    /// The target of `all:ADDR`; several must be equal.
     private static func allTarget(
         of chunks: [PortSpecificationReader.Chunk], _ reader: PortSpecificationReader
     ) throws(PortSpecificationError) -> IPAddress? {
@@ -127,7 +127,7 @@ public enum PortSpecification {
     }
 }
 
-/// Cuts ranges into contiguous runs and makes the rules.
+/// Splits ranges into contiguous runs and makes the rules.
 private struct RuleBuilder {
     let reader: PortSpecificationReader
     let bind: PortSpecificationReader.Bind
@@ -147,7 +147,7 @@ private struct RuleBuilder {
         self.transport = transport
     }
 
-    /// Adds the rules of a range of listening ports, minus the exclusions.
+    /// Adds the rules of a range of listening ports, without the exclusions.
     mutating func add(
         _ range: ClosedRange<UInt16>, target: PortSpecificationReader.Target, policy: PortForward.Policy,
         source: Range<Int>
@@ -171,7 +171,7 @@ private struct RuleBuilder {
         }
     }
 
-    /// What is left of a range after taking away sorted, disjoint ranges.
+    /// What is left of a range without sorted, disjoint ranges.
     static func subtract(_ taken: [ClosedRange<UInt16>], from range: ClosedRange<UInt16>) -> [ClosedRange<UInt16>] {
         var left: [ClosedRange<UInt16>] = []
         var next = range.lowerBound

@@ -3,19 +3,19 @@
 internal import NetworkModel
 internal import NetworkTypes
 
-/// Cuts the text of a port specification into its bind and its chunks; each remembers where it stood.
+/// Splits the text of a port specification into its bind and its chunks, each with its position.
 struct PortSpecificationReader {
-    /// What is listened on.
+    /// Where to listen.
     struct Bind {
         /// The address; nil for both families.
         var address: IPAddress?
         /// The device.
         var interface: String?
-        /// Where the chunks begin.
+        /// The position of the chunks.
         var end: Int
     }
 
-    /// Where the first port of a range goes.
+    /// The target of the first port of a range.
     struct Target: Hashable {
         var first: UInt16
         /// nil for the other side's own address.
@@ -52,7 +52,7 @@ struct PortSpecificationReader {
         wildcard = Self.wildcard(of: families)
     }
 
-    /// What a missing address stands for: the wildcard of both families, or of the only one in use.
+    /// The meaning of a missing address: the wildcard of both families, or of the only one in use.
     static func wildcard(of families: Set<AddressFamily>) -> IPAddress? {
         if families == [.v4] { return .v4(.unspecified) }
         if families == [.v6] { return .v6(.unspecified) }
@@ -65,7 +65,7 @@ struct PortSpecificationReader {
 
     // MARK: - Bind
 
-    /// Reads what stands before the first '/', unless that '/' belongs to a target.
+    /// Reads the text before the first '/', unless that '/' belongs to a target.
     func readBind() throws(PortSpecificationError) -> Bind {
         let unbound = Bind(address: wildcard, interface: nil, end: 0)
         guard let slash = bytes.firstIndex(of: UInt8(ascii: "/")) else { return unbound }
@@ -92,7 +92,7 @@ struct PortSpecificationReader {
         return bind
     }
 
-    /// Whether text in front of a '/' can only be the start of a chunk, so that the '/' belongs to a target.
+    /// Whether the text before a '/' can only be the start of a chunk, so that the '/' belongs to a target.
     private func beginsChunk(_ range: Range<Int>) -> Bool {
         let head = bytes[range].prefix { $0 != UInt8(ascii: ":") && $0 != UInt8(ascii: ",") }
         guard let first = head.first else { return false }
@@ -114,7 +114,7 @@ struct PortSpecificationReader {
 
     // MARK: - Chunks
 
-    /// Reads the chunks from a place to the end.
+    /// Reads the chunks from a position to the end.
     func readChunks(from start: Int) throws(PortSpecificationError) -> [Chunk] {
         var chunks: [Chunk] = []
         var position = start
@@ -145,14 +145,14 @@ struct PortSpecificationReader {
         if bytes[head].elementsEqual("all".utf8) {
             return .all(target: try tail.flatMap { tail throws(PortSpecificationError) in try readAllTarget(tail) })
         }
-        // `5000:2001:db8::5` is an IPv6 address by its looks, but a port and its target here.
+        // `5000:2001:db8::5` looks like an IPv6 address, but is a port and its target here.
         let isPorts = !head.isEmpty && bytes[head].allSatisfy { isDigit($0) || $0 == UInt8(ascii: "-") }
         if !isPorts { try refuseAddress(range, head: head) }
         let listen = try readRange(head)
         return .include(listen, try readTarget(tail, for: listen))
     }
 
-    /// Refuses a chunk that is, or has, an address where only a port can be.
+    /// Refuses a chunk that is, or contains, an address where only a port is possible.
     private func refuseAddress(_ range: Range<Int>, head: Range<Int>) throws(PortSpecificationError) {
         if address(range) != nil {
             throw error(.syntax, at: range, "an address alone names no port; write ADDRESS/PORT")
@@ -177,7 +177,7 @@ struct PortSpecificationReader {
         return .exclude(try readRange(body))
     }
 
-    /// Reads what follows `all:`.
+    /// Reads the text behind `all:`.
     private func readAllTarget(_ range: Range<Int>) throws(PortSpecificationError) -> IPAddress? {
         if range.isEmpty { throw error(.syntax, at: range, "an address is missing after ':'") }
         if let address = address(range) { return try checkedTarget(address, at: range) }
@@ -192,7 +192,7 @@ struct PortSpecificationReader {
         throw error(.syntax, at: range, "\(quotedText(range)) is no IP address")
     }
 
-    /// Reads what follows the ':' of a range; without one, the same ports.
+    /// Reads the text behind the ':' of a range; without one, the ports are the same.
     private func readTarget(
         _ range: Range<Int>?, for listen: ClosedRange<UInt16>
     ) throws(PortSpecificationError) -> Target {
@@ -221,7 +221,7 @@ struct PortSpecificationReader {
         return Target(first: mapped.lowerBound, address: target)
     }
 
-    /// The target address to use: nil for an unspecified one, which means the same as none.
+    /// The target address; nil for an unspecified one, which means the same as none.
     private func checkedTarget(_ target: IPAddress, at range: Range<Int>) throws(PortSpecificationError) -> IPAddress? {
         if target.isUnspecified { return nil }
         if target.isMulticast || target.isBroadcast {
@@ -275,7 +275,7 @@ struct PortSpecificationReader {
         return port
     }
 
-    /// The address that a part is, in brackets or bare.
+    /// The address in a part, in brackets or bare.
     private func address(_ range: Range<Int>) -> IPAddress? {
         var range = range
         if range.count >= 2, bytes[range.lowerBound] == UInt8(ascii: "["),

@@ -2,14 +2,14 @@
 
 internal import NetworkTypes
 
-/// A command line that cannot be carried out: one line for standard error, and exit status 1.
+/// A wrong command line: one line for standard error, and exit status 1.
 public struct UsageError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// The status that the program ends with.
+    /// The exit status of the program.
     public static let exitStatus: Int32 = 1
 
     /// What is wrong: one line that names the option, the value and a remedy; no line end.
     public var message: String
-    /// Whether a hint at `--help` should follow: the words could not be read as options at all.
+    /// Whether a hint at `--help` should follow, because the words could not be read as options at all.
     public var showsUsageHint: Bool
 
     /// Makes an error.
@@ -32,8 +32,10 @@ public struct UsageError: Error, Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// A value from outside between single quotes: control characters escaped, so that a message stays one line and cannot
-/// steer a terminal, and cut off when very long.
+/// A value from outside in single quotes.
+///
+/// Control characters are escaped, so that a message stays one line and cannot control a terminal, and a very long
+/// value is cut off.
 func quoted(_ text: String) -> String {
     "'\(printable(text))'"
 }

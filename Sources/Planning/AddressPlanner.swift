@@ -5,11 +5,11 @@ import NetworkTypes
 
 /// Chooses the namespace's addresses of one family: the user's, copies of the template's, or local ones.
 struct AddressPlanner {
-    /// What was chosen.
+    /// The result.
     struct Choice {
-        /// The addresses to have.
+        /// The addresses of the namespace.
         var addresses: [PlannedAddress] = []
-        /// The one that DHCP, Router Advertisements and translation speak of.
+        /// The address that DHCP, Router Advertisements and translation use.
         var guest: Prefix?
     }
 
@@ -21,10 +21,10 @@ struct AddressPlanner {
     /// The flags that a copied address keeps.
     private static let keptFlags: InterfaceAddress.Flags = [.noPrefixRoute, .home]
 
-    /// The flags that every address of the family gets.
+    /// The flags that are set on every address of the family.
     private var ownFlags: InterfaceAddress.Flags { family == .v6 ? .noDuplicateDetection : [] }
 
-    /// The prefix length that the user gave; 0 is as if absent.
+    /// The prefix length that the user gave; 0 counts as absent.
     private var explicitLength: Int? {
         configuration.prefixLengths[family].flatMap { (1...family.addressBitCount).contains($0) ? $0 : nil }
     }
@@ -175,7 +175,7 @@ struct AddressPlanner {
         return choice
     }
 
-    /// Every link has link-local addresses of its own; nobody misses the host's.
+    /// Every link has its own link-local addresses, so the host's are not needed.
     private func weight(of address: InterfaceAddress, _ origin: AddressOrigin) -> Reason.Weight {
         let isTemplates = template?.link.index == address.interface
         return address.address.isLinkLocal || origin == .all && !isTemplates ? .detail : .remark
@@ -231,7 +231,7 @@ struct AddressPlanner {
                 .address(
                     planned.prefix, from: .template(link.name, isLengthGiven: isLengthGiven, isGuest: isGuest)))
         }
-        // The namespace's address in Router Advertisements and DHCPv6 stands in a /64, whatever the host's does.
+        // The namespace's address in Router Advertisements and DHCPv6 is in a /64, whatever its length on the host.
         return Choice(
             addresses: addresses,
             guest: Prefix(guest.address, length: family == .v6 ? 64 : length ?? guest.prefix.length))
@@ -248,7 +248,7 @@ struct AddressPlanner {
     }
 }
 
-/// The addresses of local mode (reference: addressing, 4).
+/// The addresses of local mode.
 enum Local {
     /// The namespace's address.
     static let addressIPv4 = IPAddress.v4(IPv4Address(169, 254, 2, 1))
@@ -256,13 +256,13 @@ enum Local {
     static let prefixLengthIPv4 = 16
     /// The namespace's IPv6 address in opaque mode.
     static let addressIPv6 = IPAddress.v6(IPv6Address(high: 0xFE80_0000_0000_0000, low: 2))
-    /// The router that tapas plays.
+    /// The address of the router, which is tapas.
     static func gateway(_ family: AddressFamily) -> IPAddress {
         switch family {
         case .v4: .v4(IPv4Address(169, 254, 2, 2))
         case .v6: linkLocalIPv6
         }
     }
-    /// The link-local address that tapas has unless it finds another.
+    /// The link-local address of tapas unless it finds another.
     static let linkLocalIPv6 = IPAddress.v6(IPv6Address(high: 0xFE80_0000_0000_0000, low: 1))
 }

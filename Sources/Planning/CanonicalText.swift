@@ -25,10 +25,11 @@ extension PlannedAddress {
 extension AppliedState {
     /// The state as canonical text: the link, then addresses, then routes as ip(8) prints them, in sorted order.
     ///
-    /// Two states with equal text behave alike; the order in which things were added does not show, but what it
-    /// decided (`secondary`) does.
+    /// Two states with equal text behave alike: the text does not show the order in which objects were added, but its
+    /// effect (`secondary`).
+    ///
     /// - Parameter device: the interface's name.
-    /// - Returns: the lines, without a line end after the last.
+    /// - Returns: The lines, without a line end after the last.
     public func canonicalText(device: String) -> String {
         var lines = ["link \(isUp ? "up" : "down") mtu \(mtu)" + (mac.map { " address \($0)" } ?? "")]
         lines += addresses.map(\.value).sorted { $0.sortKey < $1.sortKey }.map(\.text)

@@ -5,30 +5,31 @@ public import NetworkTypes
 
 // Theory of operation.
 //
-// Make before break: link, new addresses, new and replaced routes, then what is no longer planned. Every step is
-// carried out on a simulated kernel as it is put down, so that each later step is chosen for the state that will
-// really hold then: what an address takes along when it goes is put back, a gateway that an old route still hides is
-// tried again once that route is gone.
+// Make before break: first the link, then new addresses, then new and replaced routes, then the removal of what is no
+// longer planned. Every step is also carried out on a simulated kernel, so that each later step is chosen for the state
+// that will then be real: what an address takes along when it is removed is added again, and a gateway that an old
+// route still hides is tried again once that route is gone.
 //
-// Addresses that are not planned any more and that connections still use linger, in a form that nothing new chooses:
-// /32 or /128 without a prefix route, deprecated, and behind the planned ones. IPv4 knows nothing of deprecation: it
-// takes the first address whose subnet has the router, else the first of all.
+// Addresses that are no longer planned and that connections still use linger in a form that no new connection chooses:
+// /32 or /128 without a prefix route, deprecated, and behind the planned ones. IPv4 ignores deprecation: it uses the
+// first address whose subnet contains the router, else the first of all.
 //
-// Only what is ours is touched. An address or a route of somebody else that stands where a planned one belongs stays,
-// and the planned one is left out. Nothing is written where nothing differs, so that nothing inside is disturbed.
+// Only our own objects are changed. If somebody else's address or route is in the place of a planned one, it stays, and
+// the planned one is left out. Nothing is written where nothing differs, so that traffic is not disturbed.
 
-/// The operations that take the namespace's interface from what holds to what is planned, in order.
+/// The operations that turn the present state of the namespace's interface into the planned one, in order.
 ///
-/// A default route stays in place at every step if both sides have one. Flows are reset right before their address is
-/// removed, when the new address and routes are there to reconnect by: a reset that came after the removal would be
-/// ignored by the namespace's kernel.
+/// A default route is in place at every step if both sides have one. Flows are reset right before their address is
+/// removed, when the new address and routes exist for reconnecting: the namespace's kernel would ignore a reset that
+/// comes after the removal.
+///
 /// - Parameters:
-///   - applied: what holds, as read back from the namespace's kernel.
-///   - plan: what is to hold.
-///   - retaining: addresses that connections use which can still carry data: if they are not planned any more they
-///     linger (``PlannedAddress/lingering``) until a later call does not name them. One to which the plan gives another
-///     meaning, as a router's for example, goes all the same.
-/// - Returns: the operations; none if nothing differs.
+/// - applied: the present state, as read back from the namespace's kernel.
+/// - plan: the plan.
+/// - retaining: addresses of connections that can still carry data. If they are no longer planned, they linger
+///   (``PlannedAddress/lingering``) until a later call does not name them. An address to which the plan gives another
+///   meaning, for example a router's, is removed nevertheless.
+/// - Returns: The operations; none if nothing differs.
 public func diff(
     applied: AppliedState, plan: NamespacePlan, retaining: Set<IPAddress> = []
 ) -> [NamespaceOperation] {
@@ -38,19 +39,19 @@ public func diff(
 }
 
 private struct Difference {
-    /// How many routes further a planned one is looked for in the other table before it is looked up.
+    /// How many routes further a planned one is searched in the other table before it is looked up.
     private static let lookAhead = 8
 
     private var kernel: SimulatedKernel
     private let plan: NamespacePlan
     private let plannedAddresses: [PlannedAddress]
-    /// What stays beside the planned addresses.
+    /// The addresses that stay beside the planned ones.
     private let lingering: [PlannedAddress]
     /// The identities of both.
     private let wanted: Set<PlannedAddress.Identity>
     /// The planned routes of the families.
     private let plannedRoutes: [[Route]]
-    /// What is ours and not planned, as it was before any route was added.
+    /// Our objects that are not planned, as they were before any route was added.
     private var staleRoutes: [Route] = []
     /// Whether the kernel would have refused a route when it was first tried.
     private var wasRefused = false
@@ -68,8 +69,8 @@ private struct Difference {
         }
         lingering = staying
         wanted = Set((planned + staying).map(\.identity))
-        // A lingering IPv6 address is the only choice beside a link-local one, deprecated or not (RFC 6724 section 5,
-        // rule 2 comes before rule 3): then the default names the link-local one.
+        // Beside link-local addresses, a lingering IPv6 address would be chosen although it is deprecated (RFC 6724
+        // section 5, rule 2 comes before rule 3). So the default route names the link-local one.
         var source: IPAddress?
         if staying.contains(where: { $0.family == .v6 }),
             plan.families.v6.addresses.allSatisfy({ $0.address.isLinkLocal })
@@ -79,7 +80,7 @@ private struct Difference {
         plannedRoutes = AddressFamily.allCases.map { family in
             let routes = plan.families[family].routes
             let preferred = family == .v6 ? source : nil
-            // As they are, without a copy of a large table, unless something is to be changed.
+            // Used without a copy of a large table, unless something must be changed.
             guard preferred != nil || routes.hasOne(where: { !$0.isCanonical }) else { return routes }
             return routes.map { $0.preferring(preferred).canonical }
         }
@@ -96,7 +97,7 @@ private struct Difference {
         removeAddresses()
         orderLingering()
         settleTheRest()
-        // A default that had to wait for an address to go is there now.
+        // A default route that had to wait for an address to go is added now.
         removeDefaults()
     }
 
@@ -113,8 +114,10 @@ private struct Difference {
 
     // MARK: Addresses
 
-    /// Adds an address; an old route of ours that stands where its IPv6 prefix route belongs goes first, for the kernel
-    /// would make none beside it.
+    /// Adds an address.
+    ///
+    /// An old route of ours in the place of its IPv6 prefix route is removed first, because the kernel would add no
+    /// prefix route beside it.
     private mutating func add(_ address: PlannedAddress) {
         if address.family == .v6 {
             for connected in address.connectedRoutes {
@@ -146,7 +149,7 @@ private struct Difference {
         orderSubnets()
         for address in lingering {
             guard let entry = entry(address) else {
-                // IPv4: beside the one that it takes the place of, which goes later.
+                // IPv4: the new form is added beside the old one, which is removed later.
                 emit(.addAddress(address))
                 continue
             }
@@ -158,11 +161,11 @@ private struct Difference {
         }
     }
 
-    /// Puts lingering IPv4 addresses behind the planned ones: the first of the link is the source of what has no better.
+    /// Moves lingering IPv4 addresses behind the planned ones, because the link's first address is the default source.
     private mutating func orderLingering() {
         let planned = Set(plannedAddresses.map(\.identity))
         for address in lingering where address.family == .v4 {
-            // A secondary one is nobody's first choice and stands behind all primary ones anyway.
+            // A secondary address is never the first choice and is behind all primary ones anyway.
             let last = kernel.addresses.lastIndex {
                 !$0.value.flags.contains(.secondary) && planned.contains($0.value.identity) && $0.value.family == .v4
             }
@@ -173,10 +176,10 @@ private struct Difference {
         }
     }
 
-    /// Sees to it that the first planned address of each IPv4 subnet is the primary one there, as on the host.
+    /// Makes the first planned address of each IPv4 subnet the primary one there, as on the host.
     ///
-    /// The connected route names the primary one as its source. What stands before goes and comes again, behind the
-    /// others; what is about to be removed does not count.
+    /// The connected route names the primary address as its source. Addresses before it are removed and added again
+    /// behind the others; addresses that will be removed anyway do not count.
     private mutating func orderSubnets() {
         for (position, lead) in plannedAddresses.enumerated() where lead.family == .v4 {
             let isLead = !plannedAddresses[..<position].contains { lead.isInSubnet(of: $0) }
@@ -196,10 +199,10 @@ private struct Difference {
         }
     }
 
-    /// Exchanges an address for one of the same identity that differs in something the kernel cannot change.
+    /// Replaces an address by one of the same identity that differs in something the kernel cannot change.
     ///
-    /// With its last IPv4 address the link would lose every route, and sockets would lose theirs: a second entry of
-    /// the same address, of another length and without a route, holds the place meanwhile.
+    /// With its last IPv4 address the link would lose every route, and sockets would lose theirs. So a second entry of
+    /// the same address, of another length and without a route, takes its place meanwhile.
     private mutating func exchange(_ old: PlannedAddress, for new: PlannedAddress) {
         let length = new.prefix.length == 32 ? 31 : 32
         var holder: PlannedAddress?
@@ -215,7 +218,7 @@ private struct Difference {
         if let holder { emit(.removeAddress(holder)) }
     }
 
-    /// What is ours and neither planned nor lingering.
+    /// Our addresses that are neither planned nor lingering.
     private func stale() -> [PlannedAddress] {
         kernel.addresses.filter { $0.origin == .ours && !wanted.contains($0.value.identity) }.map(\.value)
     }
@@ -228,14 +231,14 @@ private struct Difference {
         for address in going.map(\.address) where !staying.contains(address) && reset.insert(address).inserted {
             emit(.resetFlows(address))
         }
-        // Secondary addresses before the primary that might take them along.
+        // Secondary addresses go before the primary one that might take them along.
         for address in going.reversed().stablySorted(by: { $0.flags.contains(.secondary) ? 0 : 1 }) {
             promote(before: address)
             remove(address)
         }
     }
 
-    /// Removes an address, and its IPv6 prefix route if the kernel leaves that for others in the prefix that ask for none.
+    /// Removes an address, and its IPv6 prefix route if the kernel keeps that for others in the prefix that have none.
     private mutating func remove(_ address: PlannedAddress) {
         emit(.removeAddress(address))
         guard address.family == .v6 else { return }
@@ -248,7 +251,7 @@ private struct Difference {
         }
     }
 
-    /// Lets secondary addresses outlive the address that is about to be removed.
+    /// Makes secondary addresses outlive the address that is about to be removed.
     private mutating func promote(before address: PlannedAddress) {
         guard !kernel.properties.promotesSecondaries, address.family == .v4, !address.flags.contains(.secondary) else {
             return
@@ -261,17 +264,17 @@ private struct Difference {
 
     // MARK: Routes
 
-    /// The planned routes that are not there as planned, and what is ours there and not planned.
+    /// The planned routes that are not present as planned, and our present routes that are not planned.
     ///
-    /// Both tables are in much the same order, so that they are walked side by side; only what does not match within a
-    /// few steps is looked up.
+    /// Both tables have nearly the same order, so they are walked side by side, and only a route that does not match
+    /// within a few steps is looked up.
     private mutating func compareRoutes() -> (missing: [Route], stale: [Route]) {
         let present = kernel.routes.entries
         var isMatched = [Bool](repeating: false, count: present.count)
         var missing: [Route] = []
         for routes in plannedRoutes {
             let planned = routes.span
-            // The tables of the two families follow each other on both sides.
+            // In both tables, the routes of the two families are separate.
             var next = 0
             for position in planned.indices {
                 let reach = next..<min(next + Self.lookAhead, present.count)
@@ -301,14 +304,14 @@ private struct Difference {
         return (missing, unmatched.filter { !planned.contains($0.identity) })
     }
 
-    /// Whether a route of an identity is planned, by a search through all.
+    /// Whether a route of an identity is planned, by a search through all routes.
     private func isPlanned(_ identity: Route.Identity) -> Bool {
         plannedRoutes.contains { routes in
             routes.hasOne { $0.destination.length == identity.destination.length && $0.identity == identity }
         }
     }
 
-    /// Adds and replaces routes in the plan's order; returns those that the kernel would refuse yet.
+    /// Adds and replaces routes in the plan's order; returns those that the kernel would refuse now.
     private mutating func addRoutes() -> [Route] {
         let (missing, stale) = compareRoutes()
         staleRoutes = stale
@@ -318,13 +321,13 @@ private struct Difference {
         return refused
     }
 
-    /// Sees to it that a planned route is there; false if the kernel would refuse it.
+    /// Makes sure that a planned route is present; false if the kernel would refuse it.
     ///
     /// - Parameters:
     ///   - route: the route.
-    ///   - done: on the last try what was done already: the model may be wrong, so that in the end the kernel is asked,
-    ///     but once.
-    /// - Returns: whether there is nothing left to do for the route.
+    ///   - done: on the last try, the routes that were sent already: the model may be wrong, so in the end the kernel
+    ///     is asked, but once.
+    /// - Returns: Whether nothing is left to do for the route.
     @discardableResult
     private mutating func settle(_ route: Route, lastTryAfter done: Set<NamespaceOperation>? = nil) -> Bool {
         var operation = NamespaceOperation.addRoute(route)
@@ -342,9 +345,9 @@ private struct Difference {
         return true
     }
 
-    /// Settles what removed addresses have taken along, and asks the kernel once for what the model refuses.
+    /// Restores what removed addresses have taken along, and asks the kernel once for what the model refuses.
     private mutating func settleTheRest() {
-        // Without such steps what was settled before is so still.
+        // Without such steps, nothing has changed since.
         guard wasRefused || operations.contains(where: \.mayTakeRoutesAlong) else { return }
         let missing = compareRoutes().missing
         guard !missing.isEmpty else { return }
@@ -352,7 +355,7 @@ private struct Difference {
         for route in missing { settle(route, lastTryAfter: done) }
     }
 
-    /// Removes routes of ours that are not planned, those that depend on others first.
+    /// Removes our routes that are not planned; those that depend on others first.
     private mutating func removeRoutes(where isMeant: (Route) -> Bool) {
         for route in staleRoutes.reversed() where isMeant(route) {
             guard route.family == .v6, route.preferredSource != nil else {
@@ -366,8 +369,9 @@ private struct Difference {
         staleRoutes.removeAll(where: isMeant)
     }
 
-    /// Removes defaults that are not planned, unless a planned one of the family is still missing: then the old one
-    /// stays until it is there.
+    /// Removes default routes that are not planned.
+    ///
+    /// If a planned one of the family is still missing, the old one stays until it is there.
     private mutating func removeDefaults() {
         for family in AddressFamily.allCases {
             let planned = plannedRoutes.flatMap { routes in
@@ -380,7 +384,7 @@ private struct Difference {
 }
 
 extension NamespaceOperation {
-    /// Whether routes may go with what this removes, or come with what it adds.
+    /// Whether this removal can remove routes, or this addition can add routes.
     fileprivate var mayTakeRoutesAlong: Bool {
         switch self {
         case .addRoute, .replaceRoute, .removeRoute, .setMAC, .setMTU, .resetFlows: false
@@ -390,7 +394,7 @@ extension NamespaceOperation {
 }
 
 extension AppliedState.RouteEntry {
-    /// Whether this is a planned route, put there by us.
+    /// Whether this is a planned route that we have added.
     fileprivate func isOurs(_ planned: borrowing Route) -> Bool {
         guard origin == .ours else { return false }
         return value.isCanonical ? value.equals(planned) : value.canonical.equals(planned)
@@ -398,14 +402,14 @@ extension AppliedState.RouteEntry {
 }
 
 extension PlannedAddress {
-    /// The form in which the address stays for connections that use it when it is not planned any more.
+    /// The form in which an address that is no longer planned stays for its connections.
     public var lingering: PlannedAddress {
         var flags: InterfaceAddress.Flags = [.noPrefixRoute, .deprecated]
         if family == .v6 { flags.insert(.noDuplicateDetection) }
         return PlannedAddress(prefix: Prefix(host: address), scope: scope, flags: flags)
     }
 
-    /// Whether what the kernel reports is what is wanted, deprecation aside.
+    /// Whether the address that the kernel reports is the wanted one, apart from deprecation.
     fileprivate func isSame(as planned: PlannedAddress) -> Bool {
         prefix == planned.prefix && peer == planned.peer && broadcast == planned.broadcast
             && (scope == planned.scope || family == .v6)
@@ -414,7 +418,7 @@ extension PlannedAddress {
 }
 
 extension NamespacePlan {
-    /// The addresses that mean something else than a former address of the namespace: nothing may linger there.
+    /// The addresses with another meaning than a former address of the namespace; none of them may linger.
     fileprivate var meaningfulAddresses: Set<IPAddress> {
         var addresses: Set<IPAddress> = []
         for family in AddressFamily.allCases {
@@ -431,7 +435,7 @@ extension NamespacePlan {
 }
 
 extension Route {
-    /// A default route that names the source address, unless it names one or there is none.
+    /// A default route with the source address, unless it has one or there is none.
     fileprivate func preferring(_ source: IPAddress?) -> Route {
         guard isDefault, preferredSource == nil, let source else { return self }
         var route = self

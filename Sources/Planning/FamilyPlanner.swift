@@ -17,7 +17,7 @@ struct FamilyPlanner {
     }
     private var isManual: Bool { configuration.hasOwnAddressesOnly(family) || explicitGateway != nil }
 
-    /// The family's plan; each decision and each warning goes to the report.
+    /// The family's plan; each decision and warning goes to the report.
     func plan(_ report: inout Report) -> FamilyPlan {
         var plan = FamilyPlan(mode: mode)
         report.note(family, .mode(plan.mode))
@@ -154,7 +154,7 @@ struct FamilyPlanner {
         if configuration.networkMode == .transparent { return routes }
         let wantsDefault = gateway != nil || template?.hasDefault ?? true
         guard wantsDefault, !routes.contains(where: \.isDefault) else { return routes }
-        // The kernel refuses a router that is the namespace itself; everything is on the link then.
+        // The kernel refuses a router with the namespace's own address; everything is on the link then.
         let router = gateway.flatMap { gateway in addresses.contains { $0.address == gateway } ? nil : gateway }
         var route = Route.default(family, via: router)
         let connected = addresses.connectedRoutes

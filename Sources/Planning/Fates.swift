@@ -14,16 +14,17 @@ public func essence(of snapshot: HostSnapshot) -> HostSnapshot {
     return essence
 }
 
-/// What becomes of existing flows when the host's network changes.
+/// What a change of the host's network means for existing flows.
 ///
-/// Sockets never tell that their source address went (an idle TCP socket gets no event at all), and an unbound socket
-/// follows a better default route with a source address that does not belong there. So both are decided here: a flow
-/// whose address is gone is ended, one whose address stays on a link that the default has left is bound to that link.
+/// A socket does not report that its source address is gone (an idle TCP socket gets no event at all), and an unbound
+/// socket follows a better default route with a source address that does not belong there. So both are decided here: a
+/// flow whose address is gone is ended, and a flow whose address stays on a link that the default route has left is
+/// bound to that link.
 ///
 /// - Parameters:
 ///   - old: the host before.
 ///   - new: the host now.
-/// - Returns: the fates; flows with other addresses are left alone.
+/// - Returns: The fates; flows with other addresses are left alone.
 public func flowFates(from old: HostSnapshot, to new: HostSnapshot) -> FlowFates {
     var fates = FlowFates()
     let now = Set(new.addresses.lazy.filter { !$0.flags.contains(.duplicate) }.map(\.address))

@@ -5,12 +5,13 @@ public import NetworkTypes
 
 /// The warning for a guest address that is the network or the broadcast address of its subnet.
 ///
-/// Such an address is used as given, because deployed configurations pass it, but never silently (addressing, R1).
-/// IPv4 /31 and /32, IPv6 /127 and /128 are exempt, and so is an IPv6 address whose host part is all ones.
+/// Such an address is used as given, because existing configurations use it, but the user is warned. IPv4 /31 and /32,
+/// IPv6 /127 and /128 are exempt, and so is an IPv6 address whose host part is all ones.
+///
 /// - Parameters:
-///   - guest: the guest's address with its prefix length.
-///   - gateway: the guest's router, which the example in the warning avoids.
-/// - Returns: the reason to warn, or nil.
+/// - guest: the guest's address with its prefix length.
+/// - gateway: the guest's router, which the example in the warning avoids.
+/// - Returns: The reason for a warning, or nil.
 public func unusualGuestAddress(_ guest: Prefix, gateway: IPAddress?) -> Reason.Cause? {
     guard guest.length < guest.family.addressBitCount - 1 else { return nil }
     let isBroadcast = guest.family == .v4 && !guest.isNetworkAddress && guest.isBroadcastAddress
@@ -19,7 +20,8 @@ public func unusualGuestAddress(_ guest: Prefix, gateway: IPAddress?) -> Reason.
         guest, isBroadcast: isBroadcast, example: usableExample(in: guest, avoiding: gateway))
 }
 
-/// An address of a subnet that a host may have: 0.0.2.15 in its host part as QEMU gives it, else the first free one.
+/// An address in a subnet that a host may have: with the host part 0.0.2.15, as QEMU assigns it, else the first free
+/// one.
 private func usableExample(in guest: Prefix, avoiding gateway: IPAddress?) -> Prefix? {
     let candidates: [IPAddress]
     switch guest.network.address {

@@ -7,9 +7,9 @@ import NetworkTypes
 enum AddressVerdict: Equatable {
     /// It makes its link usable, and is copied.
     case usable
-    /// 169.254.0.0/16 of global scope: copied beside others, but alone it does not make a link usable.
+    /// 169.254.0.0/16 of global scope: copied together with others, but alone it does not make a link usable.
     case linkLocal
-    /// Not used, for the given reason; a tentative one may be usable soon.
+    /// Not used, for the given reason; a tentative address may become usable soon.
     case refused(Reason.AddressDefect)
 }
 
@@ -45,7 +45,7 @@ extension HostSnapshot {
         addresses.filter { $0.interface == link && $0.family == family }
     }
 
-    /// A route's next hops: its own, or those of the nexthop object it refers to where they are not filled in.
+    /// A route's next hops: its own, or those of its nexthop object where they are not filled in.
     func nextHops(of route: Route) -> [NextHop] {
         guard route.nextHops.isEmpty, let id = route.nextHopID,
             let object = nextHopObjects.first(where: { $0.id == id }), !object.isBlackhole
@@ -61,7 +61,7 @@ extension HostSnapshot {
 }
 
 extension Route {
-    /// Whether this is one of the main table's unicast routes of a family: what is looked at as a template.
+    /// Whether this is a unicast route of the main table and of a family, so that it can indicate a template.
     func isInMainTable(of family: AddressFamily) -> Bool { isUnicast(of: family, in: .main) }
 
     /// Whether this is a unicast route of a family in a table.

@@ -3,14 +3,14 @@
 import NetworkModel
 import NetworkTypes
 
-// The rules of the namespace's kernel that planning, comparing and simulating share. Each was tried on Linux 6.18
-// with iproute2 in a namespace of its own.
+// Rules of the namespace's kernel that planning, diffing and simulation share. Each was tested on Linux 6.18 with
+// iproute2 in a namespace of its own; `Tests/Fixtures/kernel-states.txt` has recordings.
 
 extension Route {
-    /// The route as the namespace's kernel reports it back: what cannot differ there is set to one value.
+    /// The route as the namespace's kernel reports it: properties that cannot differ there have one value.
     ///
-    /// IPv6 routes have scope universe, no type of service, and metric 1024 where none was asked for; preference
-    /// medium is the absence of one; a single next hop has weight 1; of the next hop's flags only on-link is kept.
+    /// IPv6 routes have scope universe, no type of service, and metric 1024 if none was given. Preference medium is the
+    /// absence of a preference; a single next hop has weight 1; of the next hop's flags only on-link is kept.
     var canonical: Route {
         // Nearly every route is canonical already, and there may be hundreds of thousands.
         if isCanonical { return self }
@@ -34,7 +34,7 @@ extension Route {
         return route
     }
 
-    /// Whether nothing would be changed by ``canonical``.
+    /// Whether ``canonical`` would change nothing.
     var isCanonical: Bool {
         guard nextHopID == nil, destination.network == destination, source.map({ $0.network == $0 }) ?? true else {
             return false
@@ -56,7 +56,7 @@ extension Route {
         nextHops.count == 1 ? nextHops[0].gateway == nil : nextHops.allSatisfy { $0.gateway == nil }
     }
 
-    /// Whether two routes are equal: as `==`, which would copy them.
+    /// Whether two routes are equal: like `==`, which would copy them.
     func equals(_ other: borrowing Route) -> Bool {
         destination == other.destination && metric == other.metric && nextHops == other.nextHops
             && source == other.source && table == other.table && type == other.type && scope == other.scope
@@ -65,7 +65,7 @@ extension Route {
             && advertisedMSS == other.advertisedMSS && preference == other.preference
     }
 
-    /// A route to one address on the link, by which a router outside every subnet is reached.
+    /// A route to one address on the link, which makes a router outside every subnet reachable.
     static func host(_ address: IPAddress) -> Route {
         Route(
             destination: Prefix(host: address), scope: address.family == .v4 ? .link : .universe,
@@ -83,22 +83,22 @@ extension Route {
 }
 
 extension PlannedAddress {
-    /// The flags that make a difference in the namespace.
+    /// The flags that matter in the namespace.
     static let comparedFlags: InterfaceAddress.Flags = [.noPrefixRoute, .home]
 
-    /// The scope that the kernel gives an IPv6 address, whatever was asked for (RFC 4007 §4).
+    /// The scope that the kernel gives an IPv6 address, whatever was requested (RFC 4007 §4).
     static func scope(of address: IPAddress) -> RoutingScope {
         guard case .v6(let address) = address else { return .universe }
         if address.isLinkLocal { return .link }
         return address.high >> 54 == 0xFEC0 >> 6 ? .site : .universe
     }
 
-    /// Whether two IPv4 addresses make one subnet for the kernel: equal length, equal network.
+    /// Whether two IPv4 addresses are in one subnet for the kernel: equal length, equal network.
     func isInSubnet(of other: PlannedAddress) -> Bool {
         family == .v4 && other.family == .v4 && subnet == other.subnet
     }
 
-    /// The routes that the kernel makes when the address is added as a primary one to a link that is up.
+    /// The routes that the kernel adds when the address is added as a primary one to a link that is up.
     var connectedRoutes: [Route] {
         let hasPrefixRoute = !flags.contains(.noPrefixRoute)
         switch family {
@@ -121,7 +121,7 @@ extension PlannedAddress {
 }
 
 extension [PlannedAddress] {
-    /// The routes that the kernel makes when the addresses are added in their order: none for secondary ones.
+    /// The routes that the kernel adds when the addresses are added in this order: none for secondary ones.
     var connectedRoutes: [Route] {
         indices.flatMap { index in
             let address = self[index]
@@ -130,11 +130,11 @@ extension [PlannedAddress] {
     }
 }
 
-/// Says whether the namespace's kernel would take a route: whether each gateway is found on the link.
+/// Determines whether the namespace's kernel would accept a route: whether each gateway is found on the link.
 ///
 /// IPv4 (`fib_check_nh`): the longest match among routes of narrower scope than the new one's must be on the link.
 /// IPv6 (`ip6_route_check_nh`): a link-local gateway always passes; else the longest match must be on the link.
-/// An on-link flag passes always. All of it for one link, the namespace's.
+/// A gateway with the on-link flag always passes. All of this concerns one link, the namespace's.
 struct Reachability {
     private struct Entry: Equatable {
         var scope: RoutingScope
@@ -144,11 +144,11 @@ struct Reachability {
 
     /// The routes by destination.
     private var table: [Prefix: [Entry]] = [:]
-    /// How many destinations there are of each length, so that a lookup tries those lengths only.
+    /// The number of destinations of each length, so that a lookup tries only those lengths.
     private var lengths = PerFamily(
         v4: [Int](repeating: 0, count: AddressFamily.v4.addressBitCount + 1),
         v6: [Int](repeating: 0, count: AddressFamily.v6.addressBitCount + 1))
-    /// The last answer: the routes of a large table have few gateways, and one follows the other.
+    /// The last answer: the routes of a large table have few gateways, and consecutive routes often have the same.
     private var last: (gateway: IPAddress, scope: RoutingScope, isReachable: Bool)?
 
     /// Makes the table of routes that are there.
@@ -156,8 +156,10 @@ struct Reachability {
         for route in routes { add(route) }
     }
 
-    /// A source-specific route is not found in a lookup without a source, an IPv4 route of the widest scope for no
-    /// router: neither needs a place in the table.
+    /// Whether a route needs no place in the table.
+    ///
+    /// A lookup without a source does not find a source-specific route, and a lookup for a router does not find an IPv4
+    /// route of the widest scope.
     static func matters(_ route: borrowing Route) -> Bool {
         route.source == nil && (route.family == .v6 || route.scope != .universe)
     }
@@ -171,7 +173,7 @@ struct Reachability {
         if let gateway = last?.gateway, destination.contains(gateway) { last = nil }
     }
 
-    /// Adds a route that is there.
+    /// Adds a present route.
     mutating func add(_ route: Route) {
         guard Self.matters(route) else { return }
         let destination = route.destination.network

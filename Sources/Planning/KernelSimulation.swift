@@ -5,7 +5,7 @@ import NetworkTypes
 
 /// Why the namespace's kernel would refuse an operation.
 public enum Refusal: Error, Hashable, Sendable {
-    /// The object is there already (`EEXIST`).
+    /// The object exists already (`EEXIST`).
     case exists
     /// There is no such object (`EADDRNOTAVAIL`, `ESRCH`).
     case absent
@@ -18,25 +18,26 @@ public enum Refusal: Error, Hashable, Sendable {
     case linkDown
 }
 
-/// The state after operations, as the namespace's kernel would have it; refused ones change nothing.
+/// The state after operations, according to the namespace's kernel; refused operations change nothing.
 ///
-/// A model of Linux, pure: `diff()` looks ahead with it, tests compare with it.
+/// It is a pure model of Linux: `diff()` looks ahead with it, and tests compare it with recordings of a real kernel.
+///
 /// - Parameters:
-///   - operations: what to carry out, in order.
-///   - state: the state before.
-/// - Returns: the state after.
+/// - operations: the operations, in order.
+/// - state: the state before.
+/// - Returns: The state after.
 public func apply(_ operations: [NamespaceOperation], to state: AppliedState) -> AppliedState {
     var kernel = SimulatedKernel(state)
     for operation in operations { _ = kernel.carryOut(operation) }
     return kernel.state
 }
 
-/// Carries out one operation on a state as the namespace's kernel would, side effects included.
+/// Carries out one operation on a state like the namespace's kernel, with all side effects.
 ///
 /// - Parameters:
-///   - operation: what to do.
+///   - operation: the operation.
 ///   - state: the state, unchanged if the operation is refused.
-/// - Returns: why it is refused, or nil.
+/// - Returns: The refusal, or nil.
 public func simulate(_ operation: NamespaceOperation, on state: inout AppliedState) -> Refusal? {
     var kernel = SimulatedKernel(state)
     let refusal = kernel.carryOut(operation)
@@ -44,10 +45,10 @@ public func simulate(_ operation: NamespaceOperation, on state: inout AppliedSta
     return refusal
 }
 
-/// A namespace's kernel as far as one link's addresses and routes go, with the side effects that Linux has.
+/// A namespace's kernel, as far as one link's addresses and routes are concerned, with the side effects of Linux.
 struct SimulatedKernel {
     private var link: AppliedState
-    /// The routes; looking one up may build an index.
+    /// The routes; a lookup may build an index.
     var routes: RouteStore
 
     /// Makes a kernel in a state.
@@ -69,7 +70,7 @@ struct SimulatedKernel {
     /// The addresses in the kernel's order.
     var addresses: [AppliedState.Address] { link.addresses }
 
-    /// Carries out an operation; refused ones change nothing.
+    /// Carries out an operation; a refused one changes nothing.
     mutating func carryOut(_ operation: NamespaceOperation) -> Refusal? {
         do throws(Refusal) {
             switch operation {
@@ -113,8 +114,10 @@ struct SimulatedKernel {
         addConnectedRoutes(of: new)
     }
 
-    /// Where the kernel puts a new address: an IPv4 primary one behind the last primary one whose scope is not narrower
-    /// (`inet_insert_ifa`), others behind all.
+    /// The position of a new address.
+    ///
+    /// The kernel puts an IPv4 primary address behind the last primary one whose scope is not narrower
+    /// (`inet_insert_ifa`), and others behind all.
     private func place(of address: PlannedAddress) -> Int {
         guard address.family == .v4, !address.flags.contains(.secondary) else { return addresses.endIndex }
         let last = addresses.lastIndex {
@@ -157,7 +160,7 @@ struct SimulatedKernel {
                 gone += addresses.filter(isDependent).map(\.value)
                 link.addresses.removeAll(where: isDependent)
             } else if let next = addresses.firstIndex(where: isDependent) {
-                // Promoted, it stands behind the primary ones.
+                // A promoted address moves behind the primary ones.
                 var promoted = link.addresses.remove(at: next)
                 promoted.value.flags.remove(.secondary)
                 link.addresses.insert(promoted, at: place(of: promoted.value))
@@ -172,7 +175,7 @@ struct SimulatedKernel {
             routes.removeAll { $0.value.family == .v4 && $0.value.preferredSource == address.address }
         }
         if !addresses.contains(where: { $0.value.family == .v4 }) {
-            // "Disable IP": with its last address the link loses every route.
+            // "Disable IP": with its last address, the link loses every route.
             routes.removeAll { $0.value.family == .v4 }
         } else {
             for address in addresses where address.value.family == .v4 { addConnectedRoutes(of: address.value) }
@@ -183,7 +186,8 @@ struct SimulatedKernel {
         let gone = link.addresses.remove(at: index).value
         let others = addresses.map(\.value).filter { $0.family == .v6 }
         let needed = Set(others.flatMap(\.connectedRoutes).map(\.identity))
-        // The kernel keeps a prefix route for every other address in the prefix, one without a prefix route included.
+        // The kernel keeps a prefix route as long as any other address is in the prefix, even one without a prefix
+        // route.
         let prefixes = Set(others.map(\.prefix.network))
         for connected in gone.connectedRoutes
         where !needed.contains(connected.identity) && !prefixes.contains(connected.destination) {
@@ -196,7 +200,7 @@ struct SimulatedKernel {
         while routes.removeFirst(connected.identity, where: { $0.origin == .kernel && isMeant($0.value) }) {}
     }
 
-    /// Appends them whatever else leads to the same destination, as the kernel does.
+    /// Appends them, whatever else has the same destination, as the kernel does.
     private mutating func addConnectedRoutes(of address: PlannedAddress) {
         guard link.isUp, !(address.family == .v4 && address.flags.contains(.secondary)) else { return }
         for route in address.connectedRoutes {
@@ -213,7 +217,8 @@ struct SimulatedKernel {
         guard link.isUp else { throw .linkDown }
         var others = route
         if route.family == .v4 {
-            // Found in the local table, whatever the main one says: an address of the namespace's own is a router.
+            // The lookup finds it in the local table, whatever the main table contains: the namespace's own address is
+            // a router.
             others.nextHops.removeAll { hop in
                 !hop.flags.contains(.onLink) && addresses.contains { $0.value.address == hop.gateway }
             }
@@ -232,7 +237,7 @@ struct SimulatedKernel {
     }
 
     private mutating func add(_ route: Route) throws(Refusal) {
-        // The kernel looks at the next hops before it looks for the route.
+        // The kernel checks the next hops before it looks for the route.
         try check(route)
         guard !routes.contains(route.identity) else { throw .exists }
         routes.append(AppliedState.RouteEntry(route.canonical, origin: .ours))

@@ -3,10 +3,10 @@
 public import NetworkModel
 public import NetworkTypes
 
-/// Why addresses stay that are not planned, in the order of their texts.
+/// The reasons for addresses that stay although they are not planned, in the order of their texts.
 ///
-/// - Parameter counts: how many connections keep each address.
-/// - Returns: a reason for each.
+/// - Parameter counts: the number of connections of each address.
+/// - Returns: A reason for each.
 public func lingeringReasons(_ counts: [IPAddress: Int]) -> [(address: IPAddress, reason: Reason)] {
     counts.sorted { "\($0.key)" < "\($1.key)" }.map { address, count in
         (address, Reason(address.family, .lingers(address, flowCount: count), .lingering))
@@ -14,9 +14,9 @@ public func lingeringReasons(_ counts: [IPAddress: Int]) -> [(address: IPAddress
 }
 
 extension NamespacePlan {
-    /// Puts the reasons for addresses that linger behind the plan's own, in the place of those noted before.
+    /// Appends the reasons for lingering addresses to the plan's own, in place of earlier ones.
     ///
-    /// - Parameter counts: how many connections keep each address.
+    /// - Parameter counts: the number of connections of each address.
     public mutating func note(lingering counts: [IPAddress: Int]) {
         reasons.removeAll { $0.weight == .lingering }
         reasons += lingeringReasons(counts).map(\.reason)

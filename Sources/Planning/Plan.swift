@@ -5,8 +5,8 @@ public import NetworkTypes
 
 // Theory of operation.
 //
-// `plan()` is the only place that knows policy, and a function of its arguments alone: no clock, no I/O, no memory.
-// So what the program does after a change on the host equals what it would do if it started now.
+// Only `plan()` contains policy. It is a function of its arguments alone: no clock, no I/O, no memory. So the program
+// does after a change of the host what it would do if it started now.
 //
 // Two modes are a setting: in transparent mode a family is what the named interface is, in opaque mode it is always the
 // same. All three differ only in what is chosen here; what follows from a plan is the same for each.
@@ -15,18 +15,18 @@ public import NetworkTypes
 //                                 (per family)       AddressPlanner    ServicePlanner
 //                                                    RouteCopier
 //
-// The mode of a family is a result. `manual` means that the user gave its address or its gateway; what was not given
-// still comes from the template interface, if there is one, else it is the local one's. Explicit options hold in
+// The mode of a family is a result. `manual` means that the user gave its address or its gateway. What was not given
+// still comes from the template interface, if there is one, or else from local mode. Explicit options are in force in
 // every mode, and an address and a gateway each without the other.
 
-/// What the namespace is to look like, given the host's network and the user's wishes.
+/// The wanted state of the namespace, given the host's network and the user's configuration.
 ///
 /// - Parameters:
 ///   - snapshot: the host's network now.
 ///   - configuration: what the user asked for.
-///   - previous: the plan before; only the interface's name is taken from it, which is chosen once.
+///   - previous: the previous plan; only the interface's name is taken from it, which never changes.
 ///   - namespaceFamilies: the families that the namespace's kernel has.
-/// - Returns: the plan with its reasons and warnings; there is one for every snapshot.
+/// - Returns: The plan with its reasons and warnings; there is one for every snapshot.
 /// - Complexity: O(routes + addresses × routes of the template).
 public func plan(
     _ snapshot: HostSnapshot, _ configuration: Configuration, previous: NamespacePlan? = nil,
@@ -84,7 +84,7 @@ private func mtu(_ configuration: Configuration, _ snapshot: HostSnapshot) -> UI
     return link.map { min(max($0.mtu, least), 65520) } ?? 1500
 }
 
-/// The interface's name: the user's, the one chosen before, the IPv4 template's, the IPv6 template's, `tap0`.
+/// The interface's name: the user's, the previous one, the IPv4 template's, the IPv6 template's, or `tap0`.
 private func interfaceName(
     _ configuration: Configuration, previous: NamespacePlan?, _ templates: PerFamily<Template?>,
     _ report: inout Report

@@ -3,9 +3,9 @@
 import NetworkModel
 import NetworkTypes
 
-/// Collects why each choice of a plan was made, and what the user should know.
+/// Collects the reasons for each decision of a plan, and the warnings for the user.
 struct Report {
-    /// The decisions in the order they were made.
+    /// The decisions, in order.
     private(set) var reasons: [Reason] = []
     /// The warnings, each once.
     private(set) var warnings: [String] = []
@@ -15,38 +15,38 @@ struct Report {
         reasons.append(Reason(family, cause, weight))
     }
 
-    /// How many routes of a table are told of one by one; the rest is counted.
+    /// The number of routes of a table that are reported one by one; the rest is counted.
     ///
-    /// Nobody reads 100,000 lines, and writing them would be most of what planning a full table costs.
+    /// Nobody reads 100,000 lines, and writing them would be most of the cost of planning a full table.
     private static let mostRoutes = 256
-    /// How many routes are warned of one by one.
+    /// The number of routes with a warning of their own.
     private static let mostRouteWarnings = 16
     private var routes = (copied: 0, leftOut: 0, warned: 0)
 
-    /// Begins with a table, whose first routes are told of one by one.
+    /// Begins with a table, whose first routes are reported one by one.
     mutating func beginTable() {
         routes = (0, 0, 0)
     }
 
-    /// Counts a route that is copied; whether it is one of those that are told of.
+    /// Counts a copied route; returns whether it is reported.
     mutating func tellsNextCopy() -> Bool {
         routes.copied += 1
         return routes.copied <= Self.mostRoutes
     }
 
-    /// Counts a route that is left out; whether it is one of those that are told of.
+    /// Counts a route that is left out; returns whether it is reported.
     mutating func tellsNextLeftOut() -> Bool {
         routes.leftOut += 1
         return routes.leftOut <= Self.mostRoutes
     }
 
-    /// Records that a route is skipped, which the user should know.
+    /// Records that a route is skipped, which is a warning.
     mutating func warnOfRoute(_ family: AddressFamily, _ cause: @autoclosure () -> Reason.Cause) {
         routes.warned += 1
         if routes.warned <= Self.mostRouteWarnings { warn(family, cause()) }
     }
 
-    /// Ends a table: what was not told of one by one is counted.
+    /// Ends a table: counts what was not reported one by one.
     mutating func endTable(_ family: AddressFamily, of name: String) {
         let copied = routes.copied - Self.mostRoutes
         let leftOut = routes.leftOut - Self.mostRoutes
@@ -56,7 +56,7 @@ struct Report {
         if warned > 0 { warn(family, .moreRoutes(warned, .unreachable, of: name)) }
     }
 
-    /// Records a decision that the user should know; the same text is recorded once.
+    /// Records a decision with a warning; the same text is recorded once.
     mutating func warn(_ family: AddressFamily?, _ cause: Reason.Cause) {
         note(family, cause)
         let text = cause.text(family)

@@ -5,37 +5,38 @@ import NetworkTypes
 
 /// Copies the template's routes for the namespace and puts them in an order in which each finds its gateway.
 ///
-/// Theory of operation. What is copied (reference: addressing, 5.2): unicast routes of the main table through the
-/// template. Of a multipath route only the hops on the template are kept; nexthop objects are flattened. Metric,
-/// protocol, scope, route MTU and MSS, preference and on-link stay as they are. The preferred source stays if that
-/// address is one of the namespace's, because IPv4 source selection has no other way to tell a current address from
-/// a deprecated one; otherwise it is dropped, for the kernel would refuse the route.
+/// Theory of operation. Unicast routes of the main table through the template are copied. Of a multipath route only the
+/// hops on the template are kept; nexthop objects are flattened. Metric, protocol, scope, route MTU and MSS, preference
+/// and on-link are kept. The preferred source is kept if the namespace has that address, because IPv4 source selection
+/// cannot distinguish a current address from a deprecated one otherwise. Else it is dropped, since the kernel would
+/// refuse the route.
 ///
-/// Connected routes (`proto kernel`) are left to the namespace's kernel, which makes them with the addresses. There are
-/// two exceptions. Those of `noprefixroute` addresses are copied: the kernel makes none for these, and what made them on
-/// the host (NetworkManager) marks them as the kernel's. And where the user gave the address (`-a`), the namespace's
-/// kernel makes none of the host's: they are copied as routes on the link, without the preferred source, so that the
-/// host's neighbours are neighbours in the namespace too and the routers among them can be reached. Otherwise connected
-/// routes of addresses that are not copied stay out.
+/// Connected routes (`proto kernel`) are not copied, since the namespace's kernel adds them with the addresses. There
+/// are two exceptions. Those of `noprefixroute` addresses are copied: the kernel adds none for these, and
+/// NetworkManager, which adds them on the host, marks them as the kernel's. And if the user gave the address (`-a`),
+/// the namespace's kernel adds none of the host's connected routes. They are copied as routes on the link, without the
+/// preferred source, so that the host's neighbours are neighbours in the namespace, too, and the routers among them can
+/// be reached. Connected routes of addresses that are not copied are left out.
 ///
-/// The kernel tells routes apart by destination, source, metric and type of service; of several that are equal in
-/// these only the first is ever used, so only that is copied.
+/// The kernel distinguishes routes by destination, source, metric and type of service. Of several that are equal in
+/// these only the first is ever used, so only that one is copied.
 struct RouteCopier {
     let snapshot: HostSnapshot
     let family: AddressFamily
     let template: Template
     /// The namespace's addresses of the family.
     let addresses: [PlannedAddress]
-    /// Whether these are the user's (`-a`) and not copies of the template's.
+    /// Whether these are the user's (`-a`), not copies of the template's.
     let areAddressesGiven: Bool
     /// The tables to copy: the routes of the first come before those of the others.
     var tables: [RouteTable] = [.main]
-    /// Whether the other family can be spoken on the link, for IPv4 routes by way of IPv6 routers.
+    /// Whether the other family works on the link, for IPv4 routes with IPv6 routers.
     let hasIPv6: Bool
 
-    /// The routes in an order to add them; each that stays out is noted, each that cannot work is warned of.
+    /// The routes, in an order to add them; routes that are left out are reported, and those that cannot work are
+    /// warned of.
     ///
-    /// - Complexity: O(routes): one pass over the host's table and one over what is copied of it.
+    /// - Complexity: O(routes): one pass over the host's table and one over the copied routes.
     func copy(_ report: inout Report) -> [Route] {
         let connected = addresses.connectedRoutes
         var made = RouteIndex(capacity: connected.count)
@@ -96,7 +97,7 @@ struct RouteCopier {
         return isKnown || refusal(of: copy, connected: connected) != nil ? nil : copy
     }
 
-    /// Lets routes that follow each other and have the same next hop share one array: a table has few routers.
+    /// Makes consecutive routes with the same next hop share one array, since a table has few routers.
     private struct HopSharing {
         private var hop: NextHop?
         private var hops: [NextHop] = []
@@ -110,7 +111,7 @@ struct RouteCopier {
         }
     }
 
-    /// Makes a route what the namespace would have; false if it has no next hop on the template.
+    /// Turns a route into the namespace's form; false if it has no next hop on the template.
     private func flatten(_ route: inout Route, _ sharing: inout HopSharing) -> Bool {
         let wasOnLink = route.isOnLink
         if route.nextHops.count == 1 {
@@ -123,7 +124,7 @@ struct RouteCopier {
             route.nextHops = []
             for hop in hops where hop.interface == template.link.index && !hop.flags.contains(.dead) {
                 let hop = local(hop, isOnlyOne: hops.count == 1)
-                // Two hops to one router are refused by IPv6, and no use anyway.
+                // IPv6 refuses two hops to one router, and they would be of no use.
                 if !route.nextHops.contains(where: { $0.gateway == hop.gateway }) { route.nextHops.append(hop) }
             }
         }
@@ -136,7 +137,7 @@ struct RouteCopier {
         return true
     }
 
-    /// The next hop as the namespace has it: without an interface, and without a router that its kernel would refuse.
+    /// The next hop in the namespace: without an interface, and without a router that its kernel would refuse.
     private func local(_ hop: NextHop, isOnlyOne: Bool) -> NextHop {
         var hop = hop
         if let gateway = hop.gateway, isUnusable(gateway) {
@@ -149,7 +150,7 @@ struct RouteCopier {
         return hop
     }
 
-    /// Whether the kernel would refuse a router: one of IPv6 without IPv6, or one that is the namespace itself.
+    /// Whether the kernel would refuse a router: an IPv6 router without IPv6, or the namespace's own address.
     private func isUnusable(_ gateway: IPAddress) -> Bool {
         gateway.family != family && !hasIPv6 || addresses.contains { $0.address == gateway }
     }
@@ -166,7 +167,7 @@ struct RouteCopier {
         if connected.contains(where: { $0.destination == route.destination }) {
             return .madeWithAddress
         }
-        // The address is the user's: what its own subnet does not cover is on the link because the host says so.
+        // The address is the user's: routes outside its own subnet are on the link because they are so on the host.
         if areAddressesGiven, route.isOnLink { return nil }
         let isOfUnroutedAddress = addresses.contains {
             $0.flags.contains(.noPrefixRoute) && $0.subnet == route.destination

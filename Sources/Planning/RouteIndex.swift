@@ -1,9 +1,10 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// Finds the routes of an array by what the kernel tells them apart by: positions in an open-addressed table.
+/// Finds the routes of an array by the keys that the kernel uses: positions in an open-addressed table.
 ///
-/// A dictionary would hold every identity a second time and hash it at each step; with a full routing table that is
-/// most of what planning costs. The index knows positions and fingerprints only; whoever asks compares the routes.
+/// A dictionary would store every identity a second time and hash it at each step, which would be most of the cost of
+/// planning with a full routing table. The index stores positions and fingerprints only; the caller compares the
+/// routes.
 struct RouteIndex {
     private struct Slot {
         var fingerprint: UInt32

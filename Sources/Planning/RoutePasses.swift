@@ -2,11 +2,11 @@
 
 import NetworkModel
 
-// Passes over a whole routing table, of which there may be hundreds of thousands of routes. An ordinary loop copies
-// each route, and with it counts a reference of its next hops up and down; these look at the routes where they are.
+// Passes over a whole routing table, which may have hundreds of thousands of routes. An ordinary loop copies each route
+// and changes the reference count of its next hops; these functions read the routes in place.
 
 extension [Route] {
-    /// The positions of the routes that a condition holds for.
+    /// The positions of the routes that meet a condition.
     func positions(where isMeant: (borrowing Route) -> Bool) -> [Int] {
         let routes = span
         var found: [Int] = []
@@ -14,12 +14,12 @@ extension [Route] {
         return found
     }
 
-    /// The routes that a condition holds for.
+    /// The routes that meet a condition.
     func picked(where isMeant: (borrowing Route) -> Bool) -> [Route] {
         positions(where: isMeant).map { self[$0] }
     }
 
-    /// Whether a condition holds for a route.
+    /// Whether a route meets a condition.
     func hasOne(where isMeant: (borrowing Route) -> Bool) -> Bool {
         let routes = span
         for position in routes.indices where isMeant(routes[position]) { return true }
@@ -28,7 +28,7 @@ extension [Route] {
 }
 
 extension [AppliedState.RouteEntry] {
-    /// The first position, in a range, of an entry that a condition holds for.
+    /// The first position in a range whose entry meets a condition.
     func firstPosition(
         in range: Range<Int>, where isMeant: (borrowing AppliedState.RouteEntry) -> Bool
     ) -> Int? {

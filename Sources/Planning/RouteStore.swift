@@ -3,10 +3,10 @@
 import NetworkModel
 import NetworkTypes
 
-/// The routes of a simulated kernel: found by identity in constant time, listed in the order they were added.
+/// The routes of a simulated kernel: found by identity in constant time, listed in the order of addition.
 ///
-/// A difference that touches few routes of many must not cost what all of them would: the array that is given is kept
-/// as it is, and the index and the table of routers are made when they are first asked for.
+/// A difference of a few routes must not cost as much as the whole table. So the given array is kept as it is, and the
+/// index and the table of routers are built when they are first needed.
 struct RouteStore {
     private var list: [AppliedState.RouteEntry]
     /// The positions whose routes were removed.
@@ -15,7 +15,7 @@ struct RouteStore {
     private var table: Reachability?
     private var searches = 0
 
-    /// How many routes are looked for one by one before an index is made: it costs some searches.
+    /// The number of lookups that search linearly before an index is built, which costs as much as some searches.
     private static let searchesWithoutIndex = 8
 
     /// Makes the store of a table.
@@ -31,7 +31,7 @@ struct RouteStore {
 
     // MARK: Finding
 
-    /// The position of the first route of an identity that a condition holds for.
+    /// The position of the first route of an identity that meets a condition.
     private mutating func position(
         _ identity: Route.Identity, where isMeant: (AppliedState.RouteEntry) -> Bool = { _ in true }
     ) -> Int? {
@@ -62,14 +62,14 @@ struct RouteStore {
         return index
     }
 
-    /// The first route of an identity that a condition holds for.
+    /// The first route of an identity that meets a condition.
     mutating func first(
         _ identity: Route.Identity, where isMeant: (AppliedState.RouteEntry) -> Bool = { _ in true }
     ) -> AppliedState.RouteEntry? {
         position(identity, where: isMeant).map { list[$0] }
     }
 
-    /// Whether there is a route of an identity that a condition holds for.
+    /// Whether a route of an identity meets a condition.
     mutating func contains(
         _ identity: Route.Identity, where isMeant: (AppliedState.RouteEntry) -> Bool = { _ in true }
     ) -> Bool {
@@ -101,7 +101,7 @@ struct RouteStore {
         list.append(entry)
     }
 
-    /// Puts a route in the place of the first one of its identity, or behind all others.
+    /// Replaces the first route of its identity, or adds it behind all others.
     mutating func replaceFirst(_ entry: AppliedState.RouteEntry) {
         guard let position = position(entry.value.identity) else {
             append(entry)
@@ -118,7 +118,7 @@ struct RouteStore {
         return removeFirst(wanted.identity) { $0.value.canonical == wanted }
     }
 
-    /// Removes the first route of an identity that a condition holds for; false if there is none.
+    /// Removes the first route of an identity that meets a condition; false if there is none.
     mutating func removeFirst(
         _ identity: Route.Identity, where isMeant: (AppliedState.RouteEntry) -> Bool
     ) -> Bool {

@@ -3,21 +3,21 @@
 import NetworkModel
 import NetworkTypes
 
-/// Makes what the built-in services tell the namespace from the families' plans (reference: addressing, 7 to 9).
+/// Makes the settings of the built-in services from the families' plans.
 ///
-/// A namespace that is told gets one IPv4 address, by DHCP, and every IPv6 prefix of the plan, by Router
-/// Advertisements; DHCPv6 gives one address of these.
+/// A namespace that is not programmed gets one IPv4 address by DHCP, and every IPv6 prefix of the plan by Router
+/// Advertisements; DHCPv6 assigns one address in these.
 struct ServicePlanner {
-    /// The bytes that the DHCP option for static routes can have.
+    /// The greatest length of the DHCP option for static routes, in bytes.
     private static let mostRouteBytes = 255
-    /// The most routes that may fit it: of five bytes each at least.
+    /// The greatest number of routes in it, of at least five bytes each.
     private static let mostStaticRoutes = 51
-    /// The most prefixes and routes of a Router Advertisement, so that it fits the smallest MTU of IPv6.
+    /// The greatest number of prefixes and routes in a Router Advertisement, which must fit the smallest MTU of IPv6.
     private static let mostPrefixes = 12
     private static let mostRoutes = 16
-    /// The most resolvers of a family.
+    /// The greatest number of resolvers of a family.
     private static let mostResolvers = 3
-    /// The most search domains.
+    /// The greatest number of search domains.
     private static let mostDomains = 6
 
     let snapshot: HostSnapshot
@@ -26,11 +26,11 @@ struct ServicePlanner {
     let templates: PerFamily<Template?>
     let rules: TranslationRules
 
-    /// The settings; what cannot be told is noted.
+    /// The settings; what cannot be announced is reported.
     func settings(_ report: inout Report) -> ServiceSettings {
         var settings = ServiceSettings()
         settings.services = configuration.services
-        // What is programmed need not be told; DHCP clients are all the same.
+        // A programmed namespace needs no announcements, but its DHCP clients are served.
         if configuration.configuresNamespace { settings.services.remove(.routerAdvertisements) }
         settings.configuresNamespace = configuration.configuresNamespace
         settings.togglesCarrier = configuration.togglesCarrier
@@ -54,7 +54,7 @@ struct ServicePlanner {
         Array((configuration.searchDomains ?? snapshot.resolvers.search).prefix(Self.mostDomains))
     }
 
-    /// The addresses that are the namespace's: those it is programmed with, or the one that it is told.
+    /// The namespace's addresses: those that are programmed, or the one that is announced.
     private func guestAddresses(_ family: AddressFamily) -> [IPAddress] {
         let plan = plans[family]
         let planned = configuration.configuresNamespace ? plan.addresses.map(\.address) : []
@@ -73,7 +73,7 @@ struct ServicePlanner {
         var settings = ServiceSettings.IPv4()
         settings.isEnabled = true
         settings.guestAddress = plan.guestAddress
-        // A gateway that is the namespace's own address is no router.
+        // A gateway with the namespace's own address is not a router.
         settings.router = plan.gateway == plan.guestAddress?.address ? nil : plan.gateway?.v4
         settings.serverAddress = settings.router ?? Local.gateway(.v4).v4
         settings.dnsServers = resolvers(.v4).compactMap(\.v4)
@@ -86,8 +86,10 @@ struct ServicePlanner {
         return settings
     }
 
-    /// The routes that the address and the router do not say already, and then the default route, too, because a
-    /// client that takes these ignores the router (RFC 3442).
+    /// The routes that do not follow from the address and the router.
+    ///
+    /// If there are any, the default route is among them, because a client that uses this option ignores the router
+    /// (RFC 3442).
     private func staticRoutes(
         _ guest: Prefix, router: IPv4Address?, _ report: inout Report
     ) -> [ServiceSettings.StaticRoute] {
@@ -110,7 +112,8 @@ struct ServicePlanner {
             let destination = route.destination.network
             guard destination != guest.network else { continue }
             let gateway = route.nextHops.first?.gateway?.v4
-            // What the namespace cannot reach on its own network is on the link: ARP is answered for everything.
+            // A router that the namespace cannot reach on its own network is on the link: ARP is answered for every
+            // address.
             let isReachable =
                 gateway.map { gateway in
                     guest.contains(.v4(gateway))
@@ -120,7 +123,7 @@ struct ServicePlanner {
                 ServiceSettings.StaticRoute(destination: destination, router: isReachable ? gateway ?? onLink : onLink),
                 route.metric
             )
-            // Of equal destinations the kernel uses the one of the least metric.
+            // Of equal destinations, the kernel uses the one with the smallest metric.
             if destination.isDefault {
                 if defaultRoute.map({ $0.metric > route.metric }) ?? true { defaultRoute = entry }
             } else if let index = found.firstIndex(where: { $0.route.destination == destination }) {
@@ -154,7 +157,7 @@ struct ServicePlanner {
         settings.ownAddress = plan.ownAddress?.v6
         settings.gateway = plan.gateway?.v6
         if let guest = plan.guestAddress, !guest.address.isLinkLocal {
-            // The plan has the prefix length that the host has.
+            // The plan has the prefix length of the host.
             settings.guestAddress = plan.addresses.first { $0.address == guest.address }?.prefix ?? guest
         }
         settings.dnsServers = resolvers(.v6).compactMap(\.v6)
@@ -208,9 +211,10 @@ struct ServicePlanner {
 
     // MARK: Resolvers
 
-    /// The resolvers to announce: those of `-D`; else the address of `--dns-forward`, which stays whatever the host's
-    /// resolvers are; else the host's, where one that the namespace cannot reach is replaced by the address that is
-    /// forwarded to it.
+    /// The resolvers to announce.
+    ///
+    /// These are the servers of `-D`; else the address of `--dns-forward`, which never changes; else the host's
+    /// servers, where one that the namespace cannot reach is replaced by the address that is forwarded to it.
     private func resolvers(_ family: AddressFamily) -> [IPAddress] {
         guard configuration.announcesResolvers else { return [] }
         let given = configuration.dnsServers.filter { $0.family == family }

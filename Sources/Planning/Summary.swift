@@ -4,13 +4,13 @@ public import NetworkModel
 import NetworkTypes
 
 extension NamespacePlan {
-    /// How many lines of what was left out a person is shown; the rest is counted.
+    /// The number of lines about what was left out; the rest is counted.
     private static let mostRemarks = 6
 
-    /// The plan in a few lines for people: for each family its mode, why, and what it has, in one line; then what was
-    /// left out and why, and the resolvers.
+    /// The plan in a few lines for people.
     ///
-    /// All of ``reasons`` is more than that.
+    /// One line for each family has its mode, the cause, and what it has; then come what was left out and why, and the
+    /// resolvers. ``reasons`` contains more than that.
     public var summary: [String] {
         let lines = AddressFamily.allCases.map { "\($0): \(families[$0].summary(because: modeReasons($0)))" }
         let remarks = reasons.filter { $0.weight == .remark }.map(\.description)

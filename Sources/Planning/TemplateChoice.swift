@@ -9,27 +9,27 @@ struct Template {
     var link: Link
     /// Whether the user named it (`-i`, `--outbound-if4`, `--outbound-if6`).
     var isPinned: Bool
-    /// Whether packets to everywhere leave through it: by a default route of the main table or by the kernel's lookup.
+    /// Whether packets to everywhere leave through it, by a default route of the main table or by the kernel's lookup.
     var hasDefault: Bool
     /// The gateway of that default, if it has one of the same family.
     var gateway: IPAddress?
 }
 
-/// Chooses the template interface of a family and says why.
+/// Chooses the template interface of a family, with the reasons.
 ///
-/// Theory of operation. A named interface is taken or nothing is. Else the kernel is asked where packets to the
-/// Internet go (the snapshot holds its answer), because only the kernel knows its policy rules and VPN tables; and
-/// only without a telling answer the main table is scanned as upstream does: defaults by metric, or, if there is no
-/// default at all, the first other route that is not link-local. A candidate without carrier, or whose addresses are
-/// all still tentative, is passed over for the next; one that has no address of the family ends the search, so that
+/// Theory of operation. If an interface is named, only that one can be the template. Otherwise the kernel is asked
+/// where packets to the Internet go (the snapshot contains its answer), because only the kernel knows its policy rules
+/// and VPN tables. Only if the answer says nothing, the main table is searched as upstream does: default routes by
+/// metric, or, if there is no default route, the first other route that is not link-local. A candidate without carrier,
+/// or with tentative addresses only, is skipped; a candidate without an address of the family ends the search, so that
 /// the family is local.
 ///
-/// Kill switch: an answer of "refused" that comes of an error route or rule is an answer, not the absence of a
-/// default. The family becomes local then: its default stays, connections fail at once on the host, and the interface
-/// below the VPN is never shown to the namespace in its place. Only "no route at all" (`ENETUNREACH`) is scanned past.
-/// Routes made for the looked-up documentation network itself say nothing of the default, and are scanned past too.
+/// Kill switch: an answer of "refused" that comes from an error route or rule is an answer, not the absence of a
+/// default route. The family becomes local then: connections fail at once on the host, and the interface below the VPN
+/// never becomes the template instead. Only after "no route at all" (`ENETUNREACH`) the search goes on. Routes to the
+/// looked-up documentation network itself say nothing about the default route, so the search goes on then, too.
 struct TemplateChooser {
-    /// An interface that some route leads through.
+    /// An interface through which some route leads.
     private struct Candidate {
         var interface: InterfaceIndex
         var rank: Reason.Rank
@@ -43,7 +43,7 @@ struct TemplateChooser {
     let configuration: Configuration
     let family: AddressFamily
 
-    /// The template, or nil if no host interface can be one; each candidate's fate is noted.
+    /// The template, or nil if no host interface can be one; the result for each candidate is reported.
     func choose(_ report: inout Report) -> Template? {
         if configuration.networkMode == .transparent { return mirrored(&report) }
         if let name = configuration.templateInterface {
@@ -163,7 +163,7 @@ struct TemplateChooser {
         for route in tables.flatMap({ snapshot.rankedDefaults(family, in: $0) }) {
             let hops = snapshot.nextHops(of: route).filter { $0.interface == link.index && !$0.flags.contains(.dead) }
             guard !hops.isEmpty else { continue }
-            // The heaviest hop on the template; the first of equals.
+            // The hop with the greatest weight on the template; the first of equal ones.
             let heaviest = hops.reduce(hops[0]) { $1.weight > $0.weight ? $1 : $0 }
             let gateway = heaviest.gateway?.family == family ? heaviest.gateway : nil
             return Template(link: link, isPinned: isPinned, hasDefault: true, gateway: gateway)
@@ -176,7 +176,7 @@ struct TemplateChooser {
 }
 
 extension Array {
-    /// The elements by a key, equal ones in their order.
+    /// The elements sorted by a key; equal ones keep their order.
     func stablySorted(by key: (Element) -> some Comparable) -> [Element] {
         enumerated().sorted { a, b in
             let (left, right) = (key(a.element), key(b.element))

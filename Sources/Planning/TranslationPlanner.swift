@@ -3,14 +3,14 @@
 import NetworkModel
 import NetworkTypes
 
-/// Makes the data path's rules from the families' plans (reference: addressing, 6 and 9).
+/// Makes the data path's rules from the families' plans.
 struct TranslationPlanner {
     let snapshot: HostSnapshot
     let configuration: Configuration
     let plans: PerFamily<FamilyPlan>
     let templates: PerFamily<Template?>
 
-    /// The rules; the choice of resolvers is noted.
+    /// The rules; the choice of resolvers is reported.
     func rules(_ report: inout Report) -> TranslationRules {
         var rules = TranslationRules()
         for family in AddressFamily.allCases where plans[family].mode != .off {
@@ -89,8 +89,8 @@ struct TranslationPlanner {
         return rules
     }
 
-    /// The host's address for connections to itself: the source that its kernel would choose now, else the
-    /// template's best address, else any.
+    /// The host's address for connections to itself: the source that its kernel would choose now, else the template's
+    /// best address, else any.
     private func hostAddress(_ family: AddressFamily) -> IPAddress? {
         let probe = HostSnapshot.probe(family)
         let isBound = configuration.outboundInterfaces[family] != nil || isTransparent
@@ -110,11 +110,11 @@ struct TranslationPlanner {
 
     // MARK: Resolvers
 
-    /// Where forwarded queries go: the servers of `--dns-host`, else all of the host's in their order.
+    /// The servers that DNS queries are forwarded to: those of `--dns-host`, else all of the host's in their order.
     ///
     /// - Parameters:
-    ///   - report: where the choice is noted.
-    ///   - forwards: whether any queries are forwarded; else there is nothing to tell.
+    ///   - report: where the choice is reported.
+    ///   - forwards: whether any queries are forwarded; otherwise nothing is reported.
     /// - Returns: the servers, each once.
     private func servers(_ report: inout Report, forwards: Bool) -> [ResolverConfiguration.Server] {
         let given = AddressFamily.allCases.compactMap { configuration.dnsHost[$0] }
@@ -126,8 +126,10 @@ struct TranslationPlanner {
         return unique
     }
 
-    /// The address whose DNS ports are forwarded: the user's, else the host loopback's if the host's own resolver is
-    /// one that the namespace cannot reach otherwise (on the host's loopback, or at the mapped address).
+    /// The address whose DNS ports are forwarded.
+    ///
+    /// It is the user's, else the host loopback's if the host's own resolver cannot be reached by the namespace
+    /// otherwise (on the host's loopback, or at the mapped address).
     private func dnsForward(
         _ family: AddressFamily, hostLoopback: IPAddress?, _ report: inout Report
     ) -> IPAddress? {

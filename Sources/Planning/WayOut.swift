@@ -3,9 +3,9 @@
 internal import NetworkModel
 internal import NetworkTypes
 
-/// Where packets to everywhere leave, as far as the kernel's lookup of the probe tells.
+/// The link by which packets to everywhere leave, as far as the kernel's lookup of the probe shows.
 enum WayOut {
-    /// The lookup does not tell, and why.
+    /// The lookup does not show it, for this reason.
     case unknown(Reason.LookupGap)
     /// An error route or rule refuses them.
     case refused(errno: Int32)
@@ -14,16 +14,17 @@ enum WayOut {
 }
 
 extension HostSnapshot {
-    /// `ENETUNREACH` on every Linux architecture but those that tapas does not run on (errno(3)).
+    /// `ENETUNREACH` on every Linux architecture that tapas runs on (errno(3)).
     private static let networkUnreachable: Int32 = 101
 
-    /// What the kernel's lookup of a family's probe tells of the default.
+    /// What the kernel's lookup of a family's probe says about the default route.
     func wayOut(_ family: AddressFamily) -> WayOut {
         let probe = Self.probe(family)
         guard let lookup = lookups.first(where: { $0.destination == probe }) else {
             return .unknown(.notAsked)
         }
-        // Part of a default may be as long as VPNs split it; longer is a route of the documentation network itself.
+        // A part of a default route may be as long as VPNs split it; a longer one is a route of the documentation
+        // network itself.
         let longest = family == .v4 ? 15 : 23
         switch lookup.answer {
         case .unreachable(Self.networkUnreachable):
@@ -52,8 +53,10 @@ extension HostSnapshot {
         }
     }
 
-    /// The link that packets to everywhere leave by: the kernel's answer, else the main table's best default; nil if
-    /// there is none, or they are refused.
+    /// The link by which packets to everywhere leave.
+    ///
+    /// It is the kernel's answer, else the main table's best default route; nil if there is none, or packets are
+    /// refused.
     func defaultInterface(_ family: AddressFamily) -> InterfaceIndex? {
         switch wayOut(family) {
         case .leaves(let interface, _): return interface
@@ -92,7 +95,7 @@ extension HostSnapshot {
 }
 
 extension Link {
-    /// Whether it leads nowhere but to the host itself.
+    /// Whether it leads to the host itself only.
     var isLoopback: Bool { index == .loopback || flags.contains(.loopback) }
 }
 

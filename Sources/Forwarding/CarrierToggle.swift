@@ -2,19 +2,20 @@
 //
 // Theory of operation
 //
-// A DHCP client that watches its link asks again whether its lease is right when the link comes back. So the carrier goes
-// off and on. The kernel tells programs of a link that went not at once but up to a second later
-// (net/core/link_watch.c collects such events), and tells nothing at all if it is back by then. So the carrier stays off
-// until the kernel has told (`IFF_RUNNING` is gone) and a moment longer, and comes back at the limit in any case.
+// A DHCP client that watches its link asks again whether its lease is right when the link comes back. So the carrier is
+// switched off and on. The kernel reports a lost link to programs not at once but up to a second later
+// (net/core/link_watch.c collects such events), and not at all if the link is back by then. So the carrier stays off
+// until the kernel has reported it (`IFF_RUNNING` is gone) and a moment longer; it comes back after a maximum time in
+// any case.
 
 internal import LinuxSystem
 internal import Logging
 
 /// The carrier while it is off.
 struct CarrierToggle {
-    /// How often the kernel is asked whether it has told, in milliseconds.
+    /// How often the kernel is asked whether it has reported the loss, in milliseconds.
     private static let step: Int64 = 10
-    /// How long the link stays off once the kernel has told, in milliseconds: programs are to see it.
+    /// How long the link stays off after the report, in milliseconds, so that programs notice it.
     private static let pause: Int64 = 30
     /// The longest time off, in milliseconds.
     private static let limit: Int64 = 1200
@@ -23,10 +24,10 @@ struct CarrierToggle {
     private var hasCarrier = true
     private var end: MonotonicTime?
     private var hasTold = false
-    /// When ``proceed(_:now:logger:)`` is to be called next; nil while the carrier is on.
+    /// When to call ``proceed(_:now:logger:)`` next; nil while the carrier is on.
     private(set) var deadline: MonotonicTime?
 
-    /// Switches the carrier off, if the link has one; one that is off stays so for another round.
+    /// Switches the carrier off, if the link has one; a carrier that is off stays off for another round.
     mutating func begin(_ link: borrowing GuestLink, now: MonotonicTime, logger: Logger) {
         guard hasCarrier, link.capabilities.contains(.carrier) else { return }
         do throws(SystemCallError) {
@@ -41,7 +42,7 @@ struct CarrierToggle {
         deadline = now.advanced(milliseconds: Self.step)
     }
 
-    /// Gives the link the carrier of the interface that it mirrors, if it has one.
+    /// Gives the link the carrier of the interface that it mirrors, if there is one.
     mutating func follow(_ carrier: Bool, _ link: borrowing GuestLink, logger: Logger) {
         guard carrier != hasCarrier, link.capabilities.contains(.carrier) else { return }
         hasCarrier = carrier
@@ -55,7 +56,7 @@ struct CarrierToggle {
         }
     }
 
-    /// Switches the carrier on once programs have seen that it was off.
+    /// Switches the carrier on once programs have noticed that it was off.
     mutating func proceed(_ link: borrowing GuestLink, now: MonotonicTime, logger: Logger) {
         guard let end else { return }
         if now < end, !hasTold {

@@ -4,12 +4,14 @@ internal import Wire
 
 /// Why a well-formed frame, or a new flow, was dropped.
 ///
-/// Each has a counter; malformed frames have those of Wire.
+/// Each reason has a counter; the counters of malformed frames are those of Wire.
 public enum FlowDropReason: Int, Sendable, CaseIterable {
-    /// An unspecified source where no service takes it, a multicast hardware source, or a destination that the
-    /// protocol may not have. What no link carries at all is refused in classification (``Wire/DropReason``).
+    /// An unspecified source where no service accepts it, a multicast hardware source, or a destination that the
+    /// protocol may not have.
+    ///
+    /// The classification refuses addresses that cannot occur on a link (``Wire/DropReason``).
     case martian
-    /// A datagram to 255.255.255.255 that no service takes (tapas(1), "Broadcasts and groups").
+    /// A datagram to 255.255.255.255 that no service accepts (tapas(1), "Broadcasts and groups").
     case broadcast
     /// A super-frame of far more datagrams than any kernel makes.
     case tooManySegments
@@ -17,7 +19,7 @@ public enum FlowDropReason: Int, Sendable, CaseIterable {
     case familyOff
     /// An IP protocol that we do not translate.
     case unknownProtocol
-    /// An IP fragment that could not be put together.
+    /// An IP fragment that could not be reassembled.
     case fragment
     /// `--no-tcp`, `--no-udp` or `--no-icmp`.
     case protocolOff
@@ -27,7 +29,7 @@ public enum FlowDropReason: Int, Sendable, CaseIterable {
     case noScope
     /// A host socket could not be made.
     case socket
-    /// The flow table was full and nothing could go.
+    /// The flow table was full and no flow could be evicted.
     case tableFull
     /// A segment for a flow that does not exist.
     case unknownFlow
@@ -35,21 +37,21 @@ public enum FlowDropReason: Int, Sendable, CaseIterable {
     case outOfOrder
     /// A segment outside the window.
     case outOfWindow
-    /// The backlog's memory was used up.
+    /// The backlog's memory was exhausted.
     case backlogFull
-    /// The kernel did not take a datagram.
+    /// The kernel did not accept a datagram.
     case notSent
-    /// The link did not take a frame.
+    /// The link did not accept a frame.
     case linkRefused
     /// A source that is the host's, the gateway's or tapas's own address, and not the namespace's.
     case spoofedSource
     /// A source that no address source gave, with `--strict-addresses`.
     case strangeSource
-    /// Flows were opened faster than they can be, and most by whoever opened this one.
+    /// Flows were opened faster than possible, most of them by the sender of this one.
     case flood
 }
 
-/// What the data path counts: plain numbers, read by whoever prints them.
+/// The data path's counters.
 public struct Counters: Sendable {
     /// Frames received from the guest.
     public var framesIn: UInt64 = 0
@@ -61,9 +63,9 @@ public struct Counters: Sendable {
     public var bytesOut: UInt64 = 0
     /// Flows ever opened.
     public var flowsOpened: UInt64 = 0
-    /// Flows that had to go because the table was full.
+    /// Flows that were evicted.
     public var flowsEvicted: UInt64 = 0
-    /// Segments sent to the namespace again.
+    /// Segments that were sent to the namespace again.
     public var retransmissions: UInt64 = 0
     /// Bytes that went through a backlog.
     public var backlogBytes: UInt64 = 0
@@ -80,12 +82,12 @@ public struct Counters: Sendable {
 
     init() {}
 
-    /// How often something was dropped for a reason.
+    /// The number of drops for a reason.
     public subscript(reason: FlowDropReason) -> UInt64 {
         drops[reason.rawValue]
     }
 
-    /// How many frames were refused in classification for a reason.
+    /// The number of frames that the classification refused for a reason.
     subscript(reason: Wire.DropReason) -> UInt64 {
         malformed[Int(reason.rawValue) & 63]
     }
@@ -100,15 +102,15 @@ public struct Counters: Sendable {
         malformed[Int(reason.rawValue) & 63] &+= 1
     }
 
-    /// How often something was dropped, by reason: each reason has its name and place for good.
+    /// The number of drops by reason; the names and the order of the reasons never change.
     ///
-    /// The names are part of the control protocol. Those of frames that are none begin with `malformed_`.
+    /// The names are part of the control protocol. Those of malformed frames begin with `malformed_`.
     public var dropsByReason: [(reason: String, count: UInt64)] {
         FlowDropReason.allCases.map { ("\($0)".inSnakeCase, self[$0]) }
             + Wire.DropReason.allCases.map { ("malformed_" + "\($0)".inSnakeCase, self[$0]) }
     }
 
-    /// All counters that are not zero, for people.
+    /// All counters that are not zero, with their names.
     public var summary: [(name: String, value: UInt64)] {
         let totals: [(name: String, value: UInt64)] = [
             ("frames in", framesIn), ("bytes in", bytesIn), ("frames out", framesOut), ("bytes out", bytesOut),

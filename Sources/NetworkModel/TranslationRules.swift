@@ -2,25 +2,26 @@
 
 public import NetworkTypes
 
-/// How addresses are translated between the namespace and the host's sockets: a value published to the data path,
-/// which evaluates it for each new flow and never for one that exists.
+/// How addresses are translated between the namespace and the host's sockets.
+///
+/// The value is published to the data path, which evaluates it for each new flow and never for an existing one.
 public struct TranslationRules: Hashable, Sendable {
     /// The rules of one family.
     public struct Family: Hashable, Sendable {
         /// Whether the family is in use.
         public var isEnabled: Bool
-        /// The namespace's address: where inbound flows go until another source address is seen.
+        /// The namespace's address, to which inbound flows go until another source address is seen.
         public var guestAddress: IPAddress?
-        /// Every address that the plan gives the namespace: what comes from one of them on the host comes from itself.
+        /// Every address that the plan gives the namespace; packets of the host from one of them come from itself.
         public var guestAddresses: Set<IPAddress> = []
-        /// Prefixes in which the namespace may make addresses of its own, as it was told by Router Advertisement.
+        /// Prefixes in which the namespace may make its own addresses, as Router Advertisements allow.
         public var guestPrefixes: [Prefix] = []
-        /// Addresses of the host, of the gateway and of tapas, that the plan does not give the namespace: nothing that
-        /// comes from one of them is taken.
+        /// Addresses of the host, of the gateway and of tapas that the plan does not give the namespace: packets from them
+        /// are dropped.
         public var foreignAddresses: Set<IPAddress> = []
-        /// Whether the namespace's observed source addresses replace ``guestAddress`` for inbound flows.
+        /// Whether inbound flows go to the namespace's observed source address instead of ``guestAddress``.
         public var learnsGuestAddress: Bool
-        /// The address we speak from on the link: the gateway (IPv4), a link-local (IPv6).
+        /// The address that we use on the link: the gateway (IPv4), a link-local address (IPv6).
         public var ownAddress: IPAddress?
         /// The gateway as the namespace knows it.
         public var gateway: IPAddress?
@@ -50,11 +51,11 @@ public struct TranslationRules: Hashable, Sendable {
 
     /// The families' rules.
     public var families: PerFamily<Family>
-    /// Where forwarded queries go, in the order to try; empty means SERVFAIL.
+    /// The servers that DNS queries are forwarded to, in order; empty means SERVFAIL.
     public var dnsServers: [ResolverConfiguration.Server]
     /// The hardware address that stands for the gateway and everything else on the link.
     public var gatewayMAC: MACAddress
-    /// The MTU that is told to the namespace; nil if it is left alone.
+    /// The MTU that the namespace is told; nil if it is left alone.
     public var mtu: UInt32?
     /// Whether addresses may be used that no source gave (not `--strict-addresses`).
     public var acceptsOtherAddresses = true
@@ -63,7 +64,7 @@ public struct TranslationRules: Hashable, Sendable {
     /// The device that sockets to resolvers are bound to, unless one of these is on the host's loopback.
     public var resolverInterface: String?
 
-    /// Makes rules under which nothing is in use.
+    /// Makes rules with both families off.
     public init() {
         families = .init(v4: .init(), v6: .init())
         dnsServers = []

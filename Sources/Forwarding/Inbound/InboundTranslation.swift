@@ -3,13 +3,13 @@
 internal import NetworkModel
 internal import NetworkTypes
 
-/// Where a flow that was opened on the host goes in the namespace, and from whom it seems to come (tapas(1),
-/// "Addresses").
+/// The destination in the namespace of a flow that is opened on the host, and the source that it appears to have
+/// (tapas(1), "Addresses").
 struct InboundTranslator {
     var rules: TranslationRules
     var seen: SeenAddresses
 
-    /// The source address that the namespace is to see; nil if there is none that it could answer.
+    /// The source address that the namespace should see; nil if there is none that it could answer.
     func source(of client: IPv6Address) -> IPv6Address? {
         let address = IPAddress(unmapping: client)
         let family = rules.families[address.family]

@@ -2,8 +2,8 @@
 //
 // Theory of operation
 //
-// Every source address of the namespace is judged once and remembered among the last few, so that the usual packet costs
-// a few comparisons. One that is not among them is one of these:
+// The last few source addresses that were classified are remembered, so that most packets cost a few comparisons. Every
+// other source address is classified as one of these:
 //
 //   given       by the plan, or in a prefix that the namespace was told      taken
 //   former      given by an earlier plan; connections may still have it      taken
@@ -11,27 +11,27 @@
 //   excluded    behind the namespace, and a rule of a forwarded port leads there    taken
 //   any other   taken by the namespace itself                                observed; with --strict-addresses dropped
 //
-// Flows that are opened on the host lead to the first address of the plan, or to the one observed last if the namespace
-// has spoken from there since. Observed addresses are few, those silent longest go first; one is forgotten ten minutes
-// after its last packet. The remembered ones are judged anew from time to time while there are any, which is how their
-// last packets are noticed without a note for each packet.
+// Flows that are opened on the host go to the first address of the plan, or to the address observed last if the
+// namespace has sent from it since. The number of observed addresses is limited, and the one that has been silent for
+// longest is removed first; an address is removed ten minutes after its last packet. The remembered addresses are
+// classified again from time to time, so the time of their last packets is known without a record of each packet.
 
 internal import LinuxSystem
 internal import NetworkModel
 internal import NetworkTypes
 
-/// The addresses of the namespace: which it may speak from, and which flows from the host go to.
+/// The addresses of the namespace: those that it may send from, and those that flows from the host go to.
 struct SeenAddresses: Equatable {
-    /// What becomes of a packet by its source.
+    /// What is done with a packet because of its source.
     enum Admission: Equatable {
         case taken
-        /// The source is somebody else's.
+        /// The source belongs to the host, to the gateway or to tapas.
         case spoofed
-        /// No address source gave it, and others are not taken.
+        /// No address source gave it, and other sources are not accepted.
         case strange
     }
 
-    /// An address that no source gave.
+    /// An address that no address source gave.
     private struct Observed: Equatable {
         var address: IPv6Address
         var lastHeard: MonotonicTime
@@ -41,9 +41,9 @@ struct SeenAddresses: Equatable {
     static let mostObserved = 16
     /// How long an observed address is remembered after its last packet, in milliseconds.
     static let memory: Int64 = 600_000
-    /// How often those that are remembered as judged are judged anew, in milliseconds.
+    /// How often the remembered addresses are classified again, in milliseconds.
     static let refresh: Int64 = 10_000
-    /// The most former addresses that are taken.
+    /// The most former addresses that are accepted.
     private static let mostFormer = 64
 
     /// The IPv4 address, in mapped form.
@@ -52,23 +52,23 @@ struct SeenAddresses: Equatable {
     private(set) var v6: IPv6Address?
     /// The IPv6 link-local address.
     private(set) var v6LinkLocal: IPv6Address?
-    /// Sources that were judged, taken, and would change nothing; `::` for none.
+    /// Sources that were accepted and would change nothing; `::` for none.
     private var recent: [4 of IPv6Address] = .init(repeating: .unspecified)
     private var nextRecent = 0
     /// The first address of each family as planned.
     private var planned = PerFamily<IPAddress?>(v4: nil, v6: nil)
     /// The addresses that the plan gives.
     private var given: Set<IPv6Address> = []
-    /// The addresses that earlier plans gave, the latest last.
+    /// The addresses that earlier plans gave, with the latest at the end.
     private var former: [IPv6Address] = []
     private var foreign: Set<IPv6Address> = []
-    /// Addresses that are not planned any more and only stay for connections that have them: never learned.
+    /// Addresses that are no longer planned and stay only for existing connections; they are never learned.
     private var leaving: Set<IPv6Address> = []
-    /// Addresses behind the namespace that rules of forwarded ports lead to: never learned.
+    /// Addresses behind the namespace that rules of forwarded ports lead to; they are never learned.
     private var excluded: Set<IPv6Address> = []
     /// As many are remembered as there may be rules.
     private static let exclusions = 512
-    /// Those heard of last at the end.
+    /// The observed addresses, with the one that sent last at the end.
     private var observed: [Observed] = []
 
     static func == (a: Self, b: Self) -> Bool {
@@ -77,7 +77,7 @@ struct SeenAddresses: Equatable {
 
     // MARK: Plans
 
-    /// Takes the addresses of a plan; begins anew with the first of each family where that has changed.
+    /// Adopts the addresses of a plan; inbound flows of a family go to its first address if that has changed.
     mutating func adopt(_ rules: TranslationRules) {
         var new: Set<IPv6Address> = []
         foreign = []
@@ -109,7 +109,7 @@ struct SeenAddresses: Equatable {
         forgetObserved(rules) { known.contains($0.address) }
     }
 
-    /// Takes the addresses that new flows must not go to any more.
+    /// Excludes addresses from new flows.
     mutating func leave(_ addresses: Set<IPAddress>, rules: TranslationRules) {
         leaving = Set(addresses.map(\.asIPv6))
         if let address = v4, leaving.contains(address) { restore(.v4, rules) }
@@ -117,8 +117,8 @@ struct SeenAddresses: Equatable {
         forgetRecent()
     }
 
-    /// Takes note of an address that flows of forwarded ports go to because a rule names it, and that is not the
-    /// namespace's own as far as anybody knows: it is not learned from the answers.
+    /// Excludes an address that flows of forwarded ports go to because a rule names it, and that is not known as the
+    /// namespace's own: it is not learned from the answers.
     mutating func exclude(_ address: IPv6Address) {
         let isOwn = address == v4 || address == v6 || address == v6LinkLocal || given.contains(address)
         guard !isOwn, !excluded.contains(address) else { return }
@@ -134,7 +134,7 @@ struct SeenAddresses: Equatable {
 
     // MARK: Packets
 
-    /// Whether a source address was judged a moment ago, and there is nothing new to learn of it.
+    /// Whether a source address was classified a moment ago, and nothing new can be learned from it.
     @inline(__always)
     func isKnown(_ source: IPv6Address) -> Bool {
         source == recent[0] || source == recent[1] || source == recent[2] || source == recent[3]
@@ -149,7 +149,7 @@ struct SeenAddresses: Equatable {
         nextRecent = (nextRecent + 1) & 3
     }
 
-    /// Judges the source address of a packet from the namespace, and learns from it what the rules let it.
+    /// Classifies the source address of a packet from the namespace, and learns it where the rules allow it.
     @discardableResult
     mutating func observe(_ source: IPv6Address, rules: TranslationRules, now: MonotonicTime = .now) -> Admission {
         let address = IPAddress(unmapping: source)
@@ -184,12 +184,12 @@ struct SeenAddresses: Equatable {
             return .taken
         }
         note(source, now)
-        // Without a target an inbound flow could go nowhere.
+        // Inbound flows need a target.
         if part.learnsGuestAddress { lead(to: source, family) } else { remember(source) }
         return .taken
     }
 
-    /// Has flows from the host lead to an address; others than this have to be judged anew when they speak again.
+    /// Makes flows from the host go to an address; all other addresses are classified again when they send again.
     private mutating func lead(to source: IPv6Address, _ family: AddressFamily) {
         let current = family == .v4 ? v4 : v6
         if current != source {
@@ -201,7 +201,7 @@ struct SeenAddresses: Equatable {
 
     // MARK: Observed addresses
 
-    /// The addresses that no source gave, those heard of last at the end.
+    /// The addresses that no address source gave, with the one that sent last at the end.
     var observedAddresses: [IPAddress] { observed.map { IPAddress(unmapping: $0.address) } }
 
     private mutating func note(_ source: IPv6Address, _ now: MonotonicTime) {
@@ -215,7 +215,7 @@ struct SeenAddresses: Equatable {
         observed.append(Observed(address: source, lastHeard: now))
     }
 
-    /// Forgets addresses that the namespace has dropped.
+    /// Removes addresses that the namespace no longer has.
     mutating func forget(_ addresses: Set<IPAddress>, rules: TranslationRules) {
         let gone = Set(addresses.map(\.asIPv6))
         forgetObserved(rules) { gone.contains($0.address) }

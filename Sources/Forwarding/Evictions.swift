@@ -2,31 +2,31 @@
 
 internal import NetworkTypes
 
-/// Flows that had to make room for others, counted for one line a minute.
+/// Flows that were evicted, counted for one log line a minute.
 struct Evictions {
-    /// The bounds at which flows have to go.
+    /// The limits at which flows are evicted.
     struct Bounds: OptionSet {
         let rawValue: UInt8
         /// The flow table is full.
         static let table = Bounds(rawValue: 1)
-        /// The process has no more descriptors.
+        /// The process has no descriptors left.
         static let descriptors = Bounds(rawValue: 2)
-        /// There are as many of the kind as there may be.
+        /// The kind has reached its limit.
         static let kind = Bounds(rawValue: 4)
     }
 
-    /// The time from the first one to the line, so that a burst is told of as a whole, in nanoseconds.
+    /// The time from the first eviction to the line, in nanoseconds, so that one line covers a burst.
     private static let gatheringTime: Int64 = 1_000_000_000
-    /// The time from one line to the next.
+    /// The time between two lines.
     private static let interval: Int64 = 60_000_000_000
 
     private var counts: InlineArray<8, UInt32> = .init(repeating: 0)
     private var bounds: Bounds = []
     private var lastTold: Int64 = .min
-    /// When the line is due, in nanoseconds; `.max` while there is nothing to tell.
+    /// When the line is due, in nanoseconds; `.max` while there is nothing to report.
     private(set) var deadline: Int64 = .max
 
-    /// Counts a flow that had to go.
+    /// Counts an evicted flow.
     mutating func count(_ kind: FlowKind, at bound: Bounds, now: Int64) {
         counts[Int(kind.rawValue)] &+= 1
         bounds.insert(bound)
@@ -35,13 +35,13 @@ struct Evictions {
         deadline = max(now &+ Self.gatheringTime, next)
     }
 
-    /// The line, which begins anew then.
+    /// Returns the line, and starts a new count.
     ///
     /// - Parameters:
-    ///   - now: the moment, in nanoseconds.
-    ///   - descriptorLimit: the most descriptors the process may have.
-    ///   - flowLimit: the most flows there may be.
-    /// - Returns: what a person reads.
+    ///   - now: the time, in nanoseconds.
+    ///   - descriptorLimit: the most descriptors that the process may have.
+    ///   - flowLimit: the most flows.
+    /// - Returns: the text of the line.
     mutating func take(now: Int64, descriptorLimit: Int, flowLimit: Int) -> String {
         var parts: [String] = []
         for kind in FlowKind.allCases where counts[Int(kind.rawValue)] > 0 {

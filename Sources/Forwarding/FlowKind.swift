@@ -2,19 +2,19 @@
 
 internal import NetworkTypes
 
-/// What a flow counts as when another has to make room: flows of one kind share what that kind has.
+/// The kind of a flow, which decides which flow is evicted when there is no room: flows of one kind share its room.
 enum FlowKind: UInt8, CaseIterable {
     /// A TCP connection whose handshake is complete.
     case connection
     /// A TCP connection that the namespace opens.
     case handshake
-    /// A TCP connection that the host opens, by a forwarded port.
+    /// A TCP connection that a client opens to a forwarded port.
     case inboundHandshake
     /// UDP in both directions.
     case exchange
-    /// UDP from the namespace that nobody has answered.
+    /// UDP from the namespace without an answer.
     case question
-    /// UDP to a forwarded port that the namespace has not answered.
+    /// UDP to a forwarded port without an answer from the namespace.
     case inboundQuestion
     /// ICMP echo.
     case echo
@@ -22,12 +22,13 @@ enum FlowKind: UInt8, CaseIterable {
     /// Whether the kind is TCP that is not established yet.
     var isHandshake: Bool { self == .handshake || self == .inboundHandshake }
 
-    /// Whether a forwarded port has opened it, and nobody in the namespace has answered yet.
+    /// Whether it came to a forwarded port, and the namespace has not answered yet.
     var isInbound: Bool { self == .inboundHandshake || self == .inboundQuestion }
 
-    /// The most flows of the kind, far above what programs have at once: a handshake is over in moments, and the more
-    /// sockets wait for the answer to an echo request, or have the port of a forwarded one, the longer the kernel looks
-    /// for the one that a packet is for.
+    /// The most flows of the kind, far above what programs have at once.
+    ///
+    /// A handshake takes only moments. The more sockets wait for answers to echo requests, or share the port of a
+    /// forwarded one, the longer the kernel takes to find the socket of a packet.
     var most: Int {
         switch self {
         case .handshake, .inboundHandshake, .inboundQuestion, .echo: 4096
@@ -35,7 +36,7 @@ enum FlowKind: UInt8, CaseIterable {
         }
     }
 
-    /// How much a flow of the kind weighs against one of another: one that nobody has answered goes sooner.
+    /// The factor by which flows of the kind count in comparisons of kinds: flows without an answer are evicted sooner.
     var weight: Int {
         switch self {
         case .connection, .exchange: 1
@@ -44,7 +45,7 @@ enum FlowKind: UInt8, CaseIterable {
         }
     }
 
-    /// What a person calls several of the kind.
+    /// The name of several flows of the kind in messages.
     var name: String {
         switch self {
         case .connection: "TCP connections"
@@ -59,10 +60,10 @@ enum FlowKind: UInt8, CaseIterable {
 }
 
 extension FlowKey {
-    /// Hashes of who opens a flow and of whom it is opened to: the lists that the flow may stand in.
+    /// Hashes of the source and of the destination of a flow, which select its list.
     ///
-    /// A flood from one source, or to one destination, shares its lists with few other flows. Both hashes are keyed at
-    /// random, so nobody can choose addresses that share the lists of somebody else.
+    /// A flood from one source, or to one destination, shares its lists with few other flows. Both hashes have a random
+    /// key, so no sender can choose addresses that share the lists of another.
     func parties(isInbound: Bool) -> (source: Int, peer: Int) {
         var source = Hasher()
         var peer = Hasher()

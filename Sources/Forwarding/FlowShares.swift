@@ -2,68 +2,67 @@
 //
 // Theory of operation
 //
-// When there is no room for a new flow, the one that goes is one of the kind that has most, of the source that has most
-// of that kind, of the destination that has most of that source. So whoever floods makes room for everybody else: the
-// flood competes with itself. Sources and destinations are hashed, 64 by 32 lists for each kind; where a flood spreads
-// over all of them, each list is in the order of age and the oldest goes, so that a new flow has its time.
+// When there is no room for a new flow, one is evicted: of the kind with most flows, of the source with most flows of
+// that kind, of the destination with most flows of that source. So a flood competes with itself, and other senders keep
+// their flows. Sources and destinations are hashed, with 64 by 32 lists for each kind. If a flood spreads over all lists,
+// the oldest flow of a list is evicted, because each list is in the order of age; so a new flow has time to finish.
 //
-// Two kinds are protected. Established connections go only where nothing else can. Handshakes that are younger than
-// `handshakeTime` count only as far as they have more than a quarter of all flows.
+// Two kinds are protected. Established connections are evicted only if there is nothing else. Handshakes that are younger
+// than `handshakeTime` are evicted only if they occupy more than a quarter of all flows.
 //
-// Lists are intrusive (the links are in `Flow`) and in the order in which flows were filed. Nothing is moved for a
-// packet: a flow whose last activity is later than its filing is filed again when it comes to be the oldest, as often
-// as `secondChances` says. So a packet costs nothing, and making room costs a few dozen steps, however many flows
-// there are.
+// Lists are intrusive (the links are in `Flow`) and in the order in which flows were filed. No flow is moved for a
+// packet: a flow that has been active since it was filed is filed again when it becomes the oldest, as often as
+// `secondChances` says. So a packet costs nothing, and an eviction costs a few dozen steps for any number of flows.
 //
-// The lists also say who floods (`standing`): who has many unfinished flows, of which the oldest has waited for long.
-// What programs open is finished in a round trip, and each flow that is finished lets two more begin, so that bursts of
-// them are never taken for a flood for long. A list that floods is opened for at a steady rate and no faster: opening a
-// flow costs fifty times what refusing it does, here and in the kernel, and everybody shares the processors.
+// The lists also show which senders flood (`standing`): those with many unfinished flows of which the oldest has waited
+// long. The flows of ordinary programs are finished in a round trip, and each finished flow lets two more begin, so
+// their bursts do not count as a flood for long. Flows of a list that floods are opened at a steady rate: opening a flow
+// costs fifty times as much as refusing it, here and in the kernel, and all senders share the processors.
 
 internal import Glibc
 internal import NetworkTypes
 
-/// The flows by kind and by who has opened them to whom, each list in the order of age.
+/// The flows by kind, source and destination, each list in the order of age.
 @safe
 struct FlowShares: ~Copyable {
     /// Lists of sources for each kind.
     static let sources = 64
     /// Lists of destinations for each source.
     private static let peers = 32
-    /// How often a flow that is in use is passed over before one has to go.
+    /// How many flows that are in use are skipped before one is evicted.
     private static let secondChances = 64
-    /// How long a handshake is given, in nanoseconds, while others can go.
+    /// How long a handshake is protected while other flows can be evicted, in nanoseconds.
     static let handshakeTime: Int64 = 3_000_000_000
-    /// Handshakes at most that are kept at the expense of established connections, where there is nothing else.
+    /// The most handshakes that are kept at the expense of established connections, if there is nothing else.
     private static let keptHandshakes = 64
 
-    /// Unfinished flows of one list from which on it is one of those that have many.
+    /// The number of unfinished flows from which on a list has many.
     static let crowd = 64
-    /// How long the oldest of many unfinished flows has waited once they are a flood, in nanoseconds.
+    /// How long the oldest of many unfinished flows must have waited for them to be a flood, in nanoseconds.
     static let patience: Int64 = 200_000_000
     /// The time from one opening to the next for a list that floods, in nanoseconds: 500 a second.
     static let floodInterval: Int64 = 2_000_000
-    /// How far a list that floods may be ahead of that, in nanoseconds.
+    /// How far a list that floods may be ahead of that rate, in nanoseconds.
     private static let floodBurst: Int64 = 32 * floodInterval
-    /// What a list may have as credit at most: flows that may begin because others were finished.
+    /// The greatest credit of a list: flows that may begin because others were finished.
     private static let mostCredit: Int32 = 4096
 
-    /// How a new flow stands to those that are unfinished.
+    /// How a new flow compares with the unfinished flows of its list.
     enum Standing {
-        /// Few are, or as many are finished as begin.
+        /// Few flows are unfinished, or as many are finished as begin.
         case modest
-        /// Many are, but not for long.
+        /// Many flows are unfinished, but not for long.
         case crowded
-        /// Many are, and have been for long: it is one too many.
+        /// Many flows have been unfinished for long; the new one is refused.
         case flooding
     }
 
-    /// A list; indices plus one, so that fresh memory is empty lists.
+    /// A list; it stores indices plus one, so that zeroed memory holds empty lists.
     private struct List {
         var oldest: Int32
         var newest: Int32
         var count: Int32
-        /// Flows that may begin whatever is unfinished.
+        /// The number of flows that may begin regardless of unfinished ones.
         var credit: Int32
         /// When the next opening is due while the list floods, in nanoseconds.
         var nextOpening: Int64
@@ -87,7 +86,7 @@ struct FlowShares: ~Copyable {
         unsafe free(sourceCounts)
     }
 
-    /// How many flows of a kind there are.
+    /// The number of flows of a kind.
     func count(of kind: FlowKind) -> Int { Int(counts[Int(kind.rawValue)]) }
 
     // MARK: Filing
@@ -98,14 +97,14 @@ struct FlowShares: ~Copyable {
         unsafe append(index, in: flows)
     }
 
-    /// The list that a flow stands in.
+    /// The list of a flow.
     private static func list(of key: FlowKey, as kind: FlowKind) -> Int {
         let parties = key.parties(isInbound: kind.isInbound)
         let source = Int(kind.rawValue) * sources + (parties.source & (sources - 1))
         return source * peers + (parties.peer & (peers - 1))
     }
 
-    /// How a flow that is about to begin stands to the unfinished ones of its list; counts it if it is not one too many.
+    /// How a new flow compares with the unfinished ones of its list; it is counted if it is not refused.
     mutating func standing(
         of key: FlowKey, as kind: FlowKind, now: Int64, in flows: UnsafeMutablePointer<Flow>
     ) -> Standing {
@@ -123,7 +122,7 @@ struct FlowShares: ~Copyable {
         return .crowded
     }
 
-    /// Notes that a flow is finished, before it is taken out of its list.
+    /// Notes that a flow is finished, before it is removed from its list.
     mutating func finish(_ index: Int, in flows: UnsafeMutablePointer<Flow>) {
         let number = unsafe Int(flows[index].list)
         unsafe lists[number].credit = unsafe min(lists[number].credit + 2, Self.mostCredit)
@@ -144,7 +143,7 @@ struct FlowShares: ~Copyable {
         add(1, to: number)
     }
 
-    /// Takes a flow out of its list.
+    /// Removes a flow from its list.
     mutating func remove(_ index: Int, in flows: UnsafeMutablePointer<Flow>) {
         let number = unsafe Int(flows[index].list)
         let older = unsafe flows[index].older
@@ -177,17 +176,17 @@ struct FlowShares: ~Copyable {
 
     // MARK: Making room
 
-    /// The flow of a kind that is to go where the kind has as many as it may; nil if there is none.
+    /// The flow of a kind to evict when the kind has reached its limit; nil if there is none.
     func candidate(of kind: FlowKind, in flows: UnsafeMutablePointer<Flow>) -> Int? {
         unsafe oldest(of: kind, sparing: -1, in: flows)
     }
 
-    /// The flow that is to go; nil if there is none but `spared`.
+    /// The flow to evict; nil if there is none except `spared`.
     mutating func candidate(now: Int64, sparing spared: Int, in flows: UnsafeMutablePointer<Flow>) -> Int? {
         var chances = Self.secondChances
         var idlest: Int?
         while let index = unsafe pick(now: now, sparing: spared, in: flows) {
-            // A handshake is not worth more for being repeated.
+            // A handshake gains nothing by being repeated.
             let flow = unsafe flows[index]
             if flow.activity == flow.filed || Self.kind(of: flow).isHandshake { return index }
             if idlest.map({ unsafe flow.activity < flows[$0].activity }) ?? true { idlest = index }
@@ -199,7 +198,7 @@ struct FlowShares: ~Copyable {
         return nil
     }
 
-    /// The oldest of the list that has most, of the source that has most, of the kind that has most.
+    /// The oldest flow of the longest list, of the source with most flows, of the kind with most flows.
     private func pick(now: Int64, sparing spared: Int, in flows: UnsafeMutablePointer<Flow>) -> Int? {
         var total = 0
         for kind in FlowKind.allCases { total += count(of: kind) }
@@ -221,7 +220,7 @@ struct FlowShares: ~Copyable {
             }
         }
         if let best { return best }
-        // Nothing but connections and young handshakes.
+        // There are only connections and young handshakes.
         if handshakes > min(Self.keptHandshakes, total / 16), let handshake { return handshake }
         return unsafe oldest(of: .connection, sparing: spared, in: flows) ?? handshake
     }
@@ -242,7 +241,7 @@ struct FlowShares: ~Copyable {
         guard oldest == spared else { return oldest >= 0 ? oldest : nil }
         let next = unsafe Int(flows[oldest].newer) - 1
         if next >= 0 { return next }
-        // The one that is spared is alone in the longest list: any other list of the kind is as long.
+        // The spared flow is alone in the longest list, so every other list of the kind has one flow at most.
         for other in firstSource * Self.peers..<(firstSource + Self.sources) * Self.peers where other != list {
             if unsafe lists[other].oldest != 0 { return unsafe Int(lists[other].oldest) - 1 }
         }

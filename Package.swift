@@ -68,6 +68,7 @@ let package = Package(
         room("Options", ["NetworkModel", "NetworkTypes", "CLinux"]),
         room("Planning", ["NetworkModel", "NetworkTypes"]),
         room("Services", ["Wire", "NetworkModel", "NetworkTypes"]),
+        room("VirtualMachine"),
         room("JSON"),
         room("OCIHook", ["JSON", "Options", "NetworkTypes"]),
 
@@ -82,7 +83,10 @@ let package = Package(
             ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
         room(
             "Forwarding",
-            ["Wire", "Services", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
+            [
+                "Wire", "Services", "VirtualMachine", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
+                systemPackage, logging,
+            ]),
         room(
             "PortForwarding", ["LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
         room("Sandbox", ["CCap", "CLinux", "LinuxSystem", systemPackage]),
@@ -119,6 +123,7 @@ let package = Package(
         tests(of: "Options", ["NetworkModel", "NetworkTypes"]),
         tests(of: "Planning", ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", systemPackage]),
         tests(of: "Services", ["Wire", "NetworkModel", "NetworkTypes"]),
+        tests(of: "VirtualMachine"),
         tests(of: "OCIHook", ["Options"]),
         tests(of: "LinuxSystem", ["NetworkTypes", systemPackage]),
         tests(of: "Diagnostics", [logging, "LinuxSystem", systemPackage]),

@@ -47,8 +47,12 @@ let package = Package(
         // The link in memory is for tests, and internal.
         room(
             "Forwarding",
-            ["Wire", "Services", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging],
+            [
+                "Wire", "Services", "VirtualMachine", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
+                systemPackage, logging,
+            ],
             [.unsafeFlags(["-enable-testing"])]),
+        room("VirtualMachine"),
         room("Options", ["NetworkModel", "NetworkTypes", "CLinux"]),
         room("JSON"),
         room("OCIHook", ["JSON", "Options", "NetworkTypes"]),
@@ -63,5 +67,7 @@ let package = Package(
         fuzzer(of: "Hook", ["OCIHook", "Options"]),
         fuzzer(of: "Pesto", ["ControlProtocol", "NetworkModel", "NetworkTypes"]),
         fuzzer(of: "PortSpecification", ["Options", "NetworkModel", "NetworkTypes"]),
+        fuzzer(of: "StreamFrames", ["VirtualMachine"]),
+        fuzzer(of: "VhostUser", ["VirtualMachine"]),
     ]
 )

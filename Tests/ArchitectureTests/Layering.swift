@@ -8,7 +8,7 @@
 enum Layering {
     /// Rooms that do no I/O, values in and values out; they import no operating system either.
     static let pure: Set<String> = [
-        "NetworkTypes", "NetworkModel", "Wire", "Options", "Planning", "Services", "JSON", "OCIHook",
+        "NetworkTypes", "NetworkModel", "Wire", "Options", "Planning", "Services", "VirtualMachine", "JSON", "OCIHook",
     ]
 
     /// Modules of the operating system and the C library.
@@ -29,6 +29,7 @@ enum Layering {
         "Options": ["NetworkModel", "NetworkTypes", "CLinux"],
         "Planning": ["NetworkModel", "NetworkTypes"],
         "Services": ["Wire", "NetworkModel", "NetworkTypes"],
+        "VirtualMachine": [],
         "JSON": [],
         "OCIHook": ["JSON", "Options", "NetworkTypes"],
         "LinuxSystem": ["CLinux", "NetworkTypes"],
@@ -36,7 +37,9 @@ enum Layering {
         "Netlink": ["CMnl", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes"],
         "HostMonitor": ["Netlink", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes"],
         "NamespaceControl": ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
-        "Forwarding": ["Wire", "Services", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
+        "Forwarding": [
+            "Wire", "Services", "VirtualMachine", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
+        ],
         "PortForwarding": ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
         "Sandbox": ["CCap", "CSeccomp", "CLinux", "LinuxSystem"],
         "Control": ["JSON", "NetworkModel", "NetworkTypes", "LinuxSystem", "CLinux"],

@@ -1,0 +1,117 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+import VirtualMachine
+
+/// Takes the input as what a virtual machine's program and its guest do.
+///
+/// It is a list of records: a byte says what is done, and the bytes for that follow. Memory of 64 KiB is behind every table of regions that is accepted, and the guest writes into it.
+///
+/// Nothing may trap, and no byte before or behind the memory may change.
+@_cdecl("LLVMFuzzerTestOneInput")
+public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+    let input = [UInt8](UnsafeBufferPointer(start: start, count: count))
+    var machine = Machine()
+    machine.play(input)
+    return 0
+}
+
+private let size = 1 << 16
+private let guardSize = 4096
+nonisolated(unsafe) private let storage =
+    UnsafeMutableRawPointer.allocate(byteCount: size + 2 * guardSize, alignment: 4096)
+nonisolated(unsafe) private let scratch =
+    UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 17, alignment: 16)
+
+private struct Machine {
+    var session = VhostUserSession()
+    var memory = GuestMemory()
+    var queues: [Virtqueue?] = [nil, nil]
+
+    mutating func play(_ input: [UInt8]) {
+        storage.initializeMemory(as: UInt8.self, repeating: 0x5A, count: size + 2 * guardSize)
+        (storage + guardSize).initializeMemory(as: UInt8.self, repeating: 0, count: size)
+        var position = 0
+        while position < input.count {
+            let kind = input[position]
+            position += 1
+            if kind & 3 == 0 {
+                // A message; the bits above say how many descriptors come with it.
+                guard input.count - position >= VhostUserHeader.length else { break }
+                let bytes = Array(input[position..<(position + VhostUserHeader.length)])
+                position += VhostUserHeader.length
+                guard let header = try? VhostUserHeader(bytes.span.bytes) else { break }
+                guard input.count - position >= header.size else { break }
+                let payload = Array(input[position..<(position + header.size)])
+                position += header.size
+                guard let message = try? VhostUserMessage(header, payload: payload.span.bytes, rings: 2) else { break }
+                handle(message, header, descriptors: Int(kind >> 4))
+            } else if kind & 3 == 1 {
+                // The guest writes: a place, a length, bytes.
+                guard input.count - position >= 3 else { break }
+                let place = Int(input[position]) << 8 | Int(input[position + 1])
+                let length = min(Int(input[position + 2]), input.count - position - 3, size - place)
+                let bytes = input[(position + 3)..<(position + 3 + length)]
+                let target = UnsafeMutableRawBufferPointer(start: storage + guardSize + place, count: length)
+                bytes.withUnsafeBytes { target.copyMemory(from: $0) }
+                position += 3 + length
+            } else {
+                take(Int(kind >> 2) & 1, writes: kind & 3 == 3)
+            }
+        }
+        for offset in 0..<guardSize {
+            precondition(storage.load(fromByteOffset: offset, as: UInt8.self) == 0x5A)
+            precondition(storage.load(fromByteOffset: guardSize + size + offset, as: UInt8.self) == 0x5A)
+        }
+    }
+
+    private mutating func handle(_ message: VhostUserMessage, _ header: VhostUserHeader, descriptors: Int) {
+        if case .getRingBase(let ring) = message, let queue = queues[ring] {
+            session.note(base: queue.nextAvailable, of: ring)
+        }
+        // An input need not say how many there are.
+        let descriptors = descriptors == 15 ? message.descriptorCount : descriptors
+        let verdict = session.handle(message, header: header, descriptors: descriptors)
+        guard case .accepted(let answer) = verdict else { return }
+        precondition(answer.map { $0.bytes.count == 20 } ?? true)
+        precondition(session.features & ~session.offered == 0)
+        switch message {
+        case .setMemoryTable(let table):
+            memory = GuestMemory()
+            for region in table {
+                // What does not fit into the file is not mapped.
+                let (end, isRound) = region.mappingOffset.addingReportingOverflow(region.size)
+                guard !isRound, end <= UInt64(size) else { continue }
+                precondition(memory.add(region, at: storage + guardSize + Int(region.mappingOffset)))
+            }
+            queues = [nil, nil]
+        case .resetOwner: queues = [nil, nil]
+        default: break
+        }
+        for ring in 0..<2 {
+            let state = session.rings[ring]
+            guard state.isRunning, let addresses = state.addresses else {
+                queues[ring] = nil
+                continue
+            }
+            guard queues[ring] == nil else { continue }
+            queues[ring] = try? Virtqueue(size: state.size, addresses: addresses, base: state.base, memory: memory)
+        }
+    }
+
+    private mutating func take(_ ring: Int, writes: Bool) {
+        guard var queue = queues[ring] else { return }
+        var chain = VirtqueueChain()
+        var chains = 0
+        while (try? queue.next(into: &chain, memory: memory)) == true {
+            chains += 1
+            precondition(chains <= 2 * queue.size, "a ring has no more chains than entries")
+            _ = chain.read(into: scratch)
+            let written = writes ? chain.write(UnsafeRawBufferPointer(scratch), at: 12) : 0
+            queue.use(chain.head, written: UInt32(written))
+            // Writing may have changed the ring itself.
+            if chains == queue.size { break }
+        }
+        queue.publish()
+        queues[ring] = queue
+    }
+}

@@ -1,0 +1,163 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+/// What one virtual machine's program has set over vhost-user, and what it is answered.
+///
+/// The value holds numbers only. Its owner reads messages, maps memory and keeps descriptors: it does so after the value
+/// has accepted the message, and closes the descriptors of one that was not.
+public struct VhostUserSession: Sendable {
+    /// Features of the device, by their bits.
+    public enum Feature {
+        /// The receive queue's buffers may be put together (`VIRTIO_NET_F_MRG_RXBUF`).
+        public static let mergeableBuffers: UInt64 = 1 << 15
+        /// The features of the protocol can be negotiated (`VHOST_USER_F_PROTOCOL_FEATURES`).
+        public static let protocolFeatures: UInt64 = 1 << 30
+        /// The device is none of before the specification (`VIRTIO_F_VERSION_1`).
+        public static let version1: UInt64 = 1 << 32
+    }
+
+    /// Features of the protocol, by their bits.
+    public enum ProtocolFeature {
+        /// Requests may ask for an acknowledgement (`VHOST_USER_PROTOCOL_F_REPLY_ACK`).
+        public static let acknowledgements: UInt64 = 1 << 3
+        /// The log comes as a descriptor (`VHOST_USER_PROTOCOL_F_LOG_SHMFD`).
+        public static let logDescriptor: UInt64 = 1 << 1
+    }
+
+    /// What came of a message.
+    public enum Verdict: Hashable, Sendable {
+        /// It holds; the answer is to be sent if there is one.
+        case accepted(VhostUserAnswer?)
+        /// It does not hold. Without an answer that says so the connection is to end, since the sender believes it does.
+        case refused(VhostUserAnswer?)
+    }
+
+    /// What is set of a ring.
+    public struct Ring: Hashable, Sendable {
+        /// How many entries it has; 0 until that is set.
+        public fileprivate(set) var size: UInt32 = 0
+        /// Where it lies.
+        public fileprivate(set) var addresses: VhostUserRingAddresses?
+        /// The next available entry.
+        public fileprivate(set) var base: UInt16 = 0
+        /// Whether it was started (`SET_VRING_KICK`) and not stopped since (`GET_VRING_BASE`).
+        public fileprivate(set) var isStarted = false
+        /// Whether it is switched on.
+        public fileprivate(set) var isEnabled = false
+
+        /// Whether chains can be taken.
+        public var isRunning: Bool { isStarted && isEnabled && size > 0 && addresses != nil }
+    }
+
+    /// The features that are offered.
+    public let offered: UInt64
+    /// The features of the protocol that are offered.
+    public let offeredProtocol: UInt64
+    /// The features in force.
+    public private(set) var features: UInt64 = 0
+    /// The features of the protocol in force.
+    public private(set) var protocolFeatures: UInt64 = 0
+    /// The regions of memory.
+    public private(set) var regions: [VhostUserRegion] = []
+    /// The rings.
+    public private(set) var rings: [Ring]
+
+    /// Begins a session.
+    ///
+    /// - Parameters:
+    ///   - features: the features that are offered.
+    ///   - protocolFeatures: the features of the protocol that are offered.
+    ///   - rings: how many rings there are, two for each pair of queues.
+    public init(
+        features: UInt64 = Feature.mergeableBuffers | Feature.protocolFeatures | Feature.version1,
+        protocolFeatures: UInt64 = ProtocolFeature.acknowledgements, rings: Int = 2
+    ) {
+        precondition((1...256).contains(rings), "a message cannot name as many rings")
+        offered = features
+        offeredProtocol = protocolFeatures
+        self.rings = Array(repeating: Ring(), count: rings)
+    }
+
+    /// Notes how far a ring has got, before ``handle(_:header:descriptors:)`` is asked for it.
+    ///
+    /// - Parameters:
+    ///   - base: the next available entry.
+    ///   - ring: the ring.
+    public mutating func note(base: UInt16, of ring: Int) { rings[ring].base = base }
+
+    /// Does what a message says.
+    ///
+    /// - Parameters:
+    ///   - message: the message.
+    ///   - header: its header.
+    ///   - descriptors: how many descriptors came with it.
+    /// - Returns: Whether it holds, and what to answer.
+    public mutating func handle(_ message: VhostUserMessage, header: VhostUserHeader, descriptors: Int) -> Verdict {
+        let acknowledges =
+            header.needsReply && protocolFeatures & ProtocolFeature.acknowledgements != 0 && !message.hasAnswer
+        guard descriptors == message.descriptorCount, let answer = carryOut(message, request: header.request) else {
+            return .refused(acknowledges ? VhostUserAnswer(to: header.request, 1) : nil)
+        }
+        switch answer {
+        case .nothing: return .accepted(acknowledges ? VhostUserAnswer(to: header.request, 0) : nil)
+        case .answer(let answer): return .accepted(answer)
+        }
+    }
+
+    private enum Outcome {
+        case nothing
+        case answer(VhostUserAnswer)
+    }
+
+    /// Changes the state; nil if the message does not hold.
+    private mutating func carryOut(_ message: VhostUserMessage, request: UInt32) -> Outcome? {
+        switch message {
+        case .getFeatures: return .answer(VhostUserAnswer(to: request, offered))
+        case .setFeatures(let chosen):
+            guard chosen & ~offered == 0 else { return nil }
+            features = chosen
+            // Who does not negotiate the protocol cannot switch rings on: they are.
+            if chosen & Feature.protocolFeatures == 0 {
+                for ring in rings.indices { rings[ring].isEnabled = true }
+            }
+        case .getProtocolFeatures: return .answer(VhostUserAnswer(to: request, offeredProtocol))
+        case .setProtocolFeatures(let chosen):
+            guard chosen & ~offeredProtocol == 0 else { return nil }
+            protocolFeatures = chosen
+        case .getQueueNumber: return .answer(VhostUserAnswer(to: request, UInt64(rings.count / 2)))
+        case .setOwner: break
+        case .resetOwner:
+            self = VhostUserSession(features: offered, protocolFeatures: offeredProtocol, rings: rings.count)
+        case .setMemoryTable(let table): regions = table
+        case .setLogBase, .setLogDescriptor:
+            guard protocolFeatures & ProtocolFeature.logDescriptor != 0 else { return nil }
+            if case .setLogBase = message { return .answer(VhostUserAnswer(to: request, 0)) }
+        case .unknown: return nil
+        default: return carryOutForRing(message, request: request)
+        }
+        return .nothing
+    }
+
+    private mutating func carryOutForRing(_ message: VhostUserMessage, request: UInt32) -> Outcome? {
+        switch message {
+        case .setRingSize(let ring, let size):
+            guard !rings[ring].isStarted else { return nil }
+            rings[ring].size = size
+        case .setRingAddresses(let ring, let addresses): rings[ring].addresses = addresses
+        case .setRingBase(let ring, let base):
+            guard !rings[ring].isStarted else { return nil }
+            rings[ring].base = UInt16(truncatingIfNeeded: base)
+        case .getRingBase(let ring):
+            rings[ring].isStarted = false
+            return .answer(VhostUserAnswer(to: request, ring: ring, base: rings[ring].base))
+        case .setRingKick(let ring, let hasDescriptor):
+            // Without one we would have to look at the ring all the time.
+            guard hasDescriptor else { return nil }
+            rings[ring].isStarted = true
+        case .setRingEnabled(let ring, let isOn):
+            guard features & Feature.protocolFeatures != 0 else { return nil }
+            rings[ring].isEnabled = isOn
+        default: break
+        }
+        return .nothing
+    }
+}

@@ -1,0 +1,277 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// A split virtqueue (Virtual I/O Device specification 1.2, section 2.7): a table of descriptors, a ring of chains that
+// the guest makes available, a ring of chains that we have used. All three lie in memory that the guest writes, and so
+// do the buffers. Nothing is believed: each number is copied out of the guest's memory once and the copy is checked
+// (a fence keeps the compiler from reading it again); a chain has at most as many descriptors as the table, which
+// bounds what goes round in a circle; each buffer must lie in a region. Whatever is wrong breaks the queue, which then
+// gives nothing until its owner sets it up anew: a guest cannot be told what it did wrong.
+//
+// Not offered, and so not read: indirect descriptors, event indices, the packed ring.
+
+internal import Synchronization
+
+/// Why a queue is broken.
+public enum VirtqueueFault: Error, Hashable, Sendable {
+    /// A part of it does not lie in the guest's memory, or not at a multiple of what it has to.
+    case ringOutsideMemory
+    /// The guest makes more chains available than there are descriptors.
+    case availableIndex
+    /// A chain begins, or goes on, behind the table's end.
+    case descriptorIndex
+    /// A chain has more descriptors than the table, or a frame more pieces than there is room for.
+    case chainTooLong
+    /// A buffer does not lie in the guest's memory.
+    case bufferOutsideMemory
+    /// A descriptor of a kind that was not offered.
+    case indirect
+    /// A buffer for us to read comes behind one for us to write.
+    case order
+}
+
+/// The buffers of a chain, in memory that is allocated once.
+@safe
+public struct VirtqueueChain: ~Copyable {
+    /// The most pieces.
+    public static let mostPieces = 1024
+
+    private let pieces: UnsafeMutablePointer<UnsafeMutableRawBufferPointer>
+    private(set) var count = 0
+    /// How many pieces are for us to read; those behind are for us to write.
+    private(set) var readableCount = 0
+    /// The first descriptor.
+    public fileprivate(set) var head: UInt16 = 0
+    /// The bytes for us to read.
+    public private(set) var readableBytes = 0
+    /// The bytes for us to write.
+    public private(set) var writableBytes = 0
+
+    /// Makes an empty chain.
+    public init() {
+        unsafe pieces = .allocate(capacity: Self.mostPieces)
+    }
+
+    deinit { unsafe pieces.deallocate() }
+
+    mutating func begin(_ head: UInt16) {
+        self.head = head
+        count = 0
+        readableCount = 0
+        readableBytes = 0
+        writableBytes = 0
+    }
+
+    mutating func append(_ piece: UnsafeMutableRawBufferPointer, isWritable: Bool) -> Bool {
+        guard count < Self.mostPieces else { return false }
+        unsafe (pieces + count).initialize(to: piece)
+        count += 1
+        if isWritable {
+            writableBytes += piece.count
+        } else {
+            readableCount += 1
+            readableBytes += piece.count
+        }
+        return true
+    }
+
+    /// Copies what the guest wants read.
+    ///
+    /// - Parameter target: where to; what does not fit is left.
+    /// - Returns: The bytes copied.
+    public func read(into target: UnsafeMutableRawBufferPointer) -> Int {
+        var done = 0
+        for position in 0..<readableCount {
+            let piece = unsafe pieces[position]
+            let size = min(piece.count, target.count - done)
+            guard size > 0, let to = target.baseAddress, let from = piece.baseAddress else { continue }
+            unsafe (to + done).copyMemory(from: from, byteCount: size)
+            done += size
+        }
+        return done
+    }
+
+    /// Copies bytes to where the guest wants them written.
+    ///
+    /// - Parameters:
+    ///   - source: the bytes; what does not fit is left.
+    ///   - offset: how many bytes of the chain to leave as they are before.
+    /// - Returns: The bytes copied.
+    public func write(_ source: UnsafeRawBufferPointer, at offset: Int = 0) -> Int {
+        var skip = offset
+        var done = 0
+        for position in readableCount..<count {
+            let piece = unsafe pieces[position]
+            let left = min(skip, piece.count)
+            skip -= left
+            let size = min(piece.count - left, source.count - done)
+            guard size > 0, let to = piece.baseAddress, let from = source.baseAddress else { continue }
+            unsafe (to + left).copyMemory(from: from + done, byteCount: size)
+            done += size
+        }
+        return done
+    }
+}
+
+/// A split ring in the guest's memory.
+@safe
+public struct Virtqueue {
+    /// How many entries a ring may have: a power of two.
+    public enum Sizes {
+        /// Whether a ring may have so many.
+        public static func contains(_ number: UInt32) -> Bool {
+            (1...32768).contains(number) && number & (number - 1) == 0
+        }
+    }
+
+    /// How many entries it has.
+    public let size: Int
+    private let descriptors: UnsafeMutableRawPointer
+    private let available: UnsafeMutableRawPointer
+    private let used: UnsafeMutableRawPointer
+    /// The next entry of the available part (`GET_VRING_BASE`).
+    public private(set) var nextAvailable: UInt16
+    /// The next entry of the used part, those counted that the guest does not see yet.
+    private var nextUsed: UInt16
+    /// What is wrong with it, if something is; it gives nothing any more.
+    public private(set) var fault: VirtqueueFault?
+
+    /// Finds a ring in the guest's memory.
+    ///
+    /// - Parameters:
+    ///   - size: how many entries it has (`SET_VRING_NUM`).
+    ///   - addresses: where it lies (`SET_VRING_ADDR`).
+    ///   - base: the next available entry (`SET_VRING_BASE`).
+    ///   - memory: the guest's memory, which has to stay mapped as long as the queue is used.
+    /// - Throws: ``VirtqueueFault/ringOutsideMemory``
+    public init(
+        size: UInt32, addresses: VhostUserRingAddresses, base: UInt16, memory: borrowing GuestMemory
+    ) throws(VirtqueueFault) {
+        precondition(Self.Sizes.contains(size), "no ring has as many entries")
+        let count = Int(size)
+        guard let descriptors = unsafe memory.pointer(toUser: addresses.descriptors, count: 16 * count, alignment: 16),
+            let available = unsafe memory.pointer(toUser: addresses.available, count: 4 + 2 * count, alignment: 2),
+            let used = unsafe memory.pointer(toUser: addresses.used, count: 4 + 8 * count, alignment: 4)
+        else { throw .ringOutsideMemory }
+        self.size = count
+        unsafe self.descriptors = descriptors
+        unsafe self.available = available
+        unsafe self.used = used
+        nextAvailable = base
+        // The guest sees what was used before a pause; it is the same memory.
+        nextUsed = unsafe UInt16(littleEndian: used.load(fromByteOffset: 2, as: UInt16.self))
+    }
+
+    /// Whether the guest wants to be told of used entries (it says so in `VIRTQ_AVAIL_F_NO_INTERRUPT`).
+    public var wantsCall: Bool {
+        atomicMemoryFence(ordering: .sequentiallyConsistent)
+        return unsafe UInt16(littleEndian: available.load(as: UInt16.self)) & 1 == 0
+    }
+
+    /// Takes the next chain that the guest has made available.
+    ///
+    /// - Parameters:
+    ///   - chain: gets the chain.
+    ///   - memory: the guest's memory.
+    /// - Returns: False if there is none at present.
+    /// - Throws: ``VirtqueueFault``, and again at each call after that.
+    public mutating func next(
+        into chain: inout VirtqueueChain, memory: borrowing GuestMemory
+    ) throws(VirtqueueFault) -> Bool {
+        if let fault { throw fault }
+        do throws(VirtqueueFault) {
+            return try take(into: &chain, memory: memory)
+        } catch {
+            fault = error
+            throw error
+        }
+    }
+
+    private mutating func take(
+        into chain: inout VirtqueueChain, memory: borrowing GuestMemory
+    ) throws(VirtqueueFault) -> Bool {
+        let index = unsafe UInt16(littleEndian: available.load(fromByteOffset: 2, as: UInt16.self))
+        atomicMemoryFence(ordering: .acquiring)
+        let waiting = index &- nextAvailable
+        if waiting == 0 { return false }
+        guard Int(waiting) <= size else { throw .availableIndex }
+        let entry = 4 + 2 * (Int(nextAvailable) & (size - 1))
+        let head = unsafe UInt16(littleEndian: available.load(fromByteOffset: entry, as: UInt16.self))
+        atomicMemoryFence(ordering: .acquiring)
+        chain.begin(head)
+        var next = Int(head)
+        var hasWritable = false
+        for _ in 0..<size {
+            guard next < size else { throw .descriptorIndex }
+            let descriptor = unsafe Descriptor(at: descriptors + 16 * next)
+            guard !descriptor.isIndirect else { throw .indirect }
+            guard descriptor.isWritable || !hasWritable else { throw .order }
+            hasWritable = descriptor.isWritable
+            try Self.add(descriptor, to: &chain, memory: memory)
+            guard descriptor.hasNext else {
+                nextAvailable &+= 1
+                return true
+            }
+            next = descriptor.next
+        }
+        throw .chainTooLong
+    }
+
+    /// Adds a descriptor's buffer, which may go over the border of two regions.
+    private static func add(
+        _ descriptor: Descriptor, to chain: inout VirtqueueChain, memory: borrowing GuestMemory
+    ) throws(VirtqueueFault) {
+        var address = descriptor.address
+        var left = descriptor.length
+        while left > 0 {
+            guard let piece = unsafe memory.bytes(at: address, upTo: left) else { throw .bufferOutsideMemory }
+            guard unsafe chain.append(piece, isWritable: descriptor.isWritable) else { throw .chainTooLong }
+            let size = piece.count
+            left -= size
+            let (end, isRound) = address.addingReportingOverflow(UInt64(size))
+            guard !isRound || left == 0 else { throw .bufferOutsideMemory }
+            address = end
+        }
+    }
+
+    /// Notes a chain as used; the guest sees it at ``publish()``.
+    ///
+    /// - Parameters:
+    ///   - head: the chain's first descriptor.
+    ///   - written: how many bytes were written.
+    public mutating func use(_ head: UInt16, written: UInt32) {
+        let entry = 4 + 8 * (Int(nextUsed) & (size - 1))
+        unsafe used.storeBytes(of: UInt32(head).littleEndian, toByteOffset: entry, as: UInt32.self)
+        unsafe used.storeBytes(of: written.littleEndian, toByteOffset: entry + 4, as: UInt32.self)
+        nextUsed &+= 1
+    }
+
+    /// Shows the guest what was used.
+    public func publish() {
+        atomicMemoryFence(ordering: .releasing)
+        unsafe used.storeBytes(of: nextUsed.littleEndian, toByteOffset: 2, as: UInt16.self)
+    }
+}
+
+/// A descriptor, copied out of the guest's memory.
+private struct Descriptor {
+    let address: UInt64
+    let length: Int
+    let flags: UInt16
+    let next: Int
+
+    /// Copies the descriptor at a place, which is a multiple of 16.
+    init(at place: UnsafeMutableRawPointer) {
+        address = unsafe UInt64(littleEndian: place.load(as: UInt64.self))
+        length = unsafe Int(UInt32(littleEndian: place.load(fromByteOffset: 8, as: UInt32.self)))
+        flags = unsafe UInt16(littleEndian: place.load(fromByteOffset: 12, as: UInt16.self))
+        next = unsafe Int(UInt16(littleEndian: place.load(fromByteOffset: 14, as: UInt16.self)))
+        // What follows looks at the copy, not at memory that the guest changes meanwhile.
+        atomicMemoryFence(ordering: .acquiring)
+    }
+
+    var hasNext: Bool { flags & 1 != 0 }
+    var isWritable: Bool { flags & 2 != 0 }
+    var isIndirect: Bool { flags & 4 != 0 }
+}

@@ -154,10 +154,8 @@ public final class Forwarder: EventSink {
         path.now = now
         if token.kind == TokenKind.link {
             path.counters.linkEvents &+= 1
-            if !path.readLink() {
-                path.link.unwatch(on: path.loop)
-                linkDidEnd?()
-            }
+            path.link.ready(token, readiness)
+            readLink()
         } else {
             path.flowReady(token, readiness)
         }
@@ -171,6 +169,7 @@ public final class Forwarder: EventSink {
         if path.seen.v4 != toldGuestAddresses.v4 || path.seen.v6 != toldGuestAddresses.v6 { tellGuestAddresses() }
         path.rest = path.pace.endTurn(now.nanoseconds)
         path.tellEvictions()
+        path.link.flush()
     }
 
     /// A moment's rest in a fast stream of datagrams.
@@ -178,7 +177,7 @@ public final class Forwarder: EventSink {
 
     /// The earliest deadline of a flow; at once while flows have work left.
     public var deadline: MonotonicTime? {
-        if path.queueHead >= 0 && path.link.canTransmit { return MonotonicTime(nanoseconds: 0) }
+        if path.queueHead >= 0 && path.link.canTransmit || path.link.hasMore { return MonotonicTime(nanoseconds: 0) }
         var earliest = path.wheel.nextDeadline
         if let later = path.seen.deadline { earliest = earliest.map { min($0, later) } ?? later }
         if let later = path.serviceDeadline { earliest = earliest.map { min($0, later) } ?? later }
@@ -194,6 +193,20 @@ public final class Forwarder: EventSink {
         path.seen.expire(path.translator.rules, now: now)
         path.serviceDeadlineReached()
         path.tellEvictions()
+        if path.link.hasMore { readLink() }
+        path.link.flush()
+    }
+
+    /// Handles the link's frames; ends the flows of a guest that is gone, and everything with a link that is gone.
+    private func readLink() {
+        // Before the frames of the next guest, and after those of one that goes now.
+        if path.link.takeLostGuest() { path.loseGuest() }
+        let isThere = path.readLink()
+        if path.link.takeLostGuest() { path.loseGuest() }
+        if !isThere {
+            path.link.unwatch(on: path.loop)
+            linkDidEnd?()
+        }
     }
 
     // MARK: Forwarded ports
@@ -216,6 +229,12 @@ extension DataPath {
     /// Gives the link the carrier that the rules say.
     mutating func followCarrier() {
         carrier.follow(translator.rules.hasCarrier, link, logger: options.logger)
+    }
+
+    /// Forgets a virtual machine that is gone: another one may come over the same link, and knows of no flow.
+    mutating func loseGuest() {
+        _ = resetFlows { _ in true }
+        guestMAC = .broadcast
     }
 
     /// A flow's host socket is ready.

@@ -12,6 +12,7 @@
 // from there. What `transmit` is given may be used for something else once the call returns; before a frame there are
 // `DataPath.Size.headroom` bytes which the link may overwrite with what it puts in front of a frame.
 
+internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 internal import NetworkTypes
@@ -76,6 +77,12 @@ protocol FrameLink: ~Copyable {
     /// Takes the descriptors from the loop again: the link is gone.
     func unwatch(on loop: EventLoop)
 
+    /// Takes note of an event of the link's descriptors, before frames are asked for.
+    func ready(_ token: EventToken, _ readiness: Readiness)
+
+    /// Whether there is something to be asked for of which no event will tell.
+    var hasMore: Bool { get }
+
     /// Takes the next frame that the guest has sent into the arena.
     func receive(into arena: inout FrameArena) -> ReceivedFrame
 
@@ -94,6 +101,12 @@ protocol FrameLink: ~Copyable {
     ///
     /// - Returns: False if the link did not take it.
     func transmit(_ pieces: UnsafeMutablePointer<iovec>, count: Int, header: VirtioNetHeader) -> Bool
+
+    /// Sends what the link has gathered: the turn is over.
+    func flush()
+
+    /// Whether the guest has gone since the last call, and another one may come.
+    func takeLostGuest() -> Bool
 
     /// Switches the carrier (``LinkCapabilities/carrier``), on which a DHCP client asks again. Does nothing on a link
     /// that has none.
@@ -115,8 +128,11 @@ struct FrameArena: ~Copyable {
     /// The longest frame that there is room for, its header included.
     static var frameLimit: Int { DataPath.Size.frame }
 
+    /// All that lies behind ``next`` at the beginning of a batch; a link may fill it at once.
+    static var capacity: Int { DataPath.Size.batch + frameLimit }
+
     init() {
-        unsafe memory = .allocate(byteCount: DataPath.Size.batch + Self.frameLimit, alignment: 4096)
+        unsafe memory = .allocate(byteCount: Self.capacity, alignment: 4096)
     }
 
     deinit { unsafe memory.deallocate() }
@@ -139,6 +155,19 @@ struct FrameArena: ~Copyable {
 }
 
 extension FrameLink where Self: ~Copyable {
+    // What a link does that reads, and sends, frame by frame, and whose guest stays the same.
+    @inline(__always)
+    func ready(_ token: EventToken, _ readiness: Readiness) {}
+
+    @inline(__always)
+    var hasMore: Bool { false }
+
+    @inline(__always)
+    func flush() {}
+
+    @inline(__always)
+    func takeLostGuest() -> Bool { false }
+
     /// The bytes in front of each frame.
     @inline(__always)
     var headerLength: Int { capabilities.contains(.header) ? VirtioNetHeader.length : 0 }

@@ -12,6 +12,8 @@ internal import Wire
 enum GuestLink: FrameLink, ~Copyable {
     /// A tap device in the guest's network namespace.
     case tap(TapDevice)
+    /// A stream socket, with a virtual machine at the other end.
+    case stream(StreamLink)
     /// Memory, with a test at the other end.
     case memory(MemoryLink)
 
@@ -19,6 +21,7 @@ enum GuestLink: FrameLink, ~Copyable {
     var capabilities: LinkCapabilities {
         switch self {
         case .tap(let link): link.capabilities
+        case .stream(let link): link.capabilities
         case .memory(let link): link.capabilities
         }
     }
@@ -26,6 +29,7 @@ enum GuestLink: FrameLink, ~Copyable {
     var hardwareAddress: MACAddress? {
         switch self {
         case .tap(let link): link.hardwareAddress
+        case .stream(let link): link.hardwareAddress
         case .memory(let link): link.hardwareAddress
         }
     }
@@ -33,6 +37,7 @@ enum GuestLink: FrameLink, ~Copyable {
     func watch(on loop: EventLoop) throws(SystemCallError) {
         switch self {
         case .tap(let link): try link.watch(on: loop)
+        case .stream(let link): try link.watch(on: loop)
         case .memory(let link): link.watch(on: loop)
         }
     }
@@ -40,7 +45,40 @@ enum GuestLink: FrameLink, ~Copyable {
     func unwatch(on loop: EventLoop) {
         switch self {
         case .tap(let link): link.unwatch(on: loop)
+        case .stream(let link): link.unwatch(on: loop)
         case .memory(let link): link.unwatch(on: loop)
+        }
+    }
+
+    @inline(__always)
+    func ready(_ token: EventToken, _ readiness: Readiness) {
+        switch self {
+        case .stream(let link): link.ready(token, readiness)
+        default: break
+        }
+    }
+
+    @inline(__always)
+    var hasMore: Bool {
+        switch self {
+        case .stream(let link): link.hasMore
+        default: false
+        }
+    }
+
+    @inline(__always)
+    func flush() {
+        switch self {
+        case .stream(let link): link.flush()
+        default: break
+        }
+    }
+
+    @inline(__always)
+    func takeLostGuest() -> Bool {
+        switch self {
+        case .stream(let link): link.takeLostGuest()
+        default: false
         }
     }
 
@@ -48,6 +86,7 @@ enum GuestLink: FrameLink, ~Copyable {
     func receive(into arena: inout FrameArena) -> ReceivedFrame {
         switch self {
         case .tap(let link): link.receive(into: &arena)
+        case .stream(let link): link.receive(into: &arena)
         case .memory(let link): link.receive(into: &arena)
         }
     }
@@ -56,6 +95,7 @@ enum GuestLink: FrameLink, ~Copyable {
     var canTransmit: Bool {
         switch self {
         case .tap: true
+        case .stream(let link): link.canTransmit
         case .memory(let link): link.canTransmit
         }
     }
@@ -64,6 +104,7 @@ enum GuestLink: FrameLink, ~Copyable {
     func transmit(_ frame: UnsafeMutableRawPointer, count: Int, header: VirtioNetHeader) -> Bool {
         switch self {
         case .tap(let link): unsafe link.transmit(frame, count: count, header: header)
+        case .stream(let link): unsafe link.transmit(frame, count: count, header: header)
         case .memory(let link): unsafe link.transmit(frame, count: count, header: header)
         }
     }
@@ -72,6 +113,7 @@ enum GuestLink: FrameLink, ~Copyable {
     func transmit(_ pieces: UnsafeMutablePointer<iovec>, count: Int, header: VirtioNetHeader) -> Bool {
         switch self {
         case .tap(let link): unsafe link.transmit(pieces, count: count, header: header)
+        case .stream(let link): unsafe link.transmit(pieces, count: count, header: header)
         case .memory(let link): unsafe link.transmit(pieces, count: count, header: header)
         }
     }
@@ -79,6 +121,7 @@ enum GuestLink: FrameLink, ~Copyable {
     func setCarrier(_ isOn: Bool) throws(SystemCallError) {
         switch self {
         case .tap(let link): try link.setCarrier(isOn)
+        case .stream(let link): link.setCarrier(isOn)
         case .memory(let link): link.setCarrier(isOn)
         }
     }
@@ -86,6 +129,7 @@ enum GuestLink: FrameLink, ~Copyable {
     var showsCarrier: Bool? {
         switch self {
         case .tap(let link): link.showsCarrier
+        case .stream(let link): link.showsCarrier
         case .memory(let link): link.showsCarrier
         }
     }

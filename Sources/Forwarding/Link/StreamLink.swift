@@ -1,0 +1,432 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// A virtual machine's frames over a stream socket, each behind its length (QEMU's `-netdev stream`; the framing itself
+// is `StreamFrames`). One client at a time: who connects meanwhile is let in and closed at once, so that it fails
+// instead of waiting. When the client goes, all that belongs to it goes: what was left of its bytes, what waits for it,
+// what is known of the guest. Then the next one may come, unless the link was for one client only.
+//
+// From the guest: the first `receive` of a batch reads as much as the arena holds, and all of them give the frames where
+// they lie. What is left over is moved to the arena's start only when it has no whole frame and nobody needs the batch
+// before any more, so that a byte is moved once at most. The socket is watched edge-triggered; `hasMore` says that
+// there is something to be asked for without an event.
+//
+// To the guest: small frames are copied to the queue and go out together (`flush`, or when there are many); a large one
+// goes with one call behind what waits. What the socket does not take is copied to the queue, and nothing is tried
+// until the socket is writable again. A frame is queued whole or not at all: the stream must not lose its framing.
+//
+// syscalls: running(data-path): accept4 close poll recvfrom sendmsg
+
+internal import CLinux
+internal import Glibc
+internal import LinuxSystem
+internal import NetworkTypes
+internal import SystemPackage
+internal import VirtualMachine
+internal import Wire
+
+/// A link over a stream socket, for a virtual machine.
+///
+/// No program uses it yet.
+@safe
+final class StreamLink: FrameLink {
+    /// What the link counts.
+    struct Counters: Hashable, Sendable {
+        /// Clients that have come.
+        var clients: UInt64 = 0
+        /// Clients that came while there was one, and were sent away.
+        var refusedClients: UInt64 = 0
+        /// Clients that have gone, or were dropped.
+        var lostClients: UInt64 = 0
+        /// Clients dropped for a length that no frame has.
+        var badLengths: UInt64 = 0
+        /// Frames dropped because the guest had left too much waiting.
+        var queueFull: UInt64 = 0
+        /// Frames dropped because there was no client.
+        var withoutClient: UInt64 = 0
+        /// Calls that sent something.
+        var sends: UInt64 = 0
+        /// The most bytes that have waited for the guest.
+        var mostQueued = 0
+    }
+
+    /// Sizes of the link.
+    enum Size {
+        /// What may wait for the guest, in bytes: four times what there has to be room for, rounded up.
+        static let queue = 1 << 20
+        /// Frames up to this length are copied, so that many go out with one call.
+        static let copied = 4096
+        /// What is gathered before it goes out without being asked for.
+        static let gathered = 64 << 10
+        /// The pieces that a frame may have.
+        static let pieces = 128
+    }
+
+    /// The indices of the link's tokens.
+    enum Source {
+        static let client: UInt32 = 0
+        static let listener: UInt32 = 1
+    }
+
+    let capabilities: LinkCapabilities = .backPressure
+    private(set) var counters = Counters()
+    private let listener: OwnedFileDescriptor?
+    /// Its number; -1 where there is none.
+    private let listening: CInt
+    private var client: OwnedFileDescriptor?
+    /// The client's number; -1 while there is none.
+    private var number: CInt = -1
+    /// Tells the events of one client from those of another.
+    private var generation: UInt32 = 0
+    private let isForOneClient: Bool
+    private var loop: EventLoop?
+    private var isOver = false
+    /// Whether the data path knows that.
+    private var hasToldEnd = false
+    /// A client has gone since somebody asked.
+    private var hasLostClient = false
+
+    private var input = StreamFrames(shortest: EthernetHeader.length, longest: FrameArena.frameLimit)
+    /// The arena's start, where ``input`` lies.
+    private var base: UnsafeMutableRawPointer?
+    /// Whether the socket may have bytes, as far as its events and reads say.
+    private var mayRead = false
+
+    private var output: ByteQueue
+    /// Whether the socket has to become writable before anything is tried.
+    private var isBlocked = false
+    /// Two pieces of the queue, a length, and a frame's pieces.
+    private let vectors: UnsafeMutablePointer<iovec>
+    /// Where a length lies that goes out by itself.
+    private let prefix: UnsafeMutableRawPointer
+
+    /// Makes a link whose clients connect to a socket.
+    ///
+    /// - Parameters:
+    ///   - listener: a listening stream socket, which does not wait (`O_NONBLOCK`).
+    ///   - isForOneClient: whether the link is gone once its first client is (`--one-off`).
+    ///   - queue: what may wait for the guest, in bytes.
+    convenience init(listener: consuming OwnedFileDescriptor, isForOneClient: Bool = false, queue: Int = Size.queue) {
+        self.init(listener: consume listener, client: nil, isForOneClient: isForOneClient, queue: queue)
+    }
+
+    /// Makes a link with a client that is connected already (`--fd`); without it, the link is gone.
+    ///
+    /// - Parameters:
+    ///   - client: a connected stream socket.
+    ///   - queue: what may wait for the guest, in bytes.
+    convenience init(client: consuming OwnedFileDescriptor, queue: Int = Size.queue) {
+        self.init(listener: nil, client: consume client, isForOneClient: true, queue: queue)
+    }
+
+    private init(
+        listener: consuming OwnedFileDescriptor?, client: consuming OwnedFileDescriptor?, isForOneClient: Bool,
+        queue: Int
+    ) {
+        if let client {
+            number = client.rawValue
+            mayRead = true
+            counters.clients = 1
+            self.client = consume client
+        } else {
+            self.client = nil
+        }
+        if let listener {
+            listening = listener.rawValue
+            self.listener = consume listener
+        } else {
+            listening = -1
+            self.listener = nil
+        }
+        self.isForOneClient = isForOneClient
+        output = ByteQueue(capacity: queue)
+        unsafe vectors = .allocate(capacity: Size.pieces + 3)
+        unsafe prefix = .allocate(byteCount: StreamFrames.prefixLength, alignment: 4)
+    }
+
+    deinit {
+        unsafe vectors.deallocate()
+        unsafe prefix.deallocate()
+    }
+
+    // MARK: Descriptors
+
+    /// Unknown until the first frame has come.
+    var hardwareAddress: MACAddress? { nil }
+
+    /// Whether there is a client.
+    var hasClient: Bool { number >= 0 }
+
+    /// The token of the present client's events.
+    var clientToken: EventToken {
+        EventToken(kind: TokenKind.link, generation: generation, index: Source.client)
+    }
+
+    /// The token of the listening socket's events.
+    static var listenerToken: EventToken { EventToken(kind: TokenKind.link, index: Source.listener) }
+
+    func watch(on loop: EventLoop) throws(SystemCallError) {
+        if listening >= 0 {
+            try loop.add(FileDescriptor(rawValue: listening), for: .readable, token: Self.listenerToken)
+        }
+        self.loop = loop
+        try watchClient()
+    }
+
+    private func watchClient() throws(SystemCallError) {
+        guard number >= 0, let loop else { return }
+        try loop.add(
+            FileDescriptor(rawValue: number), for: [.readable, .writable, .peerClosed, .edgeTriggered],
+            token: clientToken)
+    }
+
+    func unwatch(on loop: EventLoop) {
+        if listening >= 0 { loop.remove(FileDescriptor(rawValue: listening)) }
+        if number >= 0 { loop.remove(FileDescriptor(rawValue: number)) }
+        self.loop = nil
+    }
+
+    /// Takes note of an event before frames are asked for: lets a client in, or sends what waits.
+    ///
+    /// - Parameters:
+    ///   - token: the event's token; that of a client who has gone does nothing.
+    ///   - readiness: what happened.
+    func ready(_ token: EventToken, _ readiness: Readiness) {
+        if token.index == Source.listener {
+            acceptClients()
+        } else if token.generation == generation & 0xFF_FFFF, number >= 0 {
+            if !readiness.isDisjoint(with: [.readable, .peerClosed, .hangUp, .error]) { mayRead = true }
+            if !readiness.isDisjoint(with: [.writable, .hangUp, .error]) {
+                isBlocked = false
+                flush()
+            }
+        }
+    }
+
+    /// Whether there may be frames, or news of the client's end, for which no event will come.
+    var hasMore: Bool { isOver && !hasToldEnd || hasLostClient || mayRead || holdsFrame }
+
+    private var holdsFrame: Bool {
+        let bytes = unsafe UnsafeRawBufferPointer(start: base, count: input.end)
+        return unsafe input.peek(in: bytes.bytes) != .incomplete
+    }
+
+    /// Whether a client has gone since the last call; its flows are to end.
+    func takeLostGuest() -> Bool {
+        defer { hasLostClient = false }
+        return hasLostClient
+    }
+
+    private func acceptClients() {
+        guard listening >= 0, !isOver else { return }
+        // Whoever floods the socket gets a few at a time; the event comes again.
+        for _ in 0..<16 {
+            let accepted = tapas_accept(listening, nil, nil)
+            guard accepted >= 0 else { return }
+            let descriptor = OwnedFileDescriptor(taking: accepted)
+            if number >= 0, clientHasHungUp { dropClient() }
+            guard number < 0, !isOver else {
+                counters.refusedClients += 1
+                continue
+            }
+            number = accepted
+            client = consume descriptor
+            counters.clients += 1
+            mayRead = true
+            // Fails for want of memory only; the client is sent away then.
+            do { try watchClient() } catch { dropClient() }
+        }
+    }
+
+    /// Whether the client has gone already, though its event is still to come; what it has sent last may wait.
+    private var clientHasHungUp: Bool {
+        var state = pollfd(fd: number, events: 0, revents: 0)
+        return unsafe poll(&state, 1, 0) == 1 && CInt(state.revents) & (POLLHUP | POLLERR) != 0
+    }
+
+    /// Ends the client's connection, and forgets all that belongs to it.
+    private func dropClient() {
+        guard number >= 0 else { return }
+        // Somebody else may have the socket, too: then closing it does not end its events.
+        loop?.remove(FileDescriptor(rawValue: number))
+        number = -1
+        client = nil
+        generation = (generation + 1) & 0xFF_FFFF
+        input.reset()
+        mayRead = false
+        output.removeAll()
+        isBlocked = false
+        counters.lostClients += 1
+        hasLostClient = true
+        if isForOneClient { isOver = true }
+    }
+
+    // MARK: From the guest
+
+    @inline(never)
+    func receive(into arena: inout FrameArena) -> ReceivedFrame {
+        if arena.used == 0 { unsafe base = arena.next }
+        while true {
+            if number < 0 {
+                hasToldEnd = isOver
+                return isOver ? .gone : .empty
+            }
+            let bytes = unsafe UnsafeRawBufferPointer(start: base, count: input.end)
+            switch unsafe input.next(in: bytes.bytes) {
+            case .frame(let offset, let count):
+                guard let base = unsafe base else { return .empty }
+                arena.keep(count)
+                return unsafe .frame(base + offset, count: count, VirtioNetHeader())
+            case .invalid:
+                counters.badLengths += 1
+                dropClient()
+            case .incomplete:
+                guard mayRead, readMore(mayMove: arena.used == 0) else {
+                    if number < 0 { continue }
+                    return .empty
+                }
+            }
+        }
+    }
+
+    /// Reads what there is; false if that was nothing.
+    private func readMore(mayMove: Bool) -> Bool {
+        guard let base = unsafe base else { return false }
+        if mayMove, input.start > 0 {
+            unsafe memmove(base, base + input.start, input.count)
+            input.moveToStart()
+        }
+        let room = FrameArena.capacity - input.end
+        // A frame that was begun fits at the start; where it does not fit here, the next batch has it.
+        guard room > 0 else { return false }
+        let descriptor = number
+        let place = unsafe base + input.end
+        switch transferring({ unsafe recv(descriptor, place, room, CInt(MSG_DONTWAIT)) }) {
+        case .bytes(let count) where count > 0:
+            input.append(count)
+            return true
+        case .wouldBlock:
+            mayRead = false
+            return false
+        case .bytes, .failed:
+            dropClient()
+            return false
+        }
+    }
+
+    // MARK: To the guest
+
+    @inline(never)
+    var canTransmit: Bool {
+        output.room >= DataPath.Size.segments * (FrameArena.frameLimit + StreamFrames.prefixLength)
+    }
+
+    @inline(never)
+    func transmit(_ frame: UnsafeMutableRawPointer, count: Int, header: VirtioNetHeader) -> Bool {
+        let total = count + StreamFrames.prefixLength
+        guard isRoom(for: total) else { return false }
+        let start = unsafe frame - StreamFrames.prefixLength
+        unsafe start.storeBytes(of: UInt32(truncatingIfNeeded: count).bigEndian, as: UInt32.self)
+        if isBlocked || count <= Size.copied {
+            unsafe enqueue(start, count: total)
+        } else {
+            let waiting = unsafe output.pieces(into: vectors)
+            unsafe vectors[waiting] = unsafe iovec(iov_base: start, iov_len: total)
+            sendPieces(waiting + 1, queued: waiting)
+        }
+        return true
+    }
+
+    @inline(never)
+    func transmit(_ pieces: UnsafeMutablePointer<iovec>, count: Int, header: VirtioNetHeader) -> Bool {
+        precondition(count <= Size.pieces, "a frame in too many pieces")
+        var length = 0
+        for position in 0..<count { unsafe length += pieces[position].iov_len }
+        guard isRoom(for: length + StreamFrames.prefixLength) else { return false }
+        unsafe prefix.storeBytes(of: UInt32(truncatingIfNeeded: length).bigEndian, as: UInt32.self)
+        if isBlocked || length <= Size.copied {
+            unsafe output.append(prefix, count: StreamFrames.prefixLength)
+            for position in 0..<count {
+                let piece = unsafe pieces[position]
+                if let start = unsafe piece.iov_base { unsafe output.append(start, count: piece.iov_len) }
+            }
+            noteQueued()
+        } else {
+            let waiting = unsafe output.pieces(into: vectors)
+            unsafe vectors[waiting] = unsafe iovec(iov_base: prefix, iov_len: StreamFrames.prefixLength)
+            for position in 0..<count { unsafe vectors[waiting + 1 + position] = unsafe pieces[position] }
+            sendPieces(waiting + 1 + count, queued: waiting)
+        }
+        return true
+    }
+
+    /// Sends the frames that were gathered.
+    func flush() {
+        while !isBlocked, number >= 0, !output.isEmpty {
+            let waiting = unsafe output.pieces(into: vectors)
+            sendPieces(waiting, queued: waiting)
+        }
+    }
+
+    func setCarrier(_ isOn: Bool) {}
+
+    var showsCarrier: Bool? { nil }
+
+    /// Whether a frame can be taken, which has to be so before any of it goes out: the rest may have to wait.
+    @inline(__always)
+    private func isRoom(for total: Int) -> Bool {
+        guard number >= 0 else {
+            counters.withoutClient += 1
+            return false
+        }
+        guard total <= output.room else {
+            counters.queueFull += 1
+            return false
+        }
+        return true
+    }
+
+    private func enqueue(_ start: UnsafeRawPointer, count: Int) {
+        unsafe output.append(start, count: count)
+        noteQueued()
+    }
+
+    private func noteQueued() {
+        counters.mostQueued = max(counters.mostQueued, output.count)
+        if output.count >= Size.gathered { flush() }
+    }
+
+    /// Sends what ``vectors`` say: first what waits, then the pieces of a frame, of which what is not sent is queued.
+    ///
+    /// - Parameters:
+    ///   - pieces: how many there are.
+    ///   - queued: how many of them are the queue's.
+    private func sendPieces(_ pieces: Int, queued: Int) {
+        var message = unsafe msghdr()
+        unsafe message.msg_iov = vectors
+        unsafe message.msg_iovlen = pieces
+        let descriptor = number
+        let flags = CInt(MSG_DONTWAIT | MSG_NOSIGNAL)
+        var sent = 0
+        switch transferring({ unsafe tapas_sendmsg(descriptor, &message, flags) }) {
+        case .bytes(let count):
+            sent = count
+            counters.sends += 1
+        case .wouldBlock: isBlocked = true
+        case .failed: return dropClient()
+        }
+        // Pieces of a frame must be looked at before anything is put into the queue, whose own pieces stay as they are.
+        let ofQueue = min(sent, output.count)
+        output.removeFirst(ofQueue)
+        var skipped = sent - ofQueue
+        for position in queued..<pieces {
+            let piece = unsafe vectors[position]
+            guard let start = unsafe piece.iov_base else { continue }
+            let done = unsafe min(skipped, piece.iov_len)
+            skipped -= done
+            unsafe output.append(start + done, count: piece.iov_len - done)
+        }
+        counters.mostQueued = max(counters.mostQueued, output.count)
+    }
+}

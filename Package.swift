@@ -71,6 +71,7 @@ let package = Package(
         room("VirtualMachine"),
         room("JSON"),
         room("OCIHook", ["JSON", "Options", "NetworkTypes"]),
+        room("Policy", ["JSON", "Wire", "NetworkTypes"]),
 
         // Rooms that touch the system.
         room("LinuxSystem", ["CLinux", "NetworkTypes", systemPackage]),
@@ -125,6 +126,7 @@ let package = Package(
         tests(of: "Services", ["Wire", "NetworkModel", "NetworkTypes"]),
         tests(of: "VirtualMachine"),
         tests(of: "OCIHook", ["Options"]),
+        tests(of: "Policy", ["JSON", "Wire", "NetworkTypes"]),
         tests(of: "LinuxSystem", ["NetworkTypes", systemPackage]),
         tests(of: "Diagnostics", [logging, "LinuxSystem", systemPackage]),
         tests(of: "Netlink", ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),

@@ -9,6 +9,7 @@ enum Layering {
     /// Rooms that do no I/O, values in and values out; they import no operating system either.
     static let pure: Set<String> = [
         "NetworkTypes", "NetworkModel", "Wire", "Options", "Planning", "Services", "VirtualMachine", "JSON", "OCIHook",
+        "Policy",
     ]
 
     /// Modules of the operating system and the C library.
@@ -32,6 +33,7 @@ enum Layering {
         "VirtualMachine": [],
         "JSON": [],
         "OCIHook": ["JSON", "Options", "NetworkTypes"],
+        "Policy": ["JSON", "Wire", "NetworkTypes"],
         "LinuxSystem": ["CLinux", "NetworkTypes"],
         "Diagnostics": ["LinuxSystem", "CLinux", "NetworkTypes"],
         "Netlink": ["CMnl", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes"],

@@ -89,7 +89,8 @@ let package = Package(
                 systemPackage, logging,
             ]),
         room(
-            "PortForwarding", ["LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
+            "PortForwarding",
+            ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
         room("Sandbox", ["CCap", "CLinux", "LinuxSystem", systemPackage]),
         room(
             "Control", ["JSON", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
@@ -132,14 +133,18 @@ let package = Package(
         tests(of: "Netlink", ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
         tests(
             of: "HostMonitor",
-            ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", systemPackage, logging]),
+            [
+                "NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", "Planning",
+                systemPackage, logging,
+            ]),
         tests(
             of: "NamespaceControl",
             ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", systemPackage]),
         tests(
             of: "Forwarding",
             ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
-        tests(of: "PortForwarding", ["NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
+        tests(
+            of: "PortForwarding", ["Netlink", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
         tests(
             of: "Control", ["JSON", "LinuxSystem", "NetworkModel", "NetworkTypes", systemPackage, logging]),
         tests(of: "Sandbox", ["LinuxSystem", systemPackage]),

@@ -2,23 +2,24 @@
 //
 // Theory of operation
 //
-// The wrapped command is not process 1 of its process namespace: process 1 ignores signals that it does not handle
-// when they come from inside, so that `kill $$` in a shell would do nothing, and orphans would be the command's to
-// reap. So there is an init between tapas and the command:
+// The wrapped command is not process 1 of its process namespace. Process 1 does not get signals from its own namespace
+// that it has no handler for, so `kill $$` in a shell would do nothing, and the command would have to reap orphans. So
+// an init process stands between tapas and the command:
 //
 //     tapas ──clone──▶ init (process 1) ──vfork, exec──▶ command
 //       ▲                │  │
 //       └── reports ─────┘  └── reaps everything, passes on the signals that tapas sends it
 //
-// The init is a copy of tapas (clone without an exec), so it may only do what is safe in such a child: system calls
-// and functions that neither allocate nor lock. It closes everything but 0, 1, 2 and its channel first.
+// The init is a copy of tapas (clone without exec). So it may only use what is safe in such a child: system calls, and
+// functions that neither allocate nor lock. First it closes every descriptor except 0, 1, 2 and its channel.
 //
-// All three are in the process group of tapas, so a terminal's keys reach the command without our help; what comes
-// from the terminal (si_code SI_KERNEL) is therefore not passed on, what comes from kill(2) is. Signals stay blocked
-// in the init and are taken by sigwaitinfo(2); process 1 gets blocked signals even where their action is the default.
+// All three processes are in the process group of tapas, so signals from the terminal's keys reach the command
+// directly. The init therefore does not pass on signals that come from the terminal (si_code SI_KERNEL), only those of
+// kill(2). Signals stay blocked in the init, which takes them with sigwaitinfo(2); process 1 receives blocked signals
+// even where their default action is to be ignored.
 //
 // syscalls: called(any): access chdir chroot clone close close_range dup3 execve fstatfs getegid geteuid
-// syscalls: called(any): getgroups ioctl kill mount openat pidfd_open pidfd_send_signal
+// syscalls: called(any): getgroups ioctl kill mount move_mount open_tree openat pidfd_open pidfd_send_signal
 // syscalls: called(any): pivot_root prctl recvfrom recvmsg rt_sigaction rt_sigprocmask rt_sigtimedwait sendmsg sendto
 // syscalls: called(any): setgroups sethostname setns setresgid setresuid socketpair statfs umount2 unshare vfork
 // syscalls: called(any): wait4 waitid write writev
@@ -118,12 +119,12 @@ int tapas_open_as(uid_t uid, gid_t gid, const char *path, int flags, mode_t mode
     if (!groups) return -1;
     count = getgroups(count, groups);
     int fd = -1;
-    // Groups cannot be dropped everywhere; then they are those that the program goes on with, too.
+    // Where the groups cannot be dropped, they stay: the program goes on with the same groups.
     int has_dropped = count >= 0 && setgroups(0, NULL) == 0;
     if (setresgid((gid_t)-1, gid, (gid_t)-1) == 0 && setresuid((uid_t)-1, uid, (uid_t)-1) == 0)
         fd = open(path, flags, mode);
     int error = errno;
-    // With the ids of another user nothing may go on.
+    // The program must not go on with the ids of another user.
     if (geteuid() != own_user && setresuid((uid_t)-1, own_user, (uid_t)-1) < 0) abort();
     if (getegid() != own_group && setresgid((gid_t)-1, own_group, (gid_t)-1) < 0) abort();
     if (has_dropped && setgroups((size_t)count, groups) < 0) abort();
@@ -132,7 +133,7 @@ int tapas_open_as(uid_t uid, gid_t gid, const char *path, int flags, mode_t mode
     return fd;
 }
 
-// MARK: Messages
+// If the other end is closed, this process ends in a moment, too.
 
 static void report(int channel, int kind, int value, int error) {
     struct tapas_report message = {kind, value, error};
@@ -150,7 +151,7 @@ int tapas_read_report(int channel, int wait, struct tapas_report *report) {
 
 int tapas_release_command(int channel) { return send(channel, "", 1, MSG_NOSIGNAL) == 1 ? 0 : -1; }
 
-/// Keeps 0, 1, 2 and one descriptor, which it moves to 3.
+/// Closes every descriptor except 0, 1, 2 and one other, which it moves to 3.
 static int keep_only(int fd) {
     if (fd != 3) {
         if (dup3(fd, 3, O_CLOEXEC) < 0) _exit(1);
@@ -159,7 +160,7 @@ static int keep_only(int fd) {
     return 3;
 }
 
-/// Waits for one byte; ends the process when the other end is gone.
+/// Waits for one byte; ends the process when the other end is closed.
 static void wait_for_word(int channel) {
     char byte;
     ssize_t length;
@@ -192,7 +193,7 @@ static int send_descriptor(int channel, int fd, int error) {
     return sendmsg(channel, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
 }
 
-/// Returns the descriptor that was sent, or -1; word is left as it was where nothing came.
+/// Returns the descriptor that was sent, or -1; word is unchanged if no message came.
 static int receive_word(int channel, int *word) {
     union descriptor_message control;
     struct iovec piece = {word, sizeof(*word)};
@@ -300,8 +301,8 @@ static void say_cannot_run(const struct tapas_command *command, int error) {
     (void)!writev(2, pieces, 5);
 }
 
-/// Whether a program's name is found in no folder of PATH that can be searched. execvp(3) says EACCES as soon as one
-/// folder is closed to us, which tells nothing of the program.
+/// Whether no folder of PATH has the program's name. execvp(3) fails with EACCES as soon as it may not search one
+/// folder, which says nothing about the program.
 static int is_nowhere(const char *name) {
     const char *rest = getenv("PATH");
     if (!rest || strchr(name, '/')) return 0;
@@ -327,11 +328,12 @@ static pid_t start(const struct tapas_command *command) {
     int error = errno;
     if (error == EACCES && is_nowhere(command->file)) error = ENOENT;
     say_cannot_run(command, error);
-    // As a shell has it (POSIX, "Exit Status for Commands").
+    // The exit codes of a shell (POSIX, "Exit Status for Commands").
     _exit(error == ENOENT ? 127 : 126);
 }
 
-/// Reaps whatever has ended; ends with the command, which the kernel makes the end of the whole process namespace.
+/// Reaps ended processes. Ends itself when the command has ended, upon which the kernel ends the whole process
+/// namespace.
 static void reap(pid_t command, int channel) {
     for (;;) {
         siginfo_t child;
@@ -381,8 +383,8 @@ static _Noreturn void run_init(const struct tapas_command *command, int channel)
 pid_t tapas_clone_init(const struct tapas_command *command, int *channel) {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) return -1;
-    // The raw call without a stack is a fork(2) with namespaces; its argument order is that of x86-64 and arm64 alike
-    // in the two that are used.
+    // The raw call without a stack works like fork(2) with namespaces. The two arguments in use have the same position
+    // on x86-64 and arm64.
     pid_t child = (pid_t)syscall(SYS_clone, (unsigned long)(command->namespaces | SIGCHLD), 0, 0, 0, 0);
     if (child == 0) {
         close(pair[0]);
@@ -445,8 +447,9 @@ int tapas_open_by_opener(pid_t opener, int channel, int network_namespace) {
 int tapas_close_after_exit(int fd) {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) return -1;
-    // One end travels to itself, with the descriptor: once both ends are closed by the exit, nobody can receive the
-    // message, and the kernel's collector (unix(7), sockets in flight) releases what is in it, on a thread of its own.
+    // One end is sent to itself, together with the descriptor. When the exit has closed both ends, no process can receive
+    // the message any more, and the kernel's garbage collector (unix(7), sockets in flight) releases its contents, on a
+    // thread of its own.
     int fds[2] = {fd, pair[1]};
     union {
         char bytes[CMSG_SPACE(sizeof(fds))];

@@ -14,10 +14,8 @@
 // client in a network namespace other than the program's own, such as the wrapped command, may look but not change
 // anything: it is the one that is confined.
 //
-// syscalls: running(control): accept4 close
+// syscalls: running(control): close
 
-internal import CLinux
-internal import Glibc
 public import JSON
 public import LinuxSystem
 public import Logging
@@ -90,11 +88,8 @@ public actor ControlServer {
 
     private func acceptClients() {
         for _ in 0..<Self.greatestClientCount {
-            var address = sockaddr_storage()
-            var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-            let number = unsafe tapas_accept(socket.listener.rawValue, &address, &length)
-            guard number >= 0 else { return }
-            admit(OwnedFileDescriptor(taking: number))
+            guard let accepted = try? HostSocket.accept(socket.listener.rawValue) else { return }
+            admit(OwnedFileDescriptor(taking: accepted.socket))
         }
     }
 

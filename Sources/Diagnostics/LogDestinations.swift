@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // syscalls: setup(main): write
+// syscalls: running(any): write
 
 internal import Glibc
 public import LinuxSystem
@@ -8,7 +9,7 @@ public import Logging
 internal import NetworkTypes
 internal import Synchronization
 
-/// Where log messages go: standard error, a file or the system's log; shared by all loggers of the program.
+/// The destinations of log messages, shared by all loggers: standard error, a file, the system's log.
 public final class LogDestinations: Sendable {
     private struct State: ~Copyable {
         /// Messages below this level do not go to standard error; nil if none does.
@@ -27,11 +28,11 @@ public final class LogDestinations: Sendable {
     /// Makes the set of destinations.
     ///
     /// - Parameters:
-    ///   - program: the program's name, which lines begin with.
+    ///   - program: the program's name, with which lines begin.
     ///   - showsTimes: whether lines on standard error begin with the seconds since `start` and the level (`-d`).
-    ///   - standardError: whether messages go to standard error, until ``limitStandardError(to:)`` says otherwise.
+    ///   - standardError: whether messages go to standard error, until ``limitStandardError(to:)`` is called.
     ///   - file: the log file, if one is wanted.
-    ///   - systemLog: the system's log, if it is wanted and there.
+    ///   - systemLog: the system's log, if it is wanted and available.
     ///   - start: the program's start.
     public init(
         program: String, showsTimes: Bool, standardError: Bool = true, file: consuming LogFile? = nil,
@@ -48,15 +49,15 @@ public final class LogDestinations: Sendable {
         state.withLock { $0.standardErrorLevel = level }
     }
 
-    /// The level below which messages are not written: of all loggers that have none of their own.
+    /// The lowest level that is written by all loggers without a level of their own.
     public var level: Logger.Level {
         get { state.withLock { $0.level } }
         set { state.withLock { $0.level = newValue } }
     }
 
-    /// Writes one message to wherever messages go.
+    /// Writes one message to all destinations.
     public func write(_ level: Logger.Level, _ text: String) {
-        // A message from outside must neither look like several nor act on the terminal.
+        // A message with text from outside must neither look like several messages nor control the terminal.
         let text = text.escapingControlCharacters
         state.withLock { state in
             if let least = state.standardErrorLevel, level >= least {

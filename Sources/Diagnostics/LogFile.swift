@@ -1,15 +1,15 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): fstat newfstatat
+// syscalls: setup(main): fstat ftruncate newfstatat pread64 pwrite64 write
 // syscalls: running(any): ftruncate pread64 pwrite64 write
 
 internal import Glibc
 public import LinuxSystem
 internal import SystemPackage
 
-/// A log file of bounded size: what is oldest goes first, about three tenths at a time.
+/// A log file of bounded size: when it is full, the oldest messages are removed, about three tenths of it at a time.
 public struct LogFile: ~Copyable, Sendable {
-    /// The smallest limit that may be asked for, in bytes.
+    /// The smallest limit that can be set, in bytes.
     public static let smallestLimit = 40960
     private static let page = 4096
 
@@ -19,12 +19,12 @@ public struct LogFile: ~Copyable, Sendable {
     private let isRegular: Bool
     private var length = 0
 
-    /// The file of a path; a log that is there is replaced, another file is not.
+    /// The file at a path; an existing log is replaced, any other existing file is refused.
     ///
     /// - Parameters:
-    ///   - path: where it is.
+    ///   - path: the file's path.
     ///   - program: the word that the header begins with.
-    /// - Returns: the file, not opened yet.
+    /// - Returns: The file, which is not opened yet.
     public static func output(_ path: String, program: String) -> OutputFile {
         OutputFile(path, purpose: "log of \(program)") { $0.starts(with: "\(program) ".utf8) }
     }
@@ -32,9 +32,9 @@ public struct LogFile: ~Copyable, Sendable {
     /// Writes the header as the first line of an empty file.
     ///
     /// - Parameters:
-    ///   - file: the file; what is no regular file (a pipe, a terminal) is never cut.
-    ///   - limit: the size in bytes that it may have.
-    ///   - header: the first line, without its end.
+    ///   - file: the file; a pipe or terminal is never cut.
+    ///   - limit: the greatest size in bytes.
+    ///   - header: the first line, without its line end.
     public init(_ file: consuming OwnedFileDescriptor, limit: Int, header: String) {
         var status = stat()
         isRegular = unsafe fstat(file.rawValue, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
@@ -44,9 +44,9 @@ public struct LogFile: ~Copyable, Sendable {
         write(header + "\n")
     }
 
-    /// Adds a line; one that would not fit first has the oldest removed.
+    /// Adds a line; if it does not fit, the oldest lines are removed first.
     ///
-    /// - Parameter line: the line with its end. One that is longer than the whole file is cut off.
+    /// - Parameter line: the line with its end; a line that is longer than the whole file is cut off.
     public mutating func write(_ line: String) {
         var bytes = Array(line.utf8.prefix(limit / 2))
         if bytes.last != UInt8(ascii: "\n") { bytes.append(UInt8(ascii: "\n")) }
@@ -57,7 +57,7 @@ public struct LogFile: ~Copyable, Sendable {
     private mutating func append(_ bytes: [UInt8]) {
         let number = file.rawValue
         let offset = off_t(length)
-        // What cannot be written is lost: there is nowhere to say so.
+        // A line that cannot be written is lost, since there is no place to report it.
         let result = transferring {
             isRegular
                 ? unsafe pwrite(number, bytes, bytes.count, offset) : unsafe Glibc.write(number, bytes, bytes.count)
@@ -65,8 +65,8 @@ public struct LogFile: ~Copyable, Sendable {
         if case .bytes(let count) = result { length += count }
     }
 
-    /// Removes three tenths of the limit, rounded up to a page and to a whole line, from the start, below a header
-    /// that says so.
+    /// Removes the oldest three tenths of the limit, rounded up to a page and to a whole line, and adds a note below
+    /// the header.
     private mutating func removeOldest() {
         let removed = (limit * 3 / 10 + Self.page - 1) / Self.page * Self.page
         var rest = read(from: min(removed, length))

@@ -1,6 +1,4 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
-//
-// syscalls: running(data-path): rt_sigaction
 
 internal import Glibc
 internal import NamespaceControl

@@ -36,7 +36,7 @@ struct ForwardCommands: Sendable {
         guard let entries = value?.array else {
             throw ControlError(.invalidParameters, "'rules' must be an array of objects")
         }
-        var table = ForwardTable()
+        var table = ForwardRuleSet()
         for entry in entries {
             guard let object = entry.object, let name = object["option"]?.string,
                 let text = object["specification"]?.string, Set(object.names) == ["option", "specification"]
@@ -99,7 +99,7 @@ struct ForwardCommands: Sendable {
 
     /// Rules as they are, if they may be in force together.
     static func checked(_ rules: [PortForward]) throws(PortForwardingError) -> [PortForward] {
-        var table = ForwardTable()
+        var table = ForwardRuleSet()
         do {
             try table.add(rules)
         } catch {

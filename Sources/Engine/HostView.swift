@@ -8,6 +8,7 @@ internal import Netlink
 internal import NetworkModel
 internal import NetworkTypes
 internal import Options
+internal import Planning
 internal import PortForwarding
 
 /// What is seen of the host: subscribed first and read after, so that nothing falls between start-up and following.
@@ -39,7 +40,8 @@ struct HostView: ~Copyable {
         let control = try EventLoop()
         if invocation.monitorsHost {
             let settings = MonitorCore.Settings(
-                invocation.configuration, holdDownMilliseconds: invocation.holdDown.wholeMilliseconds)
+                invocation.configuration, holdDownMilliseconds: invocation.holdDown.wholeMilliseconds,
+                hasUsableAddress: hasUsableAddress(in:family:through:))
             let watcher = try ResolverWatcher.fork(processes: helpers)
             monitor = NetlinkMonitor(
                 loop: control, kernel: kernel, resolverWatcher: watcher, helpers: helpers,
@@ -68,7 +70,7 @@ struct HostView: ~Copyable {
     ///
     /// - Parameters:
     ///   - invocation: the command line.
-    ///   - network: the namespace's network, whose programmer is taken over.
+    ///   - network: the namespace's network, whose interface is taken over.
     ///   - flows: the data path.
     ///   - ports: the forwarded ports, which retry what waits for the host to change.
     ///   - logger: where to tell.
@@ -78,8 +80,8 @@ struct HostView: ~Copyable {
     ) {
         guard let monitor else { return }
         var configurator: NamespaceConfigurator?
-        if let programmer = network.programmer.take() {
-            configurator = NamespaceConfigurator(on: network.thread, programmer: programmer)
+        if let interface = network.interface.take() {
+            configurator = NamespaceConfigurator(on: network.thread, interface: interface)
         }
         let follower = Follower(
             loop: control, configuration: invocation.configuration, families: network.families,

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): close
+// syscalls: setup(namespace): close
 
 internal import Forwarding
 internal import HostMonitor
@@ -26,67 +26,67 @@ struct Network: ~Copyable {
     /// The tap; nil with `--splice-only`.
     var tap: TapDevice?
     /// Who reprograms the interface; nil without `--config-net`.
-    var programmer: NamespaceProgrammer?
+    var interface: NamespaceInterface?
 
     /// Plans, makes the tap and programs the namespace.
     ///
     /// - Parameters:
     ///   - invocation: the command line.
     ///   - snapshot: the host's network.
-    ///   - entrance: the namespaces.
+    ///   - setup: the namespaces.
     ///   - logger: where warnings and reasons go.
     /// - Throws: If the tap cannot be made.
     init(
-        _ invocation: Invocation, snapshot: HostSnapshot, entrance: inout Entrance, logger: Logger
+        _ invocation: Invocation, snapshot: HostSnapshot, setup: inout NamespaceSetup, logger: Logger
     ) throws {
-        let namespace = try entrance.takeNetwork()
+        let namespace = try setup.takeNetwork()
         let thread = try NamespaceThread.start(in: namespace)
-        let families = thread.run { NamespaceProgrammer.families() }
+        let families = thread.run { NamespaceInterface.families() }
         let plan = Planning.plan(snapshot, invocation.configuration, namespaceFamilies: families)
         for line in plan.summary { logger.info("\(line)") }
         for reason in plan.reasons { logger.debug("\(reason)") }
         for warning in plan.warnings { logger.warning("\(warning)") }
         var opened: FileDescriptor?
-        if !invocation.spliceOnly, let opener = entrance.opener.take() {
+        if !invocation.spliceOnly, let opener = setup.opener.take() {
             opened = try opener.open(in: namespace).release()
         }
         let made = try thread.run { () throws(NamespaceError) in
-            try Made.make(invocation, plan, opened)
+            try NamespaceObjects.make(invocation, plan, opened)
         }
         for failure in made.failures { logger.warning("skipped: \(failure)") }
         self.thread = thread
         self.families = families
         self.plan = plan
         tap = made.tap
-        programmer = made.programmer
+        interface = made.interface
     }
 }
 
 /// What is made on the namespace's thread, in one visit.
-private struct Made: ~Copyable, Sendable {
+private struct NamespaceObjects: ~Copyable, Sendable {
     let tap: TapDevice?
-    let programmer: NamespaceProgrammer?
+    let interface: NamespaceInterface?
     let failures: [OperationFailure]
 
     /// Brings `lo` up; makes the tap, unless there is to be none; programs it, if it is to be.
     static func make(
         _ invocation: Invocation, _ plan: NamespacePlan, _ opened: FileDescriptor?
-    ) throws(NamespaceError) -> Made {
-        try NamespaceProgrammer.bringLoopbackUp()
+    ) throws(NamespaceError) -> NamespaceObjects {
+        try NamespaceInterface.bringLoopbackUp()
         guard !invocation.spliceOnly else {
             try giveUpCapabilities()
-            return Made(tap: nil, programmer: nil, failures: [])
+            return NamespaceObjects(tap: nil, interface: nil, failures: [])
         }
         let tap = try makeTap(plan.interfaceName, opened)
-        NamespaceProgrammer.lengthenQueue(of: tap.name)
+        NamespaceInterface.lengthenQueue(of: tap.name)
         try giveUpCapabilities()
         guard invocation.configuration.configuresNamespace else {
-            return Made(tap: tap, programmer: nil, failures: [])
+            return NamespaceObjects(tap: tap, interface: nil, failures: [])
         }
-        var programmer = try NamespaceProgrammer(interfaceName: tap.name)
-        programmer.prepare()
-        let failures = programmer.apply(diff(applied: programmer.initialState, plan: plan))
-        return Made(tap: tap, programmer: programmer, failures: failures)
+        var interface = try NamespaceInterface(interfaceName: tap.name)
+        interface.prepare()
+        let failures = interface.apply(diff(applied: interface.initialState, plan: plan))
+        return NamespaceObjects(tap: tap, interface: interface, failures: failures)
     }
 
     private static func makeTap(_ name: String, _ opened: FileDescriptor?) throws(NamespaceError) -> TapDevice {

@@ -24,8 +24,8 @@ struct Ports {
     /// - Returns: The forwarded ports, which nobody serves yet; nil if there are to be none.
     /// - Throws: The first port that cannot be had.
     static func open(
-        _ invocation: Invocation, _ thread: NamespaceThread, _ tap: TapLink?, _ holders: PortHolders, _ logger: Logger,
-        isControlled: Bool
+        _ invocation: Invocation, _ thread: NamespaceThread, _ tap: TapFlowBridge?, _ holders: PortHolders,
+        _ logger: Logger, isControlled: Bool
     ) throws -> Ports? {
         let rules = invocation.forwards + invocation.defaultForwards(ephemeralRange: Engine.ephemeralRange())
         guard !rules.isEmpty || isControlled else { return nil }
@@ -36,9 +36,9 @@ struct Ports {
         // They must not take the descriptors of the connections that are there.
         options.socketsAhead = min(options.socketsAhead, Int(clamping: ProcessLimits.openFiles / 64))
         let sockets = NamespaceSockets(
-            open: { requests in thread.run { requests.map { $0.open() } } },
+            open: { requests in thread.run { NamespaceRequest.answers(to: requests) } },
             openLater: { requests, completion in
-                thread.perform { completion(requests.map { $0.open() }) }
+                thread.perform { completion(NamespaceRequest.answers(to: requests)) }
             })
         let loop = try EventLoop()
         let ports = ForwardedPorts(options: options, loop: loop, namespace: sockets, tapFlows: tap)
@@ -56,7 +56,7 @@ struct Ports {
     /// - Parameter tap: the data path, which gives strayed datagrams back; nil with `--splice-only`.
     /// - Returns: The forwarded ports as other threads reach them.
     /// - Throws: If the thread cannot be started.
-    func serve(_ tap: TapLink?) throws -> LoopBound<ForwardedPorts> {
+    func serve(_ tap: TapFlowBridge?) throws -> LoopBound<ForwardedPorts> {
         _ = try EventLoopThread.start(ports.loop, name: "tapas-ports", serving: ports)
         tap?.giveBack(to: ports)
         return ports

@@ -79,7 +79,7 @@ final class Server {
 
     /// Ends after the namespace has: nobody needs to wait until its interface is gone.
     private func endWithNamespace(_ ending: Ending) {
-        if let tap { LateClosing.afterExit(tap) }
+        if let tap { DeferredClosing.afterExit(tap) }
         tap = nil
         end(ending)
     }

@@ -40,7 +40,7 @@ struct Session: ~Copyable {
         portHolders = PortHolders(of: invocation.forwards)
         let pidFile = try Self.openPIDFile(invocation, identity)
         let capture = try Self.openCapture(invocation, identity)
-        var entrance = try Entrance(invocation, namespaces, becoming: identity, log.logger)
+        var setup = try NamespaceSetup(invocation, namespaces, becoming: identity, log.logger)
         // A reader of ours that goes must not take us along; the command, whose init is there already, is not concerned.
         signal(SIGPIPE, SIG_IGN)
         // Nor is it by this: it keeps the limit that it was started with.
@@ -48,9 +48,9 @@ struct Session: ~Copyable {
         // The init of the command works on its own steps meanwhile.
         let host = try HostView(invocation, helpers: helpers, logger: log.logger)
         try Self.isolate()
-        let network = try Network(invocation, snapshot: host.snapshot, entrance: &entrance, logger: log.logger)
+        let network = try Network(invocation, snapshot: host.snapshot, setup: &setup, logger: log.logger)
         let watch = try Self.watch(invocation)
-        for failure in try entrance.command?.waitUntilReady() ?? [] {
+        for failure in try setup.command?.waitUntilReady() ?? [] {
             guard let consequence = failure.step.consequence else { continue }
             log.logger.warning("\(consequence): \(failure.errno.explanation)")
         }
@@ -60,9 +60,9 @@ struct Session: ~Copyable {
         self.waiters = waiters
         self.pidFile = pidFile
         self.capture = capture
-        command = entrance.command
-        // What else the entrance holds open is closed here.
-        signals = entrance.signals
+        command = setup.command
+        // What else the setup holds open is closed here.
+        signals = setup.signals
         self.network = network
         self.watch = watch
         self.host = host
@@ -92,7 +92,7 @@ struct Session: ~Copyable {
             logger: log.logger)
         let forwarder = try Self.makeForwarder(
             invocation, network.tap.take(), network.plan, capture.take(), server, log)
-        let tap = forwarder.map { TapLink($0, on: loop) }
+        let tap = forwarder.map { TapFlowBridge($0, on: loop) }
         let ports = try Ports.open(
             invocation, network.thread, tap, portHolders, log.logger, isControlled: false)
         do {

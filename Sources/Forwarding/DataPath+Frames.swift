@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Frames from the guest: read from the link in batches, classified, handed to the protocols.
+// Frames from the guest: read from the link in batches, classified, passed to the protocols.
 
 internal import CLinux
 internal import Glibc
@@ -61,15 +61,15 @@ extension DataPath {
             }
         }
         flushGathered()
-        if narration.batches && frames > 0 { tellBatch(frames: frames, bytes: receiveArena.used) }
+        if trace.batches && frames > 0 { traceBatch(frames: frames, bytes: receiveArena.used) }
         serveQueue()
         return outcome
     }
 
-    /// Handles one frame, from the link or put together of fragments.
+    /// Handles one frame, from the link or reassembled.
     ///
-    /// The classification has refused what no link carries; here frames go to the services of the link first, and what
-    /// comes from a host without an address goes nowhere else.
+    /// The classification has refused addresses that cannot occur on a link. Frames go to the services of the link
+    /// first; a frame from a host without an address goes nowhere else.
     @inline(__always)
     mutating func receiveFrame(
         _ frame: UnsafeMutableRawPointer, count length: Int, header: VirtioNetHeader, isReassembled: Bool = false
@@ -147,7 +147,7 @@ extension DataPath {
 
     // MARK: Gathering
 
-    /// Sends what was gathered.
+    /// Sends the gathered payload.
     mutating func flushGathered() {
         guard gather.flow >= 0 else { return }
         let run = gather

@@ -47,7 +47,7 @@ extension DataPath {
         }
         wheel.adopt(index)
         counters.flowsOpened &+= 1
-        if narration.flows { tell(index, "begins") }
+        if trace.flows { traceFlow(index, "begins") }
         return index
     }
 

@@ -2,18 +2,18 @@
 //
 // Theory of operation
 //
-// Some frames are not for a flow but for the link itself: ARP, neighbour discovery, DHCP, DHCPv6, queries for the
-// address that stands for the host's resolvers. This is the one place that knows them. `service(for:)` says from the
-// summary alone which service a frame belongs to, and `serve` hands the frame to it. Only what is left over may open or
+// Some frames are not for a flow but for the link itself: ARP, neighbour discovery, DHCP, DHCPv6, and queries for the
+// address that stands for the host's resolvers. Only this file knows them. `service(for:)` determines from the summary
+// alone to which service a frame belongs, and `serve` passes the frame to it. Only the remaining frames may open or
 // reach a flow.
 //
-// A host that has no address yet sends from 0.0.0.0 or `::`. Each service says for itself whether it takes such a frame
+// A host without an address sends from 0.0.0.0 or `::`. Each service declares whether it accepts such a frame
 // (`LinkService.takesUnspecifiedSource`); every other frame with such a source is dropped and counted here.
 //
 // A new service is a case of `LinkService`, a line in `service(for:)` and one in `serve`.
 //
-// What the services send unasked, because the settings have changed or the time has come, goes out in `sendDue`. A
-// client whose lease is no longer right may have to see the link go: `CarrierToggle`.
+// Unsolicited messages of the services, sent because the settings have changed or a deadline has passed, go out in
+// `sendDue`. A client with a wrong lease may have to see its link go down: `CarrierToggle`.
 
 internal import LinuxSystem
 internal import Logging
@@ -22,19 +22,20 @@ internal import NetworkTypes
 internal import Services
 internal import Wire
 
-/// The services of the link, which stand in front of the flows.
+/// The services of the link, which come before the flows.
 enum LinkService {
     /// Hardware addresses for IPv4 (RFC 826).
     case arp
-    /// Neighbour and Router Solicitations and whatever else is Neighbour Discovery (RFC 4861).
+    /// Neighbour and Router Solicitations and the other messages of Neighbour Discovery (RFC 4861).
     case neighborDiscovery
     /// DHCP and DHCPv6 (RFC 2131, RFC 8415).
     case configuration
     /// Queries over UDP for the host's resolvers (`--dns-forward`).
     case dns
 
-    /// Whether the service takes frames from 0.0.0.0 or `::`: duplicate address detection, Router Solicitations and
-    /// DHCP requests come from there.
+    /// Whether the service accepts frames from 0.0.0.0 or `::`.
+    ///
+    /// Duplicate address detection, Router Solicitations and DHCP requests come from there.
     var takesUnspecifiedSource: Bool {
         switch self {
         case .arp, .neighborDiscovery, .configuration: true
@@ -44,7 +45,7 @@ enum LinkService {
 }
 
 extension DataPath {
-    /// The service that a frame is for; nil if it is for a flow.
+    /// The service that a frame belongs to; nil if it belongs to a flow.
     @inline(__always)
     func service(for summary: FrameSummary) -> LinkService? {
         switch summary.kind {
@@ -54,7 +55,7 @@ extension DataPath {
         case .udp:
             switch summary.destinationPort {
             case 53: isForResolvers(summary) ? .dns : nil
-            // Upstream keeps these, too, whatever their destination and even when the server is off.
+            // Upstream also treats these as its own, whatever their destination and even if the server is off.
             case DHCPv4Message.serverPort: summary.family.isIPv4 ? .configuration : nil
             case DHCPv6Message.serverPort: summary.family.isIPv4 ? nil : .configuration
             default: nil
@@ -70,7 +71,7 @@ extension DataPath {
         return rules.isEnabled && IPAddress(summary.family, summary.destination) == rules.dnsForward
     }
 
-    /// Hands a frame to its service; `isReassembled` says whether it was put together of fragments.
+    /// Passes a frame to its service; `isReassembled` says whether it was reassembled from fragments.
     @inline(never)
     mutating func serve(
         _ service: LinkService, _ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int,
@@ -81,7 +82,7 @@ extension DataPath {
         switch service {
         case .arp: unsafe serveLink(summary, frame: frame, count: count)
         case .neighborDiscovery:
-            // RFC 6980 §5: such messages do not come in fragments.
+            // RFC 6980 §5: such messages must not be fragmented.
             guard !isReassembled else { return counters.drop(FlowDropReason.fragment) }
             unsafe serveLink(summary, frame: frame, count: count)
         case .configuration: unsafe serveLink(summary, frame: frame, count: count)
@@ -96,16 +97,16 @@ extension DataPath {
         sendFrame(of: { services, span in
             services.reply(to: unsafe Self.bytes(frame, count), summary: summary, now: now, into: &span)
         })
-        if summary.kind == .udp { tellRemarks() }
+        if summary.kind == .udp { reportRemarks() }
     }
 
-    private mutating func tellRemarks() {
+    private mutating func reportRemarks() {
         for remark in services.takeRemarks() { options.logger.warning("\(remark)") }
     }
 
-    // MARK: Unasked
+    // MARK: Unsolicited messages
 
-    /// Takes what the services tell from now on, and conveys the difference at once.
+    /// Sets what the services announce from now on, and announces the difference at once.
     mutating func adopt(_ settings: ServiceSettings) {
         let conveyance = services.update(settings, now: now.milliseconds)
         sendDue()
@@ -113,14 +114,14 @@ extension DataPath {
         carrier.begin(link, now: now, logger: options.logger)
     }
 
-    /// Sends what the services have due.
+    /// Sends the messages of the services that are due.
     mutating func sendDue() {
         guard announces else { return }
         let now = now.milliseconds
         while sendFrame(of: { services, span in services.nextFrame(now: now, into: &span) }) {}
     }
 
-    /// When the services or the carrier have something to do; nil for never.
+    /// When the services or the carrier need to act; nil for never.
     var serviceDeadline: MonotonicTime? {
         guard announces else { return nil }
         let due = services.nextDeadline.map { MonotonicTime(nanoseconds: max(0, $0) * 1_000_000) }
@@ -128,7 +129,7 @@ extension DataPath {
         return due.map { min($0, later) } ?? later
     }
 
-    /// Does what the services and the carrier have to do by now.
+    /// Lets the services and the carrier do what is due.
     mutating func serviceDeadlineReached() {
         if let deadline = carrier.deadline, deadline <= now { carrier.proceed(link, now: now, logger: options.logger) }
         if let deadline = services.nextDeadline, deadline <= now.milliseconds { sendDue() }
@@ -136,7 +137,7 @@ extension DataPath {
 }
 
 extension MonotonicTime {
-    /// The time in milliseconds, as the services count.
+    /// The time in milliseconds, the unit of the services.
     var milliseconds: Int64 { nanoseconds / 1_000_000 }
 }
 

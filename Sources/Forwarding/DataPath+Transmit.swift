@@ -2,12 +2,12 @@
 //
 // Frames to the guest. There are two ways to make one, and every protocol uses one of them:
 //
-// - `sendPacket` puts all headers in front of a payload that already lies in memory with room before it: TCP segments
-//   and datagrams. It is the only place that decides who finishes the checksum and who cuts a super-frame.
-// - `sendFrame` has a whole frame written into the scratch memory: what services, ICMP and the DNS relay send, whether
-//   somebody has asked for it or not.
+// - `sendPacket` puts all headers in front of a payload that is in memory with room before it: TCP segments and
+//   datagrams. Only this function decides who completes the checksum and who cuts a super-frame.
+// - `sendFrame` has a whole frame written into the scratch memory: messages of services, ICMP and the DNS relay,
+//   solicited or not.
 //
-// Both end in `transmit`, which counts the frame, hands it to the link and records it.
+// Both end in `transmit`, which counts the frame, passes it to the link and records it.
 
 internal import Glibc
 internal import NetworkModel
@@ -16,21 +16,21 @@ internal import Services
 internal import Wire
 
 extension DataPath {
-    /// The payload of a packet: bytes with ``DataPath/Size/headroom`` bytes free before them, and perhaps more bytes
+    /// The payload of a packet: bytes with ``DataPath/Size/headroom`` bytes free before them, and optionally more bytes
     /// elsewhere.
     @safe
     struct Payload {
-        /// Where it begins.
+        /// Where the bytes begin.
         let start: UnsafeMutableRawPointer
-        /// How many bytes lie there.
+        /// The number of these bytes.
         let count: Int
-        /// How many pieces follow, which `peekVectors` names from its second entry on.
+        /// The number of further pieces, which `peekVectors` lists from its second entry on.
         var furtherPieces = 0
-        /// How many bytes those have.
+        /// The number of bytes in those.
         var furtherBytes = 0
-        /// How the receiver is to cut the packet, if it is a super-frame.
+        /// How the receiver cuts the packet, if it is a super-frame.
         var segmentation = VirtioNetHeader.Segmentation.none
-        /// The payload of each of the packets that it is cut into, in bytes.
+        /// The payload of each packet that it is cut into, in bytes.
         var segmentSize = 0
 
         @inline(__always)
@@ -45,13 +45,13 @@ extension DataPath {
     /// - Parameters:
     ///   - ip: the IP header.
     ///   - headerLength: the length of the transport header in bytes.
-    ///   - payload: what follows it. A super-frame, or one in pieces, needs a link with the offload for it.
-    ///   - destination: the hardware address that it goes to; nil for the guest's.
+    ///   - payload: the bytes behind the header. A super-frame, or a payload in pieces, needs a link with that offload.
+    ///   - destination: the hardware address of the receiver; nil for the guest's.
     ///   - writeHeader: writes the transport header at an offset.
     @inline(__always)
     mutating func sendPacket(
         _ ip: IPHeader, headerLength: Int, _ payload: Payload, to destination: MACAddress? = nil,
-        _ writeHeader: (inout MutableSpan<UInt8>, Int) -> ChecksumOwed
+        _ writeHeader: (inout MutableSpan<UInt8>, Int) -> UnfinishedChecksum
     ) {
         let headers = EthernetHeader.length + ip.length + headerLength
         let frame = unsafe payload.start - headers
@@ -79,10 +79,10 @@ extension DataPath {
         }
     }
 
-    /// Sends the frame that `write` makes, with finished checksums, of the rules in force: an answer, or what nobody has
-    /// asked for.
+    /// Sends the frame that `write` makes from the rules in force, with complete checksums: an answer or an unsolicited
+    /// message.
     ///
-    /// - Parameter write: writes the frame and returns its length in bytes; 0 if there is none to be sent.
+    /// - Parameter write: writes the frame and returns its length in bytes; 0 if there is none to send.
     mutating func sendFrame(_ write: (inout MutableSpan<UInt8>, TranslationRules) -> Int) {
         let start = unsafe scratch + Size.headroom
         var span = unsafe MutableSpan(
@@ -91,9 +91,9 @@ extension DataPath {
         if length > 0 { unsafe transmit(start, count: length, header: VirtioNetHeader()) }
     }
 
-    /// Sends the frame that `write` makes of what the services know.
+    /// Sends the frame that `write` makes with the services.
     ///
-    /// - Parameter write: writes the frame and returns its length in bytes; 0 if there is none to be sent.
+    /// - Parameter write: writes the frame and returns its length in bytes; 0 if there is none to send.
     /// - Returns: Whether there was one.
     @discardableResult
     mutating func sendFrame(of write: (inout GuestServices, inout MutableSpan<UInt8>) -> Int) -> Bool {
@@ -105,7 +105,7 @@ extension DataPath {
         return length > 0
     }
 
-    /// Hands a frame to the link.
+    /// Passes a frame to the link.
     @inline(__always)
     private mutating func transmit(_ frame: UnsafeMutableRawPointer, count: Int, header: VirtioNetHeader) {
         if unsafe !link.transmit(frame, count: count, header: header) { counters.drop(.linkRefused) }
@@ -114,9 +114,9 @@ extension DataPath {
         if capture != nil { unsafe recordFrame(frame, count: count) }
     }
 
-    /// Hands a frame to the link that lies where `peekVectors` says.
+    /// Passes a frame to the link that `peekVectors` describes.
     private mutating func transmitPieces(_ pieces: Int, count: Int, header: VirtioNetHeader) {
-        // Before the link puts its header there.
+        // The frame is recorded before the link adds its header.
         if capture != nil { recordPieces(pieces) }
         if unsafe !link.transmit(peekVectors, count: pieces, header: header) { counters.drop(.linkRefused) }
         counters.framesOut &+= 1

@@ -5,20 +5,20 @@
 // The data path is one value with one owner, the `Forwarder`, on one thread: no locks, no allocation, no reference
 // counting and no dynamic dispatch for a packet. It has two inputs.
 //
-// Frames from the link are read in batches into one arena (`readLink`) and classified once each (Wire.FrameSummary).
-// TCP payload and equal datagrams are not sent at once: their places in the arena are gathered as long as they belong
-// to one flow, and go out with one call when the flow changes or the batch ends (`flushGathered`). What a flow owes
-// the namespace by then, an acknowledgement or more data because a window has opened, is done once for the batch:
-// the flow stands in a queue, and `serveQueue` goes through it (`pump`).
+// Frames from the link are read in batches into one arena (`readLink`), and each is classified once
+// (Wire.FrameSummary). TCP payload and equal datagrams are not sent at once. As long as they belong to one flow, their
+// positions in the arena are gathered; one call sends them when the flow changes or the batch ends (`flushGathered`).
+// After that, a flow may have to send an acknowledgement to the namespace, or more data because a window has opened.
+// This is done once for the batch: the flow is put into a queue, which `serveQueue` processes (`pump`).
 //
-// Readiness of host sockets comes as events with the flow's index and generation. Bytes towards the namespace are
+// Readiness of host sockets arrives as events with the flow's index and generation. Bytes towards the namespace are
 // peeked, not read (`MSG_PEEK` at `SO_PEEK_OFF`): they stay in the host socket's queue until the namespace has
-// acknowledged them and are then dropped there, so that a retransmission needs no copy of ours and back-pressure
-// reaches the sender. They are read right behind room for their headers, as super-frames of up to 64 KiB, and given to
-// the link from there. While the link cannot take more, flows with data stay in the queue.
+// acknowledged them, and are then discarded there. So a retransmission needs no copy, and back-pressure reaches the
+// sender. They are read right behind room for their headers, as super-frames of up to 64 KiB, and sent to the link from
+// there. While the link has no room, flows with data stay in the queue.
 //
-// Files: this one has the state; `Link/` the link; `DataPath+Frames` the way of frames from it, `DataPath+Transmit` the
-// way to it; `TCP/`, `UDP/`, `ICMP/` the protocols; `FlowTable`, `TimerWheel`, `TCP/Backlog` the stores.
+// Files: this one has the state; `Link/` the link; `DataPath+Frames` receives frames from it, `DataPath+Transmit` sends
+// frames to it; `TCP/`, `UDP/` and `ICMP/` the protocols; `FlowTable`, `TimerWheel` and `TCP/Backlog` the stores.
 
 internal import CLinux
 internal import Glibc
@@ -35,99 +35,100 @@ enum TokenKind {
     static let flow: UInt8 = 2
 }
 
-/// The flows, the link and everything between.
+/// The flows, the link and everything in between.
 @safe
 struct DataPath: ~Copyable {
-    /// Sizes that the path is built with; each with its reason.
+    /// The sizes of the data path, each with its reason.
     enum Size {
         /// The longest frame a link gives: 64 KiB of IP packet and the Ethernet header.
         static let frame = 65535 + 14 + 64
-        /// What one batch of frames may take.
+        /// The memory of one batch of frames.
         ///
-        /// Half as much is as fast; twice and four times as much cost 5 and 14 % (docs/benchmarks.md): the second copy
-        /// should find what the first has left in the cache.
+        /// Half as much is as fast; twice and four times as much cost 5 and 14 % (docs/benchmarks.md), because the
+        /// second copy should find in the cache what the first has left there.
         static let batch = 256 * 1024
-        /// Frames in a batch at most, so that small ones do not starve the rest.
+        /// The greatest number of frames in a batch, so that small ones do not starve the rest.
         static let batchFrames = 256
         /// Room for headers before a payload: virtio-net, Ethernet, IPv6, TCP with options.
         static let headroom = 256
         /// A super-frame's payload buffer, headroom included.
         static let segment = 65536 + headroom
-        /// Super-frames read from a host socket at once.
+        /// The number of super-frames that are read from a host socket at once.
         static let segments = 4
-        /// Datagrams in a super-frame at most; kernels make up to 128 (`UDP_MAX_SEGMENTS` in linux/udp.h).
+        /// The greatest number of datagrams in a super-frame; kernels make up to 128 (`UDP_MAX_SEGMENTS` in
+        /// linux/udp.h).
         static let largestSegmentCount = 1024
-        /// Datagrams received at once.
+        /// The number of datagrams that are received at once.
         static let datagrams = 64
-        /// How often a stream towards the namespace has its queue looked at, in bytes; a power of two.
+        /// After how many bytes the queue of a stream towards the namespace is checked; a power of two.
         static let queueLook: UInt32 = 1 << 23
-        /// What may wait in the host socket of a near server, in bytes.
+        /// The greatest number of bytes in the host socket of a near server.
         static let nearQueue: CInt = 2 << 20
         /// The round-trip time below which a server is near, in microseconds.
         static let nearRoundTrip: UInt32 = 250
         /// 16 KiB chunks of backlog for all flows together: 256 MiB.
         static let backlogChunks = 16384
-        /// Flows opened in one turn at most, so that those that exist have their turns, too.
+        /// The greatest number of flows that are opened in one turn, so that existing flows have their turns, too.
         static let openings = 32
     }
 
     let loop: EventLoop
     let link: GuestLink
-    /// What is told once; only the logger's level changes.
+    /// The settings; only the logger's level changes.
     var options: ForwardingOptions
-    var narration: Narration
+    var trace: FlowTrace
     var table: FlowTable
     var wheel: TimerWheel
     var backlog: BacklogPool
     var translator: Translator
     var counters = Counters()
     var gatewayMAC: MACAddress
-    /// The namespace's hardware address: the interface's own, then what frames come from.
+    /// The namespace's hardware address: the interface's own, then the source of its frames.
     var guestMAC: MACAddress
     /// The namespace's addresses, for flows that are opened on the host.
     var seen = SeenAddresses()
     var capture: FrameCapture?
     /// ARP, neighbour discovery, Router Advertisements, DHCP and DHCPv6.
     var services: GuestServices
-    /// Whether the services may send what nobody asked for.
+    /// Whether the services may send unsolicited messages.
     var announces = false
-    /// The carrier while it is off, so that DHCP clients ask again.
+    /// The carrier, while it is switched off so that DHCP clients ask again.
     var carrier = CarrierToggle()
     /// Queries for the host's resolvers.
     var dns = DNSRelay()
-    /// Datagrams of other clients that came to the sockets of forwarded flows.
+    /// Datagrams of other clients that arrived at the sockets of forwarded flows.
     var strays = StrayDatagrams()
-    /// Datagrams that come in fragments.
+    /// Datagrams that arrive in fragments.
     var reassembly = Reassembly()
-    /// When datagrams come so fast that waiting for more pays.
+    /// Decides whether datagrams are so fast that waiting for more is worthwhile.
     var pace = DatagramPace()
-    /// How long the event loop is to rest before the next turn, in nanoseconds.
+    /// How long the event loop should rest before the next turn, in nanoseconds.
     var rest: Int64 = 0
-    /// The moment of the present turn of the event loop.
+    /// The time of the present turn of the event loop.
     var now: MonotonicTime
 
-    /// What was gathered for one flow and not sent yet.
+    /// The payload that was gathered for one flow and not sent yet.
     var gather = Gather()
-    /// Flows that owe the namespace something.
+    /// The flows that have something to do at the end of the batch.
     var queueHead: Int32 = -1
     var queueTail: Int32 = -1
-    /// Indices whose deadline has passed, kept for its memory.
+    /// The indices whose deadline has passed, stored to reuse the memory.
     var expired: [Int32] = []
-    /// Whether the host lets us bound the queues of near servers (`net.core.rmem_max`).
+    /// Whether the host allows bounding the queues of near servers (`net.core.rmem_max`).
     var boundsQueues = true
-    /// Whether the link had more when its turn was over.
+    /// Whether the link had more frames when its turn was over.
     var linkHasMore = false
     /// Problems already reported, each once.
     var reported: Reported = []
-    /// Flows that had to make room for others, not told of yet.
+    /// Flows that were evicted and have not been reported.
     var evictions = Evictions()
     /// Flows opened in the present turn.
     var opened = 0
-    /// Whether flows are opened faster than they can be.
+    /// Detects that flows are opened faster than possible.
     var openingLoad = OpeningLoad()
-    /// UDP flows whose host sockets have the namespace's port, by that port.
+    /// UDP flows whose host sockets have the namespace's port, by port.
     var portUses: PortUses
-    /// The first descriptor number that flows do not keep.
+    /// The first descriptor number that flows must not use.
     let firstReservedDescriptor: Int
 
     var receiveArena = FrameArena()
@@ -142,12 +143,12 @@ struct DataPath: ~Copyable {
         var flow = -1
         var count = 0
         var bytes = 0
-        /// The size of all datagrams but the last; 0 for TCP.
+        /// The size of all datagrams except the last; 0 for TCP.
         var segmentSize = 0
         var isClosed = false
     }
 
-    /// Problems of which only the first is told.
+    /// Problems that are reported once.
     struct Reported: OptionSet {
         let rawValue: UInt8
         static let ping = Reported(rawValue: 1)
@@ -161,7 +162,7 @@ struct DataPath: ~Copyable {
     ) {
         self.loop = loop
         self.options = options
-        narration = Narration(of: options.logger)
+        trace = FlowTrace(of: options.logger)
         guestMAC = link.hardwareAddress ?? .broadcast
         self.link = link
         table = FlowTable(capacity: options.maximumFlows)
@@ -189,9 +190,9 @@ struct DataPath: ~Copyable {
         unsafe peekVectors.deallocate()
     }
 
-    // MARK: The queue of flows that owe something
+    // MARK: The queue of flows with work
 
-    /// Puts a flow into the queue unless it stands there.
+    /// Puts a flow into the queue unless it is in it.
     @inline(__always)
     mutating func enqueue(_ index: Int) {
         if table[index].flags.contains(.queued) { return }
@@ -201,9 +202,9 @@ struct DataPath: ~Copyable {
         queueTail = Int32(index)
     }
 
-    /// Goes through the queue once; flows that still have work stand in it again afterwards.
+    /// Processes the queue once; flows that still have work are in it again afterwards.
     ///
-    /// While the link cannot take more, they all stay where they are.
+    /// While the link has no room, all flows stay in it.
     mutating func serveQueue() {
         guard link.canTransmit else { return }
         var index = queueHead
@@ -219,9 +220,9 @@ struct DataPath: ~Copyable {
 
     // MARK: Flows
 
-    /// Closes a flow's socket and frees everything it holds.
+    /// Closes a flow's socket and frees all its resources.
     mutating func closeFlow(_ index: Int) {
-        if narration.flows { tell(index, "ends") }
+        if trace.flows { traceFlow(index, "ends") }
         if gather.flow == index { gather = Gather() }
         if table[index].socket >= 0 { HostSocket.close(table[index].socket) }
         backlog.discard(&table[index])
@@ -232,7 +233,7 @@ struct DataPath: ~Copyable {
         table.remove(index)
     }
 
-    /// As ``closeFlow(_:)``, with a reset to the host's side in place of FIN.
+    /// As ``closeFlow(_:)``, but with a reset to the host's side instead of FIN.
     mutating func abortFlow(_ index: Int) {
         if table[index].socket >= 0 {
             HostSocket.abort(table[index].socket)
@@ -241,7 +242,7 @@ struct DataPath: ~Copyable {
         closeFlow(index)
     }
 
-    /// A freed slot's link is the free list's, so a flow that stands in the queue has to leave it first.
+    /// The link of a freed slot belongs to the free list, so a queued flow must leave the queue first.
     private mutating func unlinkFromQueue(_ index: Int) {
         guard table[index].flags.contains(.queued) else { return }
         if queueHead == Int32(index) {
@@ -263,23 +264,25 @@ struct DataPath: ~Copyable {
 
     // MARK: Sockets
 
-    /// Makes and connects a flow's host socket; gives up another flow, once, if descriptors have run out.
+    /// Makes and connects a flow's host socket; evicts another flow, once, if no descriptors are left.
     mutating func connectHost(
         _ index: Int, to target: Endpoint, type: CInt, ipProtocol: CInt = 0, source: IPAddress?,
         sourcePort: UInt16 = 0, device: String?
-    ) -> HostSocket.Start {
+    ) throws(Errno) -> CInt {
         var mayEvict = true
         var sourcePort = sourcePort
         if sourcePort != 0 {
             if portUses.add(sourcePort) { table[index].flags.insert(.keepsPort) } else { sourcePort = 0 }
         }
         while true {
-            let start = HostSocket.connect(
-                to: target, type: type, ipProtocol: ipProtocol, source: source, sourcePort: sourcePort, device: device)
-            guard mayEvict, case .failed(let error) = start, error.meansNoDescriptors,
-                evict(sparing: index, at: .descriptors)
-            else { return start }
-            mayEvict = false
+            do throws(Errno) {
+                return try HostSocket.connect(
+                    to: target, type: type, ipProtocol: ipProtocol, source: source, sourcePort: sourcePort,
+                    device: device)
+            } catch {
+                guard mayEvict, error.meansNoDescriptors, evict(sparing: index, at: .descriptors) else { throw error }
+                mayEvict = false
+            }
         }
     }
 
@@ -299,7 +302,7 @@ struct DataPath: ~Copyable {
         }
     }
 
-    /// Sets when a flow is to be looked at.
+    /// Sets the deadline of a flow.
     @inline(__always)
     mutating func setDeadline(_ index: Int, milliseconds: Int64) {
         wheel.set(index, deadline: now.nanoseconds &+ milliseconds &* 1_000_000)

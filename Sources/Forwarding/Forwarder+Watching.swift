@@ -32,11 +32,11 @@ extension Forwarder {
         }
     }
 
-    /// Has the data path's own messages begin at a level from now on.
+    /// Sets the lowest level of the data path's own messages.
     public func setLogLevel(_ level: Logger.Level) {
         withPath { path in
             path.options.logger.logLevel = level
-            path.narration = DataPath.Narration(of: path.options.logger)
+            path.trace = DataPath.FlowTrace(of: path.options.logger)
         }
     }
 

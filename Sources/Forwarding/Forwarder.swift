@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Theory of operation: see DataPath.swift. This class is the one reference through which the event loop and the
-// control plane reach the data path; it lives on the loop's thread and is not Sendable.
+// Theory of operation: see DataPath.swift. The event loop and the control plane reach the data path only through this
+// class. It belongs to the loop's thread and is not Sendable.
 
 public import LinuxSystem
 public import NetworkModel
@@ -10,17 +10,17 @@ internal import Services
 internal import SystemPackage
 internal import Wire
 
-/// The data path as the event loop sees it.
+/// The data path, as the event loop sees it.
 public final class Forwarder: EventSink {
     private var path: DataPath
     /// Called when the link is gone: the tap's interface was deleted or its namespace has ended.
     public var linkDidEnd: (() -> Void)?
     /// Called with datagrams of forwarded ports that cannot be delivered.
     public var didStray: (([StrayDatagram]) -> Void)?
-    /// Called when the namespace's addresses change that spliced connections lead to: IPv4 (mapped), and IPv6 that is
-    /// not link-local.
+    /// Called when the namespace's addresses for spliced connections change: IPv4 (mapped), and IPv6 that is not
+    /// link-local.
     public var guestAddressesDidChange: ((_ v4: IPv6Address?, _ v6: IPv6Address?) -> Void)? {
-        didSet { tellGuestAddresses() }
+        didSet { reportGuestAddresses() }
     }
     private var toldGuestAddresses: (v4: IPv6Address?, v6: IPv6Address?) = (nil, nil)
 
@@ -28,10 +28,10 @@ public final class Forwarder: EventSink {
     ///
     /// - Parameters:
     ///   - tap: the tap, which is watched from now on.
-    ///   - rules: the translation rules to begin with.
-    ///   - services: what the services tell to begin with.
-    ///   - options: what does not change.
-    ///   - loop: the event loop, whose thread this is.
+    ///   - rules: the first translation rules.
+    ///   - services: the first settings of the services.
+    ///   - options: the options, which never change.
+    ///   - loop: the event loop of this thread.
     ///   - capture: where to record all frames.
     /// - Throws: The error of epoll_ctl(2).
     public convenience init(
@@ -53,26 +53,26 @@ public final class Forwarder: EventSink {
         path.followCarrier()
     }
 
-    /// Begins to send what nobody asked for: announcements and Router Advertisements, now and when they are due.
+    /// Begins to send announcements and Router Advertisements, now and when they are due.
     public func beginAnnouncing() {
         path.now = .now
         path.announces = true
         path.sendDue()
     }
 
-    /// Takes the host's neighbours, and announces those that are new.
+    /// Sets the host's neighbours, and announces new ones.
     public func publish(neighbours: [IPAddress: MACAddress]) {
         path.now = .now
         path.services.update(neighbours: NeighbourTable(neighbours))
         path.sendDue()
     }
 
-    /// Puts new rules in force for flows that open from now on.
+    /// Sets the rules for flows that are opened from now on.
     ///
     /// - Parameters:
     ///   - rules: The rules.
-    ///   - services: What the services tell from now on, if it may have changed: the change is conveyed at once.
-    ///   - leaving: Addresses of the namespace that are not planned any more: no new flow is to go there.
+    ///   - services: The settings of the services, if they may have changed: the change is announced at once.
+    ///   - leaving: Addresses of the namespace that are no longer planned; no new flow may go there.
     public func publish(
         _ rules: TranslationRules, services: ServiceSettings? = nil, leaving: Set<IPAddress> = []
     ) {
@@ -81,40 +81,40 @@ public final class Forwarder: EventSink {
         path.gatewayMAC = rules.gatewayMAC
         path.now = .now
         path.seen.adopt(rules)
-        path.seen.leave(leaving, rules: rules)
+        path.seen.exclude(leaving, rules: rules)
         path.followCarrier()
-        tellGuestAddresses()
+        reportGuestAddresses()
         if let services { path.adopt(services) }
         if hasOtherResolvers { path.restartQueries() }
     }
 
-    /// Does to existing flows what a change of the host means for them.
+    /// Applies a change of the host to existing flows.
     ///
-    /// - Returns: How many were ended or moved.
+    /// - Returns: The number of flows that were ended or moved.
     @discardableResult
     public func apply(_ fates: FlowFates) -> Int {
         path.now = .now
         let gone = Set(fates.gone.map(\.asIPv6))
-        // Two of them may have one form: an IPv4 address and an IPv6 one that maps it.
+        // Two of them may have the same form: an IPv4 address and an IPv6 one that maps it.
         let pinned = Dictionary(fates.pinned.map { ($0.key.asIPv6, $0.value) }) { first, _ in first }
         if !pinned.isEmpty { path.pinFlows(pinned) }
         let present = fates.present.map { Set($0.map(\.asIPv6)) }
-        return gone.isEmpty && present == nil ? 0 : path.leave(gone, present: present)
+        return gone.isEmpty && present == nil ? 0 : path.endOrMoveFlows(at: gone, present: present)
     }
 
-    /// Counts the flows that keep addresses of the namespace which are not planned any more: established TCP connections
-    /// that can still carry data.
+    /// Counts the flows that keep addresses of the namespace that are no longer planned.
     ///
-    /// Each that has been idle is probed: one whose end in the namespace is gone is answered with a reset and ends, so
-    /// that it is not counted the next time. New flows that are opened on the host no longer go to these addresses.
+    /// These are established TCP connections that can still carry data. Those that have been idle are probed: if its
+    /// end in the namespace is gone, a connection is reset and is not counted the next time. New flows that are opened
+    /// on the host no longer go to these addresses.
     ///
     /// - Parameters:
     ///   - leaving: The addresses.
     ///   - now: The time.
-    /// - Returns: How many flows each has; no entry for one without any.
+    /// - Returns: The number of flows of each address; no entry for an address without any.
     public func flowsKeeping(_ leaving: Set<IPAddress>, now: MonotonicTime = .now) -> [IPAddress: Int] {
         path.now = now
-        path.seen.leave(leaving, rules: path.translator.rules)
+        path.seen.exclude(leaving, rules: path.translator.rules)
         guard !leaving.isEmpty else { return [:] }
         let counts = path.flowsKeeping(Set(leaving.map(\.asIPv6)))
         return Dictionary(uniqueKeysWithValues: counts.map { (IPAddress(unmapping: $0.key), $0.value) })
@@ -122,7 +122,7 @@ public final class Forwarder: EventSink {
 
     /// Ends all flows of an address of the namespace.
     ///
-    /// - Returns: How many there were.
+    /// - Returns: The number of flows.
     @discardableResult
     public func resetFlows(guestAddress: IPAddress) -> Int {
         path.now = .now
@@ -135,16 +135,16 @@ public final class Forwarder: EventSink {
     /// Forgets addresses that the namespace was seen to have dropped.
     public func forgetObserved(_ addresses: Set<IPAddress>) {
         path.seen.forget(addresses, rules: path.translator.rules)
-        tellGuestAddresses()
+        reportGuestAddresses()
     }
 
     /// The counters so far.
     public var counters: Counters { path.counters }
 
-    /// The rules that new flows go by.
+    /// The rules for new flows.
     public var rules: TranslationRules { path.translator.rules }
 
-    /// Flows that exist.
+    /// The number of flows.
     public var flowCount: Int { path.table.count }
 
     // MARK: EventSink
@@ -161,18 +161,18 @@ public final class Forwarder: EventSink {
         }
     }
 
-    /// Does what the events of this turn have left to do.
+    /// Does the remaining work of this turn.
     public func batchEnded(now: MonotonicTime) {
         path.now = now
         path.serveQueue()
         if !path.strays.isEmpty { giveBack() }
-        if path.seen.v4 != toldGuestAddresses.v4 || path.seen.v6 != toldGuestAddresses.v6 { tellGuestAddresses() }
+        if path.seen.v4 != toldGuestAddresses.v4 || path.seen.v6 != toldGuestAddresses.v6 { reportGuestAddresses() }
         path.rest = path.pace.endTurn(now.nanoseconds)
         path.tellEvictions()
         path.link.flush()
     }
 
-    /// A moment's rest in a fast stream of datagrams.
+    /// A rest during a fast stream of datagrams.
     public var rest: Int64 { path.rest }
 
     /// The earliest deadline of a flow; at once while flows have work left.
@@ -216,12 +216,12 @@ public final class Forwarder: EventSink {
         didStray?(strays)
     }
 
-    private func tellGuestAddresses() {
+    private func reportGuestAddresses() {
         toldGuestAddresses = (path.seen.v4, path.seen.v6)
         guestAddressesDidChange?(path.seen.v4, path.seen.v6)
     }
 
-    /// Does something with the data path.
+    /// Runs a closure on the data path.
     func withPath<Result>(_ body: (inout DataPath) -> Result) -> Result { body(&path) }
 }
 

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
-// syscalls: setup(control): timerfd_create timerfd_settime
-// syscalls: running(control): timerfd_settime read close
+// syscalls: setup(main): close timerfd_create timerfd_settime
+// syscalls: running(control): close read timerfd_settime
 
 internal import CLinux
 internal import Glibc
@@ -9,8 +9,8 @@ public import SystemPackage
 
 /// A descriptor that becomes readable when the wall clock jumps, which it does at each resume from sleep.
 ///
-/// A timer of `CLOCK_REALTIME` that never ends, with `TFD_TIMER_CANCEL_ON_SET` (timerfd_create(2)): no wake-up ever
-/// happens but for a jump.
+/// It is a timer of `CLOCK_REALTIME` that never expires, with `TFD_TIMER_CANCEL_ON_SET` (timerfd_create(2)), so it
+/// wakes the process only when the clock jumps.
 public struct ClockWatch: ~Copyable, Sendable {
     private let timer: OwnedFileDescriptor
 
@@ -29,7 +29,7 @@ public struct ClockWatch: ~Copyable, Sendable {
     /// The descriptor to watch for readability, lent.
     public var descriptor: FileDescriptor { timer.descriptor }
 
-    /// Takes note of the jump that made the descriptor readable, and waits for the next.
+    /// Acknowledges the jump that made the descriptor readable, and waits for the next one.
     ///
     /// - Throws: The error of timerfd_settime(2).
     public borrowing func acknowledge() throws(SystemCallError) {
@@ -38,7 +38,7 @@ public struct ClockWatch: ~Copyable, Sendable {
 
     static func acknowledge(_ number: CInt) throws(SystemCallError) {
         var expirations: UInt64 = 0
-        // Fails with ECANCELED, which is the news.
+        // The read fails with ECANCELED, which reports the jump.
         _ = unsafe Glibc.read(number, &expirations, MemoryLayout<UInt64>.size)
         try arm(number)
     }

@@ -4,24 +4,34 @@ public import LinuxSystem
 public import NetworkModel
 public import NetworkTypes
 
+/// Whether a family has an address that the namespace could be given, on any link or on a named one only.
+///
+/// The policy is that of `plan()`; this room has none of its own and is given the function.
+public typealias HasUsableAddress = @Sendable (HostSnapshot, AddressFamily, _ link: String?) -> Bool
+
 /// Bridges the gap after the last usable address of a family is lost: a pure state machine.
 ///
-/// Each family on its own. Losing its last usable address is not told at once: what was published of the family is
-/// shown on until the hold-down is over, so that an access point change, a lease taken again or a cable moved gives
-/// one change instead of two. Everything else passes through at once, the family's own return included.
-public struct HoldDown: Hashable, Sendable {
+/// It treats each family on its own. When a family loses its last usable address, the published state of the family
+/// stays as it was until the hold-down is over. So roaming between access points, renewing a lease or moving a cable
+/// gives one change instead of two. Every other change passes at once, including the family's own return.
+public struct HoldDown: Sendable {
     /// How long a loss is held back, in milliseconds; 0 for not at all.
     public var milliseconds: Int64
     /// The only link that counts for a family (`-i`, `--outbound-if4`, `--outbound-if6`); nil for any.
     public var interfaces: PerFamily<String?>
+    private let hasUsableAddress: HasUsableAddress
     private var ends = PerFamily<MonotonicTime?>(v4: nil, v6: nil)
-    /// Whether a family counts as usable to those who were told.
+    /// Whether each family is usable in the published state.
     ///
-    /// Not to be read off what was shown: the link that one family is held with would make the other look usable.
+    /// It cannot be computed from that state: the link that is kept for one family would make the other look usable.
     private var counts: PerFamily<Bool>?
 
     /// Begins with nothing held.
-    public init(milliseconds: Int64, interfaces: PerFamily<String?> = .init(v4: nil, v6: nil)) {
+    public init(
+        milliseconds: Int64, interfaces: PerFamily<String?> = .init(v4: nil, v6: nil),
+        hasUsableAddress: @escaping HasUsableAddress
+    ) {
+        self.hasUsableAddress = hasUsableAddress
         self.milliseconds = milliseconds
         self.interfaces = interfaces
     }
@@ -36,31 +46,31 @@ public struct HoldDown: Hashable, Sendable {
         AddressFamily.allCases.filter { ends[$0] != nil }
     }
 
-    /// What to show of the actual state.
+    /// The state to publish, given the actual one.
     ///
     /// - Parameters:
     ///   - actual: The host's state now.
-    ///   - shown: What was shown last; nil at first.
+    ///   - published: The state that was published last; nil at first.
     ///   - now: The time.
-    /// - Returns: The actual state, in which the families that are held are as they were shown.
+    /// - Returns: The actual state, with the held families as they were published.
     public mutating func filter(
-        _ actual: HostSnapshot, shown: HostSnapshot?, now: MonotonicTime
+        _ actual: HostSnapshot, published: HostSnapshot?, now: MonotonicTime
     ) -> HostSnapshot {
-        guard let shown else { return actual }
+        guard let published else { return actual }
         var result = actual
         var counts = self.counts ?? PerFamily(v4: false, v6: false)
         if self.counts == nil {
             for family in AddressFamily.allCases {
-                counts[family] = shown.isUsable(family, onlyThrough: interfaces[family])
+                counts[family] = hasUsableAddress(published, family, interfaces[family])
             }
         }
         defer { self.counts = counts }
         for family in AddressFamily.allCases {
-            let isUsable = actual.isUsable(family, onlyThrough: interfaces[family])
+            let isUsable = hasUsableAddress(actual, family, interfaces[family])
             let end = ends[family] ?? now.advanced(milliseconds: milliseconds)
             if counts[family], !isUsable, now < end {
                 ends[family] = end
-                result.keep(family, of: shown)
+                result.keep(family, of: published)
             } else {
                 ends[family] = nil
                 counts[family] = isUsable
@@ -71,7 +81,7 @@ public struct HoldDown: Hashable, Sendable {
 }
 
 extension HostSnapshot {
-    /// Takes a family's part from another state, with the links that it needs as they were.
+    /// Takes over a family's part of another state, with the links that it needs as they were there.
     fileprivate mutating func keep(_ family: AddressFamily, of other: HostSnapshot) {
         addresses = Self.merge(addresses, other.addresses, family, \.family)
         routes = Self.merge(routes, other.routes, family, \.family)

@@ -2,38 +2,41 @@
 //
 // Theory of operation
 //
-// Notifications, reports about resolv.conf, clock jumps and timers come in; changed snapshots go out by `onChange`.
+// The inputs are notifications, reports about resolv.conf, clock jumps and timers; the output is changed snapshots, by
+// `onChange`.
 //
 //   event -> reducer (which tables) + settling (when) -> due -> read the dirty tables -> drain once more
 //     something new came meanwhile, and the limit is not reached: gather on, publish nothing half-done
-//     else: hold-down (what to show) -> different from what was shown? -> next epoch, `onChange`
+//     else: hold-down (what to publish) -> different from what was published? -> next epoch, `onChange`
 //
-// Events are hints, and dumps are truth. A table of thousands of routes of which one changes is the exception, because
-// its dump costs milliseconds: there, notifications that can mean but one thing are applied as they are, and what is
-// told is what they changed. A reading of the tables follows, at a bounded rate, and whatever it finds counts
-// (decision 0013).
+// Notifications only say that something changed; dumps say what is there. A table of thousands of routes is the
+// exception, because its dump costs milliseconds: if one of its routes changes, the core applies the notifications that
+// have only one possible meaning, and publishes just what they changed. It reads the tables afterwards, at a bounded rate,
+// and what it finds then replaces the result (decision 0013).
 //
-// Nothing here waits or reads a clock except the one given. With nothing to do there is no deadline, so that an idle
-// host costs no wake-up at all.
+// Nothing here waits or reads a clock other than the given one. With nothing to do there is no deadline, so an idle
+// host causes no wake-ups.
 
 public import LinuxSystem
 public import Netlink
 public import NetworkModel
 internal import NetworkTypes
 
-/// The monitor without the actor: decides when to read the host and what to tell.
+/// The monitor without the actor: decides when to read the host and what to publish.
 public final class MonitorCore {
     /// How the monitor behaves.
-    public struct Settings: Hashable, Sendable {
+    public struct Settings: Sendable {
         /// How long the loss of a family's last usable address is held back, in milliseconds (`--hold-down`).
         public var holdDownMilliseconds: Int64 = 2000
+        /// Which addresses count as usable: the policy of `plan()`.
+        public var hasUsableAddress: HasUsableAddress
         /// The only link that counts for a family's usability; nil for any.
         public var interfaces = PerFamily<String?>(v4: nil, v6: nil)
-        /// How long after the last event the host is read, in milliseconds.
+        /// The time after the last event at which the host is read, in milliseconds.
         public var quietMilliseconds: Int64 = 100
-        /// How long after the first event at most, in milliseconds.
+        /// The longest time after the first event, in milliseconds.
         public var limitMilliseconds: Int64 = 1000
-        /// How often the host is read when notifications cannot be had, in milliseconds.
+        /// The interval at which the host is read when notifications are not available, in milliseconds.
         public var pollMilliseconds: Int64 = 10_000
         /// From how many routes on notifications of single ones are taken at their word.
         public var manyRoutes = 1000
@@ -41,30 +44,37 @@ public final class MonitorCore {
         public var checkMilliseconds: Int64 = 10_000
 
         /// Makes the standard settings.
-        public init() {}
+        public init(hasUsableAddress: @escaping HasUsableAddress) {
+            self.hasUsableAddress = hasUsableAddress
+        }
 
         /// Makes the settings for a command line.
         ///
         /// - Parameters:
-        ///   - configuration: Which interfaces are named, by whatever option: only theirs is the loss that counts.
+        ///   - configuration: Which interfaces options name: only the loss of theirs counts.
         ///   - holdDownMilliseconds: How long a loss is held back (`--hold-down`).
-        public init(_ configuration: Configuration, holdDownMilliseconds: Int64) {
+        ///   - hasUsableAddress: Which addresses count as usable.
+        public init(
+            _ configuration: Configuration, holdDownMilliseconds: Int64, hasUsableAddress: @escaping HasUsableAddress
+        ) {
+            self.hasUsableAddress = hasUsableAddress
             self.holdDownMilliseconds = holdDownMilliseconds
             interfaces = configuration.namedInterfaces
         }
     }
 
-    /// How long after a route's expiry it is looked for, in milliseconds: the kernel counts in hundredths of a second.
+    /// The time after a route's expiry at which it is checked, in milliseconds; the kernel counts in hundredths of a
+    /// second.
     private static let expiryMarginMilliseconds: Int64 = 30
-    /// How many changes of routes are applied one by one at most.
+    /// The most changes of routes that are applied one by one.
     private static let mostRouteChanges = 64
-    /// How long to wait after a failed reading, in milliseconds: doubled up to the limit.
+    /// The wait after a failed reading, in milliseconds; it is doubled up to the limit.
     private static let retryMilliseconds: (first: Int64, limit: Int64) = (200, 30_000)
 
-    /// What the monitor has been through.
+    /// The counters.
     public private(set) var counters = MonitorCounters()
-    /// What was shown last; nil before ``begin(with:now:)``.
-    public private(set) var shown: HostSnapshot?
+    /// The state that was published last; nil before ``begin(with:now:)``.
+    public private(set) var published: HostSnapshot?
     /// The last failure to read the host; nil after a success.
     public private(set) var lastFailure: NetlinkError?
     /// Called with each change.
@@ -89,39 +99,42 @@ public final class MonitorCore {
     private var checkDeadline: MonotonicTime?
     /// What the last reading of routes cost, in nanoseconds.
     private var readingCost: Int64 = 0
-    /// Whether what was shown is the state: nothing is held back or put off.
+    /// Whether the published snapshot equals the state: nothing is held back or delayed.
     private var isInStep = false
 
     /// Makes a monitor.
     ///
     /// - Parameters:
-    ///   - kernel: The kernel to ask; subscribed already, so that nothing between then and the first reading is missed.
-    ///   - resolvers: What resolv.conf says now.
-    ///   - settings: How to behave.
+    ///   - kernel: The kernel to read; it must be subscribed already, so that no change is missed before the first
+    ///     reading.
+    ///   - resolvers: The current contents of resolv.conf.
+    ///   - settings: The monitor's settings.
     ///   - clock: The time, for the cost of readings.
     public init(
-        kernel: any HostKernel, resolvers: ResolverConfiguration = .init(), settings: Settings = .init(),
+        kernel: any HostKernel, resolvers: ResolverConfiguration = .init(), settings: Settings,
         clock: @escaping () -> MonotonicTime = { .now }
     ) {
         self.kernel = kernel
         self.settings = settings
         self.clock = clock
         self.resolvers = ResolverSettling(resolvers)
-        holdDown = HoldDown(milliseconds: settings.holdDownMilliseconds, interfaces: settings.interfaces)
+        holdDown = HoldDown(
+            milliseconds: settings.holdDownMilliseconds, interfaces: settings.interfaces,
+            hasUsableAddress: settings.hasUsableAddress)
         settling.quietMilliseconds = settings.quietMilliseconds
         settling.limitMilliseconds = settings.limitMilliseconds
     }
 
     // MARK: Beginning
 
-    /// Takes the first reading, or one that was made already, and shows it; `onChange` is not called.
+    /// Makes the first reading, or takes one that was made already, and publishes it; `onChange` is not called.
     ///
     /// - Parameters:
-    ///   - reading: A reading made since the kernel was subscribed; nil to read now. Tables that it lacks are read in
-    ///     time, as after an event.
+    ///   - reading: A reading made since the kernel was subscribed; nil to read now. Tables that it lacks are read
+    ///     later, as after an event.
     ///   - now: The time.
     /// - Returns: The first snapshot, epoch 1.
-    /// - Throws: What the kernel or the socket said.
+    /// - Throws: The error of the kernel or of the socket.
     public func begin(with reading: HostReading? = nil, now: MonotonicTime) throws(NetlinkError) -> HostSnapshot {
         let first: HostReading
         if let reading {
@@ -139,28 +152,28 @@ public final class MonitorCore {
         var snapshot = reducer.state
         snapshot.resolvers = resolvers.configuration
         snapshot.epoch = 1
-        shown = snapshot
+        published = snapshot
         isInStep = true
         return snapshot
     }
 
     // MARK: Events
 
-    /// Takes the notifications that wait: the kernel's descriptor is readable.
+    /// Reads notifications; call it when the kernel's descriptor is readable.
     ///
-    /// - Throws: The error of recvmsg(2): there will be no more notifications.
+    /// - Throws: The error of recvmsg(2), after which there will be no more notifications.
     public func kernelReadable(now: MonotonicTime) throws(SystemCallError) {
         let found = try kernel.drain()
         take(found, now: now)
     }
 
-    /// Takes a report about resolv.conf.
+    /// Processes a report about resolv.conf.
     public func resolversReported(_ report: ResolverReport, now: MonotonicTime) {
         counters.resolverReports += 1
         if resolvers.take(report, now: now) { noteResolvers(now: now) }
     }
 
-    /// Compares the clocks after the wall clock jumped, and has everything read again.
+    /// Compares the clocks after the wall clock has jumped, and schedules reading everything.
     ///
     /// - Parameters:
     ///   - now: `CLOCK_MONOTONIC`.
@@ -216,15 +229,15 @@ public final class MonitorCore {
 
     // MARK: Time
 
-    /// When ``expire(now:)`` is to be called next; nil while there is nothing to wait for.
+    /// The time at which ``expire(now:)`` should be called next; nil if there is nothing to wait for.
     public var nextDeadline: MonotonicTime? {
         let settled = settling.deadline.map { deadline in retry.map { max($0.at, deadline) } ?? deadline }
-        // What is being gathered decides about the end of a hold-down too, lest a return is told as a loss and a gain.
+        // Pending events are read before a hold-down ends, so that a return is not published as a loss and a gain.
         let held = settling.isGathering ? nil : holdDown.deadline
         return [settled, held, resolvers.deadline, expiryDeadline, pollDeadline, checkDeadline].compactMap(\.self).min()
     }
 
-    /// Does what is due.
+    /// Carries out what is due.
     public func expire(now: MonotonicTime) {
         if resolvers.expire(now: now) { noteResolvers(now: now) }
         if let deadline = expiryDeadline, deadline <= now {
@@ -249,10 +262,10 @@ public final class MonitorCore {
         if settling.isDue(at: now), retry.map({ $0.at <= now }) ?? true { settle(now: now) }
     }
 
-    /// Reads what is dirty, and publishes unless more has come meanwhile.
+    /// Reads the dirty tables, and publishes the state unless more events have arrived meanwhile.
     private func settle(now: MonotonicTime) {
         let tables = reducer.takeDirty()
-        if let changes = takeAtTheirWord(tables) {
+        if let changes = applyNotifications(tables) {
             counters.shortcuts += 1
             checkDeadline = checkDeadline ?? now.advanced(milliseconds: checkDelay)
             settling.finish()
@@ -290,22 +303,22 @@ public final class MonitorCore {
         }
         settling.finish()
         publish(now: end)
-        // What came during the reading at the limit begins the next round.
+        // Events that arrive while the tables are read at the limit begin the next round.
         if !reducer.dirty.isEmpty { eventArrived(now: end) }
     }
 
-    /// How long to wait before notifications are confirmed, in milliseconds: a reading in 200 times what it costs at most.
+    /// The wait before notifications are confirmed, in milliseconds: reading takes at most 1/200 of the time.
     private var checkDelay: Int64 { max(settings.checkMilliseconds, readingCost / 1_000_000 * 200) }
 
-    /// Takes notifications of routes at their word, where that saves the reading of a large table.
+    /// Applies notifications of routes as they are, if that saves reading a large table.
     ///
-    /// The kernel's lookups are asked for all the same: what a route means for the way out is not ours to judge.
+    /// The kernel's lookups are read in any case, because only the kernel decides what a route changes for them.
     ///
-    /// - Parameter tables: What has to be read otherwise.
-    /// - Returns: What has changed; nil if the tables have to be read.
-    private func takeAtTheirWord(_ tables: HostTables) -> [RouteEvent]? {
-        guard let said = routeChanges, !said.isEmpty, isInStep, tables == HostStateReducer.affected(by: .routes),
-            reducer.state.routes.count >= settings.manyRoutes
+    /// - Parameter tables: The tables that must be read otherwise.
+    /// - Returns: What has changed; nil if the tables must be read.
+    private func applyNotifications(_ tables: HostTables) -> [RouteEvent]? {
+        guard let notified = routeChanges, !notified.isEmpty, isInStep,
+            tables == HostStateReducer.affected(by: .routes), reducer.state.routes.count >= settings.manyRoutes
         else { return nil }
         do throws(NetlinkError) {
             let lookups = try kernel.read(.lookups, onto: reducer.state).snapshot.lookups
@@ -314,20 +327,21 @@ public final class MonitorCore {
             // The reading that follows meets the same error.
             return nil
         }
-        // What was shown is the state: without its routes the table has one owner, and is not copied to be changed.
-        shown?.routes = []
-        let changes = reducer.apply(said)
-        shown?.routes = reducer.state.routes
+        // The published snapshot equals the state. Without its routes the table has one owner, so that changing it copies
+        // nothing.
+        published?.routes = []
+        let changes = reducer.apply(notified)
+        published?.routes = reducer.state.routes
         if changes != nil { routeChanges = [] }
         return changes
     }
 
-    /// Whether notifications came while the tables were read, so that they may not fit together.
+    /// Whether notifications arrived while the tables were read, so that the tables may be inconsistent.
     private func newsArrived(during now: MonotonicTime) -> Bool {
         do throws(SystemCallError) {
             take(try kernel.drain(), now: now)
         } catch {
-            // The caller of kernelReadable(now:) meets the same error.
+            // The caller of kernelReadable(now:) receives the same error.
         }
         return !reducer.dirty.isEmpty
     }
@@ -347,7 +361,7 @@ public final class MonitorCore {
         }
     }
 
-    /// Shows the state, unless it is what was shown last.
+    /// Publishes the state, unless it was published last.
     ///
     /// - Parameters:
     ///   - now: The time.
@@ -356,21 +370,21 @@ public final class MonitorCore {
         var actual = reducer.state
         actual.resolvers = resolvers.configuration
         var changes = changes
-        if actual.resolvers != shown?.resolvers { changes = nil }
+        if actual.resolvers != published?.resolvers { changes = nil }
         let heldBefore = holdDown.held
-        var next = changes == nil ? holdDown.filter(actual, shown: shown, now: now) : actual
+        var next = changes == nil ? holdDown.filter(actual, published: published, now: now) : actual
         counters.holdDowns += holdDown.held.filter { !heldBefore.contains($0) }.count
         isInStep = holdDown.held.isEmpty
         let causes = self.causes
         let events = self.events ?? (now, now)
         self.causes = HostChangeCauses()
         self.events = nil
-        if let shown, changes?.isEmpty ?? next.hasSameContent(as: shown) {
+        if let published, changes?.isEmpty ?? next.hasSameContent(as: published) {
             counters.unchanged += 1
             return
         }
-        next.epoch = (shown?.epoch ?? 0) + 1
-        shown = next
+        next.epoch = (published?.epoch ?? 0) + 1
+        published = next
         counters.changes += 1
         onChange?(
             HostChange(

@@ -6,20 +6,20 @@ public import Netlink
 public import NetworkModel
 internal import SystemPackage
 
-/// Watches the host's network and tells of changes: ``MonitorCore`` on an event loop's thread.
+/// Watches the host's network and reports changes: ``MonitorCore`` on an event loop's thread.
 ///
-/// A reading takes the thread for as long as the kernel needs to dump its tables (about 23 ms for 5,000 routes), so that
-/// the loop given had better not be the data path's. Once started, the monitor lives until it is stopped.
+/// A reading occupies the thread while the kernel dumps its tables (about 23 ms for 5,000 routes), so the loop should
+/// not be the data path's. Once started, the monitor lives until it is stopped.
 public actor NetlinkMonitor {
     private let loop: EventLoop
     private let core: MonitorCore
     private let kernel: any HostKernel
-    /// Only keeps its descriptor open; what is lent of it is used.
+    /// Stored only to keep its descriptor open.
     private let clockWatch: ClockWatch?
     private let clockDescriptor: FileDescriptor?
     private let resolverWatcher: ResolverWatcher?
     private let helpers: HelperProcesses
-    /// When a process that watches resolv.conf may be started again.
+    /// The time from which a process that watches resolv.conf may be started again.
     private var nextRestart = MonotonicTime.now
     private let log: Logger
     private var sources: [CInt: EventLoop.SourceID] = [:]
@@ -34,17 +34,17 @@ public actor NetlinkMonitor {
     /// Makes a monitor; ``start()`` begins.
     ///
     /// - Parameters:
-    ///   - loop: The loop to live on.
+    ///   - loop: The loop to run on.
     ///   - kernel: The kernel to watch; subscribed already.
-    ///   - resolverWatcher: Tells of resolv.conf; nil if it is not followed.
-    ///   - helpers: Knows whether the end of the watcher is the program's own doing.
-    ///   - resolvers: What resolv.conf says now.
-    ///   - settings: How to behave.
-    ///   - logger: Where problems are told.
+    ///   - resolverWatcher: Reports changes of resolv.conf; nil if it is not followed.
+    ///   - helpers: Knows whether the program itself has ended the watcher.
+    ///   - resolvers: The current contents of resolv.conf.
+    ///   - settings: The monitor's settings.
+    ///   - logger: Where problems are reported.
     public init(
         loop: EventLoop, kernel: sending any HostKernel, resolverWatcher: sending ResolverWatcher? = nil,
         helpers: HelperProcesses = HelperProcesses(), resolvers: ResolverConfiguration = .init(),
-        settings: MonitorCore.Settings = .init(), logger: Logger
+        settings: MonitorCore.Settings, logger: Logger
     ) {
         self.loop = loop
         self.kernel = kernel
@@ -65,13 +65,13 @@ public actor NetlinkMonitor {
 
     // MARK: Life
 
-    /// Takes the first reading and begins to watch.
+    /// Makes the first reading and begins to watch.
     ///
     /// - Parameters:
     ///   - reading: A reading made since the kernel was subscribed; nil to read now.
     ///   - onChange: Called on the loop's thread with each change.
     /// - Returns: The first snapshot.
-    /// - Throws: What the kernel said, or the error of epoll_ctl(2).
+    /// - Throws: The kernel's error, or that of epoll_ctl(2).
     public func start(
         with reading: HostReading? = nil, onChange: @escaping @Sendable (HostChange) -> Void
     ) throws -> HostSnapshot {
@@ -90,7 +90,7 @@ public actor NetlinkMonitor {
         return snapshot
     }
 
-    /// Stops watching; nothing is told any more.
+    /// Stops watching; no more changes are reported.
     public func stop() {
         isStopped = true
         for descriptor in sources.keys { unwatch(descriptor) }
@@ -99,10 +99,10 @@ public actor NetlinkMonitor {
         core.onChange = nil
     }
 
-    /// What was told last.
-    public var snapshot: HostSnapshot? { core.shown }
+    /// The state that was published last.
+    public var snapshot: HostSnapshot? { core.published }
 
-    /// What the monitor and its sockets have been through.
+    /// The counters of the monitor and its sockets.
     public var counters: (monitor: MonitorCounters, requests: NetlinkCounters, notifications: NetlinkCounters) {
         (core.counters, kernel.counters.requests, kernel.counters.notifications)
     }
@@ -147,7 +147,7 @@ public actor NetlinkMonitor {
 
     // MARK: The process that watches resolv.conf
 
-    /// The time between two starts of that process, in milliseconds: somebody may go on killing it.
+    /// The shortest time between two starts of that process, in milliseconds, in case it is killed again and again.
     private static let restartInterval: Int64 = 1000
 
     private func watchResolver() throws(SystemCallError) {
@@ -188,13 +188,13 @@ public actor NetlinkMonitor {
     }
 
     private func renewReserve() {
-        // If the watcher has ended, too, what it says itself tells so.
+        // If the watcher has ended, too, its own descriptor reports that.
         _ = changeResolver { $0.renewReserve() }
     }
 
-    /// Puts other helpers in the place of those that have ended, and watches their descriptors.
+    /// Replaces helpers that have ended, and watches the descriptors of the new ones.
     ///
-    /// - Returns: What the change returned; nil if nothing was to be done any more.
+    /// - Returns: The result of the change; nil if the monitor has stopped.
     private func changeResolver(_ change: (ResolverWatcher) -> Bool) -> Bool? {
         guard let resolverWatcher, !isStopped, !helpers.hasEnded else { return nil }
         unwatchResolver()
@@ -208,7 +208,7 @@ public actor NetlinkMonitor {
         }
     }
 
-    /// Does something at once, or as soon as the last time is long enough ago.
+    /// Runs an action at once, or as soon as enough time has passed since the last one.
     private func atNextRestart(_ action: @escaping @Sendable (isolated NetlinkMonitor) -> Void) {
         let now = MonotonicTime.now
         let due = nextRestart
@@ -221,7 +221,7 @@ public actor NetlinkMonitor {
 
     // MARK: Time
 
-    /// Keeps the loop's one timer at the core's deadline.
+    /// Sets the loop's one timer to the core's deadline.
     private func rearm() {
         let deadline = core.nextDeadline
         guard deadline != timer?.deadline else { return }

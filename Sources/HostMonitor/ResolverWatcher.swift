@@ -2,43 +2,44 @@
 //
 // Theory of operation
 //
-// Once it has started, the engine sees an empty root and can fork no process that sees the host's files. So there are
-// two helpers, forked before that: the watcher, which reads resolv.conf, and the reserve, which only waits.
+// After start-up, the engine has an empty root and cannot fork a process that sees the host's files. So two helpers are
+// forked before that: the watcher, which reads resolv.conf, and the reserve, which only waits.
 //
 //     engine ──fork──▶ watcher ──fork──▶ reserve
 //       ▲ ▲              │                  │
 //       │ └── reports ───┘                  │
 //       └──────────── "ready" ──────────────┘
 //
-// When the watcher ends (somebody killed it), its socket says so. The engine reaps it and tells the reserve to watch,
-// with the socket of the next reserve, which the new watcher forks. The reserve becomes the engine's own child when its
-// parent ends, because the engine is a "child subreaper" (prctl(2)). When the reserve ends, the engine has the watcher
-// reap it and fork another. Only if both are ended at once is there nobody left to watch.
+// When the watcher ends (because it was killed), its socket reports that. The engine reaps it and orders the reserve to
+// watch; with the order it sends the socket of the next reserve, which the new watcher forks. The reserve becomes the
+// engine's own child when its parent ends, because the engine is a "child subreaper" (prctl(2)). When the reserve ends,
+// the engine has the watcher reap it and fork another one. Only if both end at the same time is no process left to
+// watch.
 //
 // syscalls: setup(main): socketpair clone close
-// syscalls: running(control): recvfrom sendmsg sendto shutdown socketpair close
+// syscalls: running(control): recvfrom sendmsg shutdown socketpair close
 
 internal import CLinux
 internal import Glibc
 public import LinuxSystem
 public import SystemPackage
 
-/// A process that watches resolv.conf from the host's mount namespace and tells of changes, with another in reserve.
+/// A process that watches resolv.conf from the host's mount namespace, with another one in reserve.
 ///
-/// Both have no capabilities, no controlling terminal (so that Ctrl-C and Ctrl-Z pass them by), no descriptor but what
-/// they need, and end with this value. Between changes neither they nor the engine wake up.
+/// Both have no capabilities, no controlling terminal (so Ctrl-C and Ctrl-Z do not reach them) and only the descriptors
+/// that they need, and they end with this value. Between changes, neither they nor the engine wake up.
 public final class ResolverWatcher {
-    /// What receiving came to.
+    /// The result of receiving.
     public enum Reception: Hashable, Sendable {
         /// A report.
         case report(ResolverReport)
         /// Nothing is there.
         case empty
-        /// The watcher is gone: what was reported last holds on.
+        /// The watcher has ended; the last report stays in force.
         case ended
     }
 
-    /// One helper as the engine holds it.
+    /// A helper, as the engine holds it.
     private final class Helper {
         let socket: OwnedFileDescriptor
         var process: Int32?
@@ -53,7 +54,7 @@ public final class ResolverWatcher {
     private var active: Helper?
     private var reserve: Helper?
 
-    /// Takes over the socket of a watcher; without a reserve it is not started again.
+    /// Takes over the socket of a watcher; without a reserve, the watcher is not started again.
     init(taking socket: consuming OwnedFileDescriptor, processes: HelperProcesses = HelperProcesses()) {
         self.processes = processes
         active = Helper(socket)
@@ -70,13 +71,13 @@ public final class ResolverWatcher {
         release(&reserve)
     }
 
-    /// Forks the watcher; only from a program that has one thread.
+    /// Forks the watcher; the program must have one thread only.
     ///
     /// - Parameters:
     ///   - path: The absolute path to watch.
-    ///   - diesWithParent: Whether it is killed when the calling thread ends, besides ending when the socket closes.
-    ///     Give false if the program goes to the background by forking later.
-    ///   - processes: Takes note of the helpers, for the end of the program.
+    ///   - diesWithParent: Whether the watcher is killed when the calling thread ends, beside ending when the socket is
+    ///     closed. Pass false if the program goes to the background by forking later.
+    ///   - processes: Records the helpers, for the end of the program.
     /// - Returns: The watcher; its first report arrives at once.
     /// - Throws: The error of socketpair(2) or fork(2).
     public static func fork(
@@ -105,15 +106,15 @@ public final class ResolverWatcher {
     /// The descriptor to watch for readability, lent; nil if there is no watcher.
     public var descriptor: FileDescriptor? { active?.socket.descriptor }
 
-    /// Takes the newest report, without waiting.
+    /// Receives the newest report, without waiting.
     public func receive() -> Reception {
         guard let active else { return .ended }
         return Self.receive(from: active.socket.rawValue)
     }
 
-    /// Puts the reserve in the place of a watcher that has ended, and has it fork another reserve.
+    /// Replaces a watcher that has ended by the reserve, and has that fork another reserve.
     ///
-    /// - Returns: Whether there is a watcher again; its descriptor is another.
+    /// - Returns: Whether there is a watcher again; it has another descriptor.
     public func restart() -> Bool {
         release(&active)
         guard let next = reserve, send(.watch, to: next) else { return false }
@@ -126,9 +127,9 @@ public final class ResolverWatcher {
     /// The reserve's descriptor to watch for readability, lent; nil if there is none.
     public var reserveDescriptor: FileDescriptor? { reserve?.socket.descriptor }
 
-    /// Takes what the reserve has said: that it is ready, or nothing any more.
+    /// Receives the reserve's message: that it is ready, or that its socket is closed.
     ///
-    /// - Returns: Whether it is there still.
+    /// - Returns: Whether the reserve still exists.
     public func receiveFromReserve() -> Bool {
         guard let reserve else { return false }
         var bytes = [UInt8](repeating: 0, count: 8)
@@ -150,9 +151,9 @@ public final class ResolverWatcher {
 
     /// Has the watcher reap a reserve that has ended and fork another.
     ///
-    /// - Returns: Whether there is one again; its descriptor is another.
+    /// - Returns: Whether there is a reserve again; it has another descriptor.
     public func renewReserve() -> Bool {
-        // It is the watcher's child, and cannot be waited for here.
+        // It is the watcher's child and cannot be waited for here.
         if let reserve { forget(reserve) }
         reserve = nil
         guard let active else { return false }
@@ -161,7 +162,7 @@ public final class ResolverWatcher {
 
     // MARK: Both
 
-    /// Tells a helper what to do, with the socket of a new reserve that it is to fork; that is ``reserve`` then.
+    /// Sends an order to a helper, with the socket of a new reserve that it should fork, which becomes ``reserve``.
     private func send(_ order: ResolverHelper.Order, to helper: Helper) -> Bool {
         reserve = nil
         do throws(SystemCallError) {
@@ -246,7 +247,7 @@ extension ResolverReport {
         }
     }
 
-    /// Reads what a watcher sent; nil if it is no report.
+    /// Parses a watcher's message; nil if it is not a report.
     init?(datagram: ArraySlice<UInt8>) {
         switch datagram.first {
         case Tag.text: self = .text(Array(datagram.dropFirst()))

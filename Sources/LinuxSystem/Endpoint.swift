@@ -1,11 +1,12 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): bind connect
-// syscalls: running(data-path, ports): bind connect
+// syscalls: setup(main): bind
+// syscalls: running(data-path, ports): bind connect sendto
 
 package import CLinux
 internal import Glibc
 public import NetworkTypes
+public import SystemPackage
 
 /// An address and port on the host, for either family's sockets: IPv4 in mapped form.
 public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
@@ -27,14 +28,43 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// connect(2): 0, or -1 and errno.
-    public func connect(_ number: CInt) -> CInt {
-        unsafe withSockaddr { unsafe Glibc.connect(number, $0, $1) }
+    /// Connects a socket (connect(2)).
+    ///
+    /// - Parameters:
+    ///   - number: the socket.
+    ///   - mayGoOn: whether a connection attempt that is under way (EINPROGRESS) counts as success.
+    /// - Throws: The error of connect(2).
+    public func connect(_ number: CInt, mayGoOn: Bool = false) throws(Errno) {
+        if unsafe withSockaddr({ unsafe Glibc.connect(number, $0, $1) }) == 0 { return }
+        let error = currentErrno
+        if mayGoOn, error == .nowInProgress { return }
+        throw error
     }
 
-    /// bind(2): 0, or -1 and errno.
-    public func bind(_ number: CInt) -> CInt {
-        unsafe withSockaddr { unsafe Glibc.bind(number, $0, $1) }
+    /// Binds a socket (bind(2)).
+    ///
+    /// - Throws: The error of bind(2).
+    public func bind(_ number: CInt) throws(Errno) {
+        if unsafe withSockaddr({ unsafe Glibc.bind(number, $0, $1) }) != 0 { throw currentErrno }
+    }
+
+    /// Sends a datagram to the endpoint without waiting, on a socket that is not connected.
+    ///
+    /// - Parameters:
+    ///   - message: the payload.
+    ///   - number: the socket. On a dual-stack socket (`AF_INET6`) an IPv4 destination is sent in mapped form.
+    /// - Returns: What sendto(2) came to.
+    public func sendDualStack(_ message: [UInt8], on number: CInt) -> IOResult {
+        var storage = sockaddr6
+        return unsafe withUnsafePointer(to: &storage) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                transferring {
+                    unsafe sendto(
+                        number, message, message.count, CInt(MSG_NOSIGNAL | MSG_DONTWAIT), address,
+                        socklen_t(MemoryLayout<sockaddr_in6>.size))
+                }
+            }
+        }
     }
 
     /// Calls `body` with the address as the kernel takes it: sockaddr_in for a mapped address, else sockaddr_in6.
@@ -50,6 +80,16 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
                 }
             }
         }
+        var storage = sockaddr6
+        return unsafe withUnsafePointer(to: &storage) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe body($0, socklen_t(MemoryLayout<sockaddr_in6>.size))
+            }
+        }
+    }
+
+    /// The endpoint as `struct sockaddr_in6`; IPv4 stays in mapped form.
+    private var sockaddr6: sockaddr_in6 {
         var storage = sockaddr_in6()
         storage.sin6_family = sa_family_t(AF_INET6)
         storage.sin6_port = port.bigEndian
@@ -58,11 +98,7 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
             unsafe bytes.storeBytes(of: address.low.bigEndian, toByteOffset: 8, as: UInt64.self)
         }
         storage.sin6_scope_id = scope
-        return unsafe withUnsafePointer(to: &storage) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe body($0, socklen_t(MemoryLayout<sockaddr_in6>.size))
-            }
-        }
+        return storage
     }
 
     /// Makes an endpoint; `scope` is the interface's index of a link-local address, or 0.
@@ -72,7 +108,7 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
         self.scope = scope
     }
 
-    /// Reads what the kernel wrote; nil for other families.
+    /// Reads an address that the kernel wrote; nil for families other than IPv4 and IPv6.
     package init?(_ storage: UnsafePointer<sockaddr_storage>) {
         switch unsafe CInt(storage.pointee.ss_family) {
         case AF_INET:
@@ -91,5 +127,21 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
         default:
             return nil
         }
+    }
+
+    /// Has a call write an address, as getsockname(2) and recvfrom(2) do.
+    ///
+    /// - Parameter call: calls the kernel with room for an address and its length.
+    /// - Returns: The call's result, and the address; nil for families other than IPv4 and IPv6, or when none was
+    ///   written.
+    package static func written<Result>(
+        by call: (UnsafeMutablePointer<sockaddr>, inout socklen_t) -> Result
+    ) -> (result: Result, endpoint: Endpoint?) {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let result = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe call($0, &length) }
+        }
+        return (result, unsafe Endpoint(&storage))
     }
 }

@@ -2,22 +2,23 @@
 //
 // Theory of operation
 //
-// One thread waits in epoll_wait(2) for everything: the data path's descriptors, the control plane's, timers, and the
-// jobs of actors that use the loop as their executor. What an event is for travels in epoll's 64 bits as a token:
-// kind, generation, index. Kind 0 is the loop's own (its wake-up and the control sources); all other kinds go to the
-// sink given to `run`, which is the data path. A stale event for a slot that has been used again has an old
-// generation and is dropped by whoever owns the slot.
+// One thread waits in epoll_wait(2) for everything: the data path's descriptors, the control plane's descriptors,
+// timers, and the jobs of actors that use the loop as their executor. The 64 bits of user data in an epoll event hold a
+// token: kind, generation, index. Kind 0 is the loop's own (its wake-up and the control sources). All other kinds go to
+// the sink that was given to `run`, which is the data path. An event that is left over for a reused slot has an old
+// generation; the owner of the slot drops it.
 //
-// A turn is: wait until something is ready or the earliest deadline; run jobs; hand out the events; tell the sink that
-// the batch has ended (so that it can flush what it gathered); expire timers. With nothing scheduled the wait has no
-// time-out, so an idle process has no wake-ups at all.
+// A turn of the loop: wait until something is ready or the earliest deadline has come; run jobs; hand out the events;
+// tell the sink that the batch has ended, so that it can flush what it has gathered; expire timers. With nothing
+// scheduled, the wait has no time-out, so an idle process does not wake up.
 //
-// Threads: `enqueue` and `perform` may be called from anywhere, everything else only on the loop's thread: the one that
-// made it, until another has called `run` (`EventLoopThread`). That is what makes the unchecked state below safe;
-// `checkIsolated` lets actors rely on it. Whoever serves a loop waits for nothing else: `isServedHere` lets calls that
-// wait for another thread refuse.
-// syscalls: setup(main): epoll_create1 eventfd2
-// syscalls: running(data-path, control, ports): epoll_ctl epoll_wait read write close clock_nanosleep prctl
+// Threads: `enqueue` and `perform` may be called from any thread. Everything else may be called on the loop's thread
+// only, which is the thread that made the loop until another one calls `run` (`EventLoopThread`). That makes the
+// unchecked state below safe, and `checkIsolated` lets actors rely on it. A thread that serves a loop must not wait for
+// anything else: functions that wait for another thread check `isServedHere` and refuse.
+// syscalls: setup(main): close epoll_create1 epoll_ctl eventfd2 write
+// syscalls: running(data-path, control, ports): clock_nanosleep close epoll_ctl epoll_wait prctl read
+// syscalls: running(any): write
 
 internal import CLinux
 internal import Glibc
@@ -49,7 +50,7 @@ public struct EventToken: Hashable, Sendable {
     @inlinable public var index: UInt32 { UInt32(truncatingIfNeeded: rawValue) }
 }
 
-/// What a descriptor is ready for, or is watched for (epoll_ctl(2)).
+/// What a descriptor is ready for, or what it is watched for (epoll_ctl(2)).
 public struct Readiness: OptionSet, Hashable, Sendable {
     /// The EPOLL* bits.
     public let rawValue: UInt32
@@ -74,17 +75,17 @@ public struct Readiness: OptionSet, Hashable, Sendable {
     public static let edgeTriggered = Readiness(rawValue: 1 << 31)
 }
 
-/// What the loop hands the data path's events to.
+/// The receiver of the data path's events.
 public protocol EventSink: AnyObject {
     /// A descriptor is ready.
     func ready(_ token: EventToken, _ readiness: Readiness, now: MonotonicTime)
     /// All events of one wait have been handed out.
     func batchEnded(now: MonotonicTime)
-    /// The earliest moment at which ``deadlineReached(now:)`` is wanted; nil for never.
+    /// The earliest moment at which ``deadlineReached(now:)`` should be called; nil for never.
     var deadline: MonotonicTime? { get }
     /// The deadline has passed.
     func deadlineReached(now: MonotonicTime)
-    /// How long to rest before the next wait, in nanoseconds, so that more has come by then; mostly 0.
+    /// How long to sleep before the next wait, in nanoseconds, so that more input has come by then; mostly 0.
     var rest: Int64 { get }
 }
 
@@ -106,7 +107,7 @@ public final class EventLoop: SerialExecutor {
         fileprivate var number: UInt64
     }
 
-    /// What other threads have the loop do.
+    /// Work that other threads hand to the loop.
     private enum Work: Sendable {
         case job(UnownedJob)
         case closure(@Sendable () -> Void)
@@ -127,10 +128,10 @@ public final class EventLoop: SerialExecutor {
     private let wakeUp: OwnedFileDescriptor
     private let jobs = Mutex<[Work]>([])
     private let thread: Atomic<UInt>
-    /// Only the loop's thread touches what this refers to (see the theory of operation).
+    /// Only the loop's thread uses this object (see the theory of operation).
     nonisolated(unsafe) private let unsafeState = State()
 
-    /// What only the loop's thread touches.
+    /// The state that only the loop's thread uses.
     private final class State {
         var sources: [Source?] = []
         var generations: [UInt32] = []
@@ -174,9 +175,9 @@ public final class EventLoop: SerialExecutor {
 
     /// Stops watching a descriptor that stays open.
     ///
-    /// One that is closed needs no removal.
+    /// A descriptor that is closed needs no removal.
     public func remove(_ descriptor: FileDescriptor) {
-        // Fails only if it was not watched, which leaves what was wanted.
+        // This fails only if the descriptor was not watched, which is the wanted state.
         try? control(EPOLL_CTL_DEL, descriptor, [], EventToken(rawValue: 0))
     }
 
@@ -229,7 +230,7 @@ public final class EventLoop: SerialExecutor {
         return TimerID(number: state.lastTimer)
     }
 
-    /// Forgets a timer; one that has fired is no error.
+    /// Cancels a timer; a timer that has fired already is no error.
     public func cancel(_ id: TimerID) {
         state.timers.removeAll { $0.number == id.number }
     }
@@ -247,7 +248,7 @@ public final class EventLoop: SerialExecutor {
         thread.store(UInt(pthread_self()), ordering: .sequentiallyConsistent)
         tapas_set_serves_loop(1)
         defer { tapas_set_serves_loop(0) }
-        // A rest of 50 us must not become 100 us. Fails never; if it did, rests would be longer.
+        // The default slack would make a rest of 50 us last 100 us. This never fails; if it did, rests would be longer.
         tapas_set_timer_slack(1_000)
         while !state.isStopping {
             let rest = sink.rest
@@ -274,7 +275,7 @@ public final class EventLoop: SerialExecutor {
         }
     }
 
-    /// Ends ``run(sink:)`` after the present turn.
+    /// Ends ``run(sink:)`` after the current turn.
     public func stop() {
         state.isStopping = true
     }
@@ -327,7 +328,7 @@ public final class EventLoop: SerialExecutor {
         guard wasEmpty else { return }
         var one: UInt64 = 1
         let number = wakeUp.rawValue
-        // Full (EAGAIN) means that a wake-up is pending already.
+        // EAGAIN means that a wake-up is pending already.
         _ = unsafe Glibc.write(number, &one, MemoryLayout<UInt64>.size)
     }
 
@@ -356,6 +357,6 @@ public final class EventLoop: SerialExecutor {
     /// Whether the caller is on the loop's thread.
     public var isCurrent: Bool { thread.load(ordering: .sequentiallyConsistent) == UInt(pthread_self()) }
 
-    /// Whether the calling thread serves an event loop at present: it must not wait for another thread.
+    /// Whether the calling thread serves an event loop now, so that it must not wait for another thread.
     public static var isServedHere: Bool { tapas_serves_loop() != 0 }
 }

@@ -1,15 +1,15 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
-// syscalls: setup(main): clone clone3 eventfd2 read rt_sigprocmask
-// syscalls: running(any): write read close prctl
+// syscalls: setup(main): clone clone3 close eventfd2 read rt_sigprocmask
+// syscalls: running(control, ports): close prctl write
 
 internal import CLinux
 internal import Glibc
 internal import Synchronization
 internal import SystemPackage
 
-/// A thread that runs an event loop of its own, for work that would hold up the data path.
+/// A thread that runs an event loop of its own, for work that would delay the data path.
 ///
-/// It lives as long as the process. All signals are blocked on it.
+/// The thread lives as long as the process. All signals are blocked on it.
 public final class EventLoopThread: Sendable {
     /// The loop, to be used as an executor.
     public let loop: EventLoop
@@ -77,12 +77,12 @@ public final class EventLoopThread: Sendable {
         }
     }
 
-    /// Has a new thread serve a loop that the caller has made, and that belongs to that thread from now on.
+    /// Starts a thread that serves an existing loop; from then on the loop belongs to that thread.
     ///
     /// - Parameters:
     ///   - loop: the loop.
     ///   - name: the thread's name, 15 bytes at most.
-    ///   - sink: what the loop's events are handed to.
+    ///   - sink: the receiver of the loop's events.
     /// - Returns: The thread.
     /// - Throws: The error of pthread_create(3).
     public static func start<Sink: EventSink & SendableMetatype>(
@@ -131,12 +131,12 @@ public final class EventLoopThread: Sendable {
         }
         channel.start.withLock { $0 = .running(loop) }
         channel.signal()
-        // Fails only if epoll_wait(2) does, which is a bug.
+        // This fails only if epoll_wait(2) does, which is a bug.
         do throws(SystemCallError) { try loop.run(sink: NoEvents()) } catch { assertionFailure("\(error)") }
     }
 }
 
-/// A sink for loops that have no descriptors but those of the control plane.
+/// A sink for loops that watch the control plane's descriptors only.
 public final class NoEvents: EventSink {
     /// Makes a sink.
     public init() {}

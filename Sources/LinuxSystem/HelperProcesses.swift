@@ -2,27 +2,29 @@
 //
 // Theory of operation
 //
-// In a container without an init, process 1 reaps nothing: a helper of ours that we leave to it stays as a zombie for
-// the life of the container. So the program reaps every helper before it ends. Helpers belong to another thread while
-// the program runs; what both threads need to know of them is kept here, under a mutex.
+// In a container without an init, process 1 reaps nothing: a helper process that it inherits from us stays a zombie for
+// the life of the container. So the program reaps every helper before it ends. While the program runs, another thread
+// uses the helpers; what both threads need to know about them is kept here, under a mutex.
 //
-// A helper may have forked one itself, which comes to us when it ends (the program is a "child subreaper", prctl(2)).
-// Such a process ends when its channel does, whether we know its number or not; then everything is waited for.
+// A helper may have forked a process itself. When the helper ends, that process becomes our child, because the program
+// is a "child subreaper" (prctl(2)). It ends when its channel is closed, whether its process id is known here or not.
+// After that, the program waits for all children.
 //
 // syscalls: setup(main): prctl
-// syscalls: running(main, control): kill wait4 shutdown
+// syscalls: running(data-path, control): kill shutdown wait4
 
 internal import CLinux
 internal import Glibc
 internal import Synchronization
 internal import SystemPackage
 
-/// The helper processes of the program, so that none of them outlives it.
+/// The helper processes of the program, kept so that none outlives it.
 public final class HelperProcesses: Sendable {
     private struct State {
         var processes: Set<Int32> = []
         var channels: Set<CInt> = []
-        /// Whether there has ever been a helper: one that it has forked may be left although it is gone itself.
+        /// Whether there has ever been a helper: a process that it forked may be left although the helper itself is
+        /// gone.
         var isUsed = false
         var hasEnded = false
     }
@@ -32,19 +34,19 @@ public final class HelperProcesses: Sendable {
     /// Makes an empty set.
     public init() {}
 
-    /// Has processes that helpers have forked come to this process when their parent ends.
+    /// Makes processes that helpers have forked children of this process when their parent ends.
     public static func adopt() {
         _ = tapas_set_child_subreaper()
     }
 
-    /// Whether ``endAll()`` has begun: what helpers do then is no news.
+    /// Whether ``endAll()`` has begun: what helpers do from then on is expected.
     public var hasEnded: Bool { state.withLock { $0.hasEnded } }
 
-    /// Takes note of a process and of a channel to it.
+    /// Records a process and a channel to it.
     ///
     /// - Parameters:
-    ///   - process: its number; nil if it is not known (yet).
-    ///   - channel: a socket at whose end it ends; nil if that is known already.
+    ///   - process: its process id; nil if that is not known (yet).
+    ///   - channel: a socket; the process ends when it is closed. Nil if it is recorded already.
     public func add(process: Int32? = nil, channel: CInt? = nil) {
         state.withLock { state in
             state.isUsed = true
@@ -53,12 +55,12 @@ public final class HelperProcesses: Sendable {
         }
     }
 
-    /// Forgets a channel, before it is closed.
+    /// Forgets a channel; call it before the channel is closed.
     public func forget(channel: CInt) {
         state.withLock { _ = $0.channels.remove(channel) }
     }
 
-    /// Ends and reaps one process, which may have ended by itself.
+    /// Ends and reaps one process, which may have ended already.
     public func end(_ process: Int32) {
         state.withLock { state in
             guard state.processes.remove(process) != nil else { return }
@@ -67,9 +69,9 @@ public final class HelperProcesses: Sendable {
         }
     }
 
-    /// Ends and reaps all of them, and whatever other children there are; nothing of ours is left afterwards.
+    /// Ends and reaps all helpers and every other child, so that no process of ours is left.
     ///
-    /// To be called when no other child is to go on.
+    /// Call it only when no other child is to go on running.
     public func endAll() {
         state.withLock { state in
             state.hasEnded = true

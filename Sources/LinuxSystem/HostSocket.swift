@@ -1,165 +1,213 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): close getpeername getsockname getsockopt recvfrom sendto setsockopt socket
-// syscalls: running(data-path, ports): close getpeername getsockname getsockopt recvfrom sendto setsockopt socket
+// syscalls: setup(main): close getsockname listen setsockopt socket
+// syscalls: setup(namespace): socket
+// syscalls: running(data-path, ports): accept4 close getpeername getsockname getsockopt listen recvfrom
+// syscalls: running(data-path, ports): sendto setsockopt socket
+// syscalls: running(control): accept4 close
+// syscalls: running(namespace): socket
 
 internal import CLinux
 internal import Glibc
 public import NetworkTypes
 public import SystemPackage
 
-/// Sockets by number: what is done to them apart from moving bulk data.
+/// Sockets by number: all calls on a socket but those that move bulk data.
 ///
-/// Whoever holds the number owns the socket and closes it.
+/// Whoever holds the number owns the socket and closes it. All rooms use one error convention for sockets:
+///
+/// - A call that moves bytes or datagrams returns an ``IOResult``; that nothing can be done without waiting is a result.
+/// - Every other call that can fail throws its `Errno`, a trivial value: a flow that cannot be opened costs no
+///   allocation. Who reports the error to a person wraps it in a ``SystemCallError``, with the call and the object.
+/// - A question whose answer may be missing (an address, an option, the pending error) has an optional answer.
 public enum HostSocket {
     /// `SOCK_STREAM`.
     public static let stream = CInt(SOCK_STREAM.rawValue)
     /// `SOCK_DGRAM`.
     public static let datagram = CInt(SOCK_DGRAM.rawValue)
 
-    /// What a connection attempt came to at once.
-    public enum Start {
-        /// Connected or on its way.
-        case socket(CInt)
-        /// Refused at once, by the kernel's own tables or by the limits of the process.
-        case failed(Errno)
+    /// Makes a non-blocking socket in the calling thread's network namespace (socket(2)).
+    ///
+    /// - Throws: The error of socket(2).
+    public static func open(_ family: AddressFamily, type: CInt, ipProtocol: CInt = 0) throws(Errno) -> CInt {
+        try open(domain: family == .v4 ? AF_INET : AF_INET6, type: type, ipProtocol: ipProtocol)
+    }
+
+    /// Makes a non-blocking socket of any domain in the calling thread's network namespace (socket(2)).
+    ///
+    /// - Throws: The error of socket(2).
+    public static func open(domain: CInt, type: CInt, ipProtocol: CInt) throws(Errno) -> CInt {
+        let number = socket(domain, type | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue), ipProtocol)
+        guard number >= 0 else { throw currentErrno }
+        return number
     }
 
     /// Makes a socket of the destination's family, binds it as asked and connects it without waiting.
     ///
     /// A UDP socket for a multicast group is not connected, because whoever has joined the group answers from an address
-    /// of its own: it is bound to the address that the kernel sends from, so that nothing but answers to that address
-    /// comes in, and to a free port in place of `sourcePort`, so that it takes no datagrams of a service of the host
-    /// (mDNS has one port for all).
+    /// of its own. It is bound to the address that the kernel sends from, so that only answers to that address come in,
+    /// and to a free port in place of `sourcePort`, so that it takes no datagrams of a service of the host (mDNS has one
+    /// port for all).
+    ///
+    /// - Parameters:
+    ///   - destination: where to connect to.
+    ///   - type: ``stream`` or ``datagram``.
+    ///   - ipProtocol: the protocol, for ping sockets; 0 for the type's own.
+    ///   - source: the address to bind to; nil leaves it to the kernel.
+    ///   - sourcePort: the port to bind to if it is free; 0 leaves it to the kernel.
+    ///   - device: the link to bind to; nil for none.
+    /// - Returns: The socket, connected or with its connection attempt under way.
+    /// - Throws: The error of the first call that failed: the kernel's tables or the limits of the process refuse.
     public static func connect(
         to destination: Endpoint, type: CInt, ipProtocol: CInt = 0, source: IPAddress?, sourcePort: UInt16 = 0,
         device: String?
-    ) -> Start {
+    ) throws(Errno) -> CInt {
         if type == datagram, ipProtocol == 0, IPAddress(destination.family, destination.address).isMulticast {
-            return openForGroup(destination, source: source, device: device)
+            return try openForGroup(destination, source: source, device: device)
         }
-        return connected(
+        return try connected(
             to: destination, type: type, ipProtocol: ipProtocol, source: source, sourcePort: sourcePort, device: device)
     }
 
-    private static func openForGroup(_ group: Endpoint, source: IPAddress?, device: String?) -> Start {
+    private static func openForGroup(_ group: Endpoint, source: IPAddress?, device: String?) throws(Errno) -> CInt {
         // Only a connected socket tells which address the kernel would send from.
-        let probe = connected(
+        let probe = try connected(
             to: group, type: datagram, ipProtocol: 0, source: source, sourcePort: 0, device: device)
-        guard case .socket(let connected) = probe else { return probe }
-        let chosen = localEndpoint(connected)
-        Glibc.close(connected)
-        guard var local = chosen else { return .failed(.addressNotAvailable) }
+        let chosen = localEndpoint(probe)
+        Glibc.close(probe)
+        guard var local = chosen else { throw .addressNotAvailable }
         local.port = 0
-        let domain = group.family == .v4 ? AF_INET : AF_INET6
-        let number = socket(domain, datagram | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
-        guard number >= 0 else { return .failed(currentErrno) }
-        let refusal = prepare(number, for: group, isStream: false, source: nil, sourcePort: 0, device: device)
-        if refusal == nil, local.bind(number) == 0 { return .socket(number) }
-        let failure = refusal ?? currentErrno
-        Glibc.close(number)
-        return .failed(failure)
+        let number = try open(group.family, type: datagram)
+        do throws(Errno) {
+            try prepare(number, for: group, isStream: false, source: nil, sourcePort: 0, device: device)
+            try local.bind(number)
+        } catch {
+            Glibc.close(number)
+            throw error
+        }
+        return number
     }
 
     private static func connected(
         to destination: Endpoint, type: CInt, ipProtocol: CInt, source: IPAddress?, sourcePort: UInt16, device: String?
-    ) -> Start {
-        let domain = destination.family == .v4 ? AF_INET : AF_INET6
-        let number = socket(domain, type | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue), ipProtocol)
-        guard number >= 0 else { return .failed(currentErrno) }
-        if let failure = prepare(
-            number, for: destination, isStream: type == stream, source: source,
-            sourcePort: sourcePort, device: device)
-        {
+    ) throws(Errno) -> CInt {
+        let number = try open(destination.family, type: type, ipProtocol: ipProtocol)
+        do throws(Errno) {
+            try prepare(
+                number, for: destination, isStream: type == stream, source: source, sourcePort: sourcePort,
+                device: device)
+            try destination.connect(number, mayGoOn: true)
+        } catch {
             Glibc.close(number)
-            return .failed(failure)
+            throw error
         }
-        let result = destination.connect(number)
-        if result == 0 || currentErrno == .nowInProgress {
-            if type == datagram, source != nil || sourcePort != 0 { empty(number) }
-            return .socket(number)
-        }
-        let failure = currentErrno
-        Glibc.close(number)
-        return .failed(failure)
+        if type == datagram, source != nil || sourcePort != 0 { empty(number) }
+        return number
     }
 
     private static func prepare(
         _ number: CInt, for destination: Endpoint, isStream: Bool, source: IPAddress?, sourcePort: UInt16,
         device: String?
-    ) -> Errno? {
+    ) throws(Errno) {
         if isStream {
-            // The namespace's kernel has decided when to send: hold nothing back.
-            set(number, CInt(IPPROTO_TCP), TCP_NODELAY, 1)
+            // The namespace's kernel has decided already when to send: Nagle's algorithm would only delay the data.
+            setIfPossible(number, CInt(IPPROTO_TCP), TCP_NODELAY, 1)
         } else {
-            // 4 MiB, or the host's limit (net.core.rmem_max): a burst is not to be lost while others have their turn.
-            set(number, SOL_SOCKET, SO_RCVBUF, 1 << 22)
+            // 4 MiB, or the host's limit (net.core.rmem_max), so that a burst is not lost while other flows are served.
+            setIfPossible(number, SOL_SOCKET, SO_RCVBUF, 1 << 22)
             prepareDatagrams(number, for: destination)
         }
-        if let device {
-            guard bind(number, toDevice: device) else { return currentErrno }
-        }
-        guard source != nil || sourcePort != 0 else { return nil }
+        if let device { try bind(number, toDevice: device) }
+        guard source != nil || sourcePort != 0 else { return }
         let any: IPAddress = destination.family == .v4 ? .v4(.unspecified) : .v6(.unspecified)
-        if isStream { set(number, CInt(IPPROTO_IP), CInt(TAPAS_IP_BIND_ADDRESS_NO_PORT), 1) }
-        // One port of the namespace is one port of the host towards all others; each socket is connected to its own.
-        if sourcePort != 0 { set(number, SOL_SOCKET, SO_REUSEADDR, 1) }
-        let local = Endpoint(address: (source ?? any).asBindable, port: sourcePort)
-        let bound = local.bind(number)
-        if bound == 0 { return nil }
-        let failure = currentErrno
-        // A port that is taken or reserved is no reason to fail: any other will do. An address is.
-        guard sourcePort != 0 else { return failure }
-        // It must be free, though, and not shared with another flow: that one may have the same destination.
-        if !isStream { set(number, SOL_SOCKET, SO_REUSEADDR, 0) }
-        guard let source else { return nil }
-        let fallback = Endpoint(address: source.asBindable, port: 0)
-        return fallback.bind(number) == 0 ? nil : currentErrno
+        if isStream { setIfPossible(number, CInt(IPPROTO_IP), CInt(TAPAS_IP_BIND_ADDRESS_NO_PORT), 1) }
+        // All flows from one port of the namespace share one port of the host; each socket is connected to its own peer.
+        if sourcePort != 0 { setIfPossible(number, SOL_SOCKET, SO_REUSEADDR, 1) }
+        do throws(Errno) {
+            try Endpoint(address: (source ?? any).asBindable, port: sourcePort).bind(number)
+        } catch {
+            // A port that is taken or reserved is no reason to fail, since any other will do; an address is.
+            guard sourcePort != 0 else { throw error }
+            // The other port must not be shared with another flow, which may have the same destination.
+            if !isStream { setIfPossible(number, SOL_SOCKET, SO_REUSEADDR, 0) }
+            guard let source else { return }
+            try Endpoint(address: source.asBindable, port: 0).bind(number)
+        }
     }
 
     /// Sets what a datagram socket needs before it is bound and connected.
     ///
-    /// What the namespace sends to a group leaves by the link but does not come back to the host's own sockets. The
-    /// kernel has no such switch for broadcasts, so `SO_BROADCAST` stays off and connect(2) refuses them with EACCES,
-    /// those of the host's subnets, which only its routes know, included (decision 0008).
+    /// A datagram that the namespace sends to a multicast group leaves by the link, but is not looped back to the host's
+    /// own sockets. The kernel has no such switch for broadcasts. So `SO_BROADCAST` stays off, and connect(2) refuses
+    /// broadcasts with EACCES, also those of the host's subnets, which only its routes know (decision 0008).
     private static func prepareDatagrams(_ number: CInt, for destination: Endpoint) {
         let isGroup = IPAddress(destination.family, destination.address).isMulticast
         if destination.family == .v4 {
-            set(number, CInt(IPPROTO_IP), IP_RECVERR, 1)
-            if isGroup { set(number, CInt(IPPROTO_IP), IP_MULTICAST_LOOP, 0) }
+            setIfPossible(number, CInt(IPPROTO_IP), IP_RECVERR, 1)
+            if isGroup { setIfPossible(number, CInt(IPPROTO_IP), IP_MULTICAST_LOOP, 0) }
         } else {
-            set(number, CInt(IPPROTO_IPV6), IPV6_RECVERR, 1)
-            // The namespace may use a port with both families.
-            set(number, CInt(IPPROTO_IPV6), IPV6_V6ONLY, 1)
-            if isGroup { set(number, CInt(IPPROTO_IPV6), IPV6_MULTICAST_LOOP, 0) }
+            setIfPossible(number, CInt(IPPROTO_IPV6), IPV6_RECVERR, 1)
+            // The namespace may use the same port with both families.
+            setIfPossible(number, CInt(IPPROTO_IPV6), IPV6_V6ONLY, 1)
+            if isGroup { setIfPossible(number, CInt(IPPROTO_IPV6), IPV6_MULTICAST_LOOP, 0) }
         }
     }
 
-    /// Whether the kernel lets us have a ping socket of a family (net.ipv4.ping_group_range).
+    /// Whether the process may open a ping socket of a family (net.ipv4.ping_group_range).
     public static func canPing(_ family: AddressFamily) -> Bool {
-        let number = socket(
-            family.isIPv4 ? AF_INET : AF_INET6, datagram | CInt(SOCK_CLOEXEC.rawValue),
-            family.isIPv4 ? CInt(IPPROTO_ICMP) : CInt(IPPROTO_ICMPV6))
-        if number >= 0 { Glibc.close(number) }
-        return number >= 0
+        let ipProtocol = family.isIPv4 ? CInt(IPPROTO_ICMP) : CInt(IPPROTO_ICMPV6)
+        guard let number = try? open(family, type: datagram, ipProtocol: ipProtocol) else { return false }
+        Glibc.close(number)
+        return true
     }
 
-    /// Sets an integer option; failure leaves the default, which every caller can live with.
-    @discardableResult
-    public static func set(_ number: CInt, _ level: CInt, _ option: CInt, _ value: CInt) -> Bool {
+    /// Sets an integer option (setsockopt(2)).
+    ///
+    /// - Throws: The error of setsockopt(2).
+    public static func set(_ number: CInt, _ level: CInt, _ option: CInt, _ value: CInt) throws(Errno) {
         var value = value
-        return unsafe setsockopt(number, level, option, &value, socklen_t(MemoryLayout<CInt>.size)) == 0
+        if unsafe setsockopt(number, level, option, &value, socklen_t(MemoryLayout<CInt>.size)) != 0 {
+            throw currentErrno
+        }
     }
 
-    /// Binds a socket to a link (`SO_BINDTODEVICE`): once, without privilege, at any time of its life.
-    @discardableResult
-    public static func bind(_ number: CInt, toDevice device: String) -> Bool {
-        unsafe device.withCString {
+    /// Sets an integer option whose default every caller can live with, where the kernel allows it.
+    public static func setIfPossible(_ number: CInt, _ level: CInt, _ option: CInt, _ value: CInt) {
+        try? set(number, level, option, value)
+    }
+
+    /// Binds a socket to a link (`SO_BINDTODEVICE`), which works once, without privilege, at any time of its life.
+    ///
+    /// - Throws: The error of setsockopt(2): EPERM if it is bound already, ENODEV if there is no such link.
+    public static func bind(_ number: CInt, toDevice device: String) throws(Errno) {
+        let result = unsafe device.withCString {
             unsafe setsockopt(number, SOL_SOCKET, SO_BINDTODEVICE, $0, socklen_t(device.utf8.count))
-        } == 0
+        }
+        if result != 0 { throw currentErrno }
     }
 
-    /// The link that a socket is bound to; nil if to none.
+    /// Listens for connections (listen(2)).
+    ///
+    /// - Throws: The error of listen(2).
+    public static func listen(_ number: CInt, backlog: CInt) throws(Errno) {
+        if Glibc.listen(number, backlog) != 0 { throw currentErrno }
+    }
+
+    /// Accepts a connection without waiting (accept4(2)); the new socket does not block.
+    ///
+    /// - Returns: The socket and its peer, which is nil for families other than IPv4 and IPv6; nil if none waits.
+    /// - Throws: The error of accept4(2), which may be that of the connection (accept(2), "Error handling").
+    public static func accept(_ listener: CInt) throws(Errno) -> (socket: CInt, peer: Endpoint?)? {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let number = unsafe tapas_accept(listener, &storage, &length)
+        if number >= 0 { return (number, unsafe Endpoint(&storage)) }
+        let error = currentErrno
+        if error == .resourceTemporarilyUnavailable { return nil }
+        throw error
+    }
+
+    /// The link that a socket is bound to; nil if it is bound to none.
     public static func device(of number: CInt) -> String? {
         // IFNAMSIZ, the NUL included.
         var name: [UInt8] = .init(repeating: 0, count: 16)
@@ -169,7 +217,7 @@ public enum HostSocket {
         return text.isEmpty ? nil : String(decoding: text, as: UTF8.self)
     }
 
-    /// Reads an integer option.
+    /// The value of an integer option; nil if the kernel does not have it.
     public static func get(_ number: CInt, _ level: CInt, _ option: CInt) -> CInt? {
         var value: CInt = 0
         var length = socklen_t(MemoryLayout<CInt>.size)
@@ -189,28 +237,16 @@ public enum HostSocket {
         return Errno(rawValue: value)
     }
 
-    /// The socket's own address.
+    /// The socket's own address (getsockname(2)).
     public static func localEndpoint(_ number: CInt) -> Endpoint? {
-        var storage = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let result = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe getsockname(number, $0, &length)
-            }
-        }
-        return result == 0 ? unsafe Endpoint(&storage) : nil
+        let name = unsafe Endpoint.written { unsafe getsockname(number, $0, &$1) }
+        return name.result == 0 ? name.endpoint : nil
     }
 
-    /// What a socket is connected to.
+    /// The address that a socket is connected to (getpeername(2)).
     public static func peerEndpoint(_ number: CInt) -> Endpoint? {
-        var storage = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let result = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe getpeername(number, $0, &length)
-            }
-        }
-        return result == 0 ? unsafe Endpoint(&storage) : nil
+        let name = unsafe Endpoint.written { unsafe getpeername(number, $0, &$1) }
+        return name.result == 0 ? name.endpoint : nil
     }
 
     /// Closes a connection with a reset in place of FIN (`SO_LINGER` of zero seconds).
@@ -220,8 +256,9 @@ public enum HostSocket {
         Glibc.close(number)
     }
 
-    /// Forgets what strangers have sent to a datagram socket between bind(2) and connect(2); its peer does not know of it
-    /// yet.
+    /// Discards the datagrams that other hosts have sent to a socket between bind(2) and connect(2).
+    ///
+    /// The peer cannot have sent any of them, since it does not know the socket yet.
     public static func empty(_ number: CInt) {
         var attempts = 0
         while attempts < 256, recv(number, nil, 0, CInt(MSG_DONTWAIT | MSG_TRUNC)) >= 0 { attempts += 1 }
@@ -244,6 +281,6 @@ extension Errno {
 }
 
 extension IPAddress {
-    /// The form that bind(2) of the family's socket takes: "any" IPv4 must stay IPv4.
+    /// The form that bind(2) takes on a socket of the address's family: 0.0.0.0 must stay IPv4.
     public var asBindable: IPv6Address { asIPv6 }
 }

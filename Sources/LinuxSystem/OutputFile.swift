@@ -2,17 +2,17 @@
 //
 // Theory of operation
 //
-// The files of --log-file, --pid and --pcap are named by whoever starts the program and opened early. Started by real
-// root the program goes on as another user, and somebody else may have put a link or a file of that name into a folder
-// that everybody can write to. So:
+// Whoever starts the program names the files of --log-file, --pid and --pcap; they are opened early. When real root
+// starts the program, it goes on as another user. A folder that everybody can write to may then contain a link or a
+// file of that name that another user has planted. So:
 //
 //   1. The file is opened with the rights of the user that the program will run as.
-//   2. It is made with O_EXCL and O_NOFOLLOW. What is there already is opened without O_CREAT and O_TRUNC, and emptied
-//      only if it looks like a file of the same purpose: an old log, process id or capture.
-//   3. A pipe is opened only if somebody reads it; nothing here waits.
-//   4. Where that user may not open the file, real root does, provided that nobody else can have influenced what the
-//      path leads to: every folder and link on the way, and the file itself, belong to root, and no folder lets others
-//      replace what is in it. So `--pid /run/tapas.pid` works, too.
+//   2. It is created with O_EXCL and O_NOFOLLOW. A file that exists already is opened without O_CREAT and O_TRUNC, and
+//      emptied only if it looks like a file of the same purpose: an old log, process id or capture.
+//   3. A pipe is opened only if a process reads it. Nothing here waits.
+//   4. Where that user may not open the file, real root does, provided that no other user can have influenced where the
+//      path leads: every folder and link on the way, and the file itself, belong to root, and no folder lets others
+//      replace its entries. So `--pid /run/tapas.pid` works, too.
 //
 // syscalls: setup(main): close fstat fstatfs ftruncate getegid geteuid getgroups newfstatat openat pread64
 // syscalls: setup(main): readlinkat setgroups setresgid setresuid
@@ -44,7 +44,7 @@ public struct OutputFile {
     public var path: String
     /// What it is in a message: "log of tapas".
     public var purpose: String
-    /// Whether the beginning of a file that is there, at most 64 bytes, shows that it may be replaced.
+    /// Whether the beginning of an existing file, at most 64 bytes, shows that the file may be replaced.
     public var mayReplace: (_ beginning: ArraySlice<UInt8>) -> Bool
 
     /// Names a file.
@@ -54,14 +54,13 @@ public struct OutputFile {
         self.mayReplace = mayReplace
     }
 
-    /// Opens or makes the file, mode 0600, empty, for reading and writing where that is possible; to be called with one
-    /// thread only.
+    /// Opens or creates the file, mode 0600, empty, for reading and writing where that is possible.
     ///
-    /// A pipe or a device is opened for writing; it does not block.
+    /// The process must have one thread only. A pipe or a device is opened for writing, and does not block.
     ///
     /// - Parameter user: the user and group that real root is about to become; nil if the ids stay.
-    /// - Returns: the file, written from its beginning.
-    /// - Throws: Why it cannot be had.
+    /// - Returns: The file, positioned at its beginning.
+    /// - Throws: The reason why the file cannot be opened.
     public func open(becoming user: (user: UInt32, group: UInt32)?) throws(OutputFileError) -> OwnedFileDescriptor {
         guard let user else { return try open { unsafe Glibc.open(path, $0, 0o600) } }
         do throws(OutputFileError) {
@@ -89,7 +88,7 @@ public struct OutputFile {
         var status = stat()
         guard unsafe fstat(file.rawValue, &status) == 0 else { throw OutputFileError(currentErrno) }
         if status.st_mode & S_IFMT == S_IFIFO && isReadable {
-            // Open for reading, too, a pipe never lacks a reader.
+            // A pipe that is open for reading, too, would never lack a reader.
             _ = consume file
             return try Self.taking(call(O_WRONLY | always))
         }
@@ -123,16 +122,16 @@ public struct OutputFile {
     }
 }
 
-/// A path that nobody but root can have influenced.
+/// A path that only root can have influenced.
 struct TrustedPath: ~Copyable {
     /// The folder of the last component.
     let folder: OwnedFileDescriptor
-    /// The last component: no link but one of procfs, root's own, or not there.
+    /// The last component: a regular entry of root's, a link of procfs, or a name that does not exist yet.
     let name: String
-    /// `O_NOFOLLOW`, but for a link of procfs.
+    /// `O_NOFOLLOW`, except for a link of procfs.
     let flags: CInt
 
-    /// Follows a path; nil where somebody else has, or had, a say, or where it cannot be followed.
+    /// Follows a path; nil if it cannot be followed, or if another user can have influenced it.
     static func resolve(_ path: String) -> TrustedPath? {
         var pending = Array(path.split(separator: "/").map { String($0) }.reversed())
         guard !path.isEmpty, var folder = start(path), isTrusted(folder) else { return nil }
@@ -148,10 +147,10 @@ struct TrustedPath: ~Copyable {
             guard unsafe fstat(number, &status) == 0, status.st_uid == 0 else { return nil }
             switch status.st_mode & S_IFMT {
             case S_IFLNK:
-                // A link of procfs leads to what the process has open, not to its text.
+                // A link of procfs leads to what the process has open, not to the path in its text.
                 if pending.isEmpty, isProc(folder) { return TrustedPath(folder: folder, name: name, flags: 0) }
                 links += 1
-                guard links <= 40, let target = target(of: node) else { return nil }
+                guard links <= 40, let target = SymbolicLink.target("", in: node.descriptor) else { return nil }
                 pending += target.split(separator: "/").map { String($0) }.reversed()
                 if target.hasPrefix("/") {
                     guard let root = start(target) else { return nil }
@@ -173,7 +172,7 @@ struct TrustedPath: ~Copyable {
         return number < 0 ? nil : OwnedFileDescriptor(taking: number)
     }
 
-    /// Whether nobody but root can replace what root has put into a folder.
+    /// Whether only root can replace entries that root has put into a folder.
     private static func isTrusted(_ folder: borrowing OwnedFileDescriptor) -> Bool {
         var status = stat()
         guard unsafe fstat(folder.rawValue, &status) == 0, status.st_uid == 0 else { return false }
@@ -182,16 +181,5 @@ struct TrustedPath: ~Copyable {
 
     private static func isProc(_ folder: borrowing OwnedFileDescriptor) -> Bool {
         tapas_filesystem_type_of(folder.rawValue) == Int(PROC_SUPER_MAGIC)
-    }
-
-    private static func target(of link: borrowing OwnedFileDescriptor) -> String? {
-        var bytes = [UInt8](repeating: 0, count: Int(PATH_MAX))
-        let number = link.rawValue
-        let count = unsafe bytes.withUnsafeMutableBytes { buffer in
-            guard let base = buffer.baseAddress else { return -1 }
-            return unsafe readlinkat(number, "", base.assumingMemoryBound(to: CChar.self), buffer.count)
-        }
-        guard count > 0, count < bytes.count else { return nil }
-        return String(decoding: bytes.prefix(count), as: UTF8.self)
     }
 }

@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: called(any): bind close connect socket
+// syscalls: setup(main): bind close connect socket
+// syscalls: running(client): close connect socket
 
 internal import CLinux
 internal import Glibc
@@ -82,7 +83,7 @@ public struct UnixSocketAddress: Sendable {
 
     /// Connects a socket to the one at the path.
     ///
-    /// - Throws: The error of connect(2): ECONNREFUSED if nobody listens any more.
+    /// - Throws: The error of connect(2): ECONNREFUSED if no process listens any more.
     public func connect(_ socket: FileDescriptor) throws(SystemCallError) {
         try unsafe call("connect") { address, length in unsafe Glibc.connect(socket.rawValue, address, length) }
     }

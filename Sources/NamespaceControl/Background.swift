@@ -2,12 +2,13 @@
 //
 // Theory of operation
 //
-// Whoever starts tapas in the background waits for the end of the process it started and for the end of its output:
-// exit 0 means that the namespace is connected. Threads do not survive fork(2), so the fork comes first, while there is
-// one: the launcher waits on a pipe; the child does all the work, with the launcher's standard error for what it has to
-// say, and when it is ready puts /dev/null on 0, 1 and 2 and writes one byte. If it ends without that byte, it has said
-// why, and the launcher ends with its status.
-// syscalls: setup(main, launcher): clone close dup2 openat pipe2 prctl read rt_sigaction setsid wait4 write
+// A program that starts tapas in the background waits for the end of the process that it started and for the end of
+// that process's output; exit status 0 means that the namespace is connected. Threads do not survive fork(2), so the
+// fork comes first, while there is one thread. The launcher then waits on a pipe. The child does all the work and
+// writes messages to the launcher's standard error. When it is ready, it puts /dev/null on 0, 1 and 2 and writes one
+// byte to the pipe. If it ends without writing the byte, it has reported why, and the launcher ends with its status.
+// syscalls: setup(main): clone close dup2 openat pipe2 prctl rt_sigaction setsid write
+// syscalls: setup(launcher): close read wait4
 
 internal import CLinux
 internal import Glibc
@@ -19,9 +20,10 @@ public struct Background: ~Copyable {
     private let ready: OwnedFileDescriptor
     private let null: OwnedFileDescriptor
 
-    /// Forks, to be called with one thread only; returns in the child only, in a session of its own.
+    /// Forks; returns in the child only, in a session of its own.
     ///
-    /// The launcher never returns: it exits with 0 once the child is ready, with the child's status if that ends before.
+    /// The process must have one thread only. The launcher never returns: it exits with 0 once the child is ready, or
+    /// with the child's status if the child ends before.
     ///
     /// - Throws: The error of pipe(2), open(2) or fork(2).
     public static func enter() throws(SystemCallError) -> Background {
@@ -35,15 +37,15 @@ public struct Background: ~Copyable {
         let child = try retrying("fork") { tapas_fork() }
         close(child == 0 ? ends.0 : ends.1)
         if child != 0 { launch(child, ends.0) }
-        // Until it is ready the child goes with its launcher, which a person may interrupt. A change of the user id
-        // undoes this; then the missing reader of the pipe tells.
+        // Until it is ready, the child dies with its launcher, which a person may interrupt. A change of the user id
+        // clears this setting; then the closed pipe has the same effect.
         _ = tapas_set_parent_death_signal(SIGKILL)
         setsid()
         let null = try OwnedFileDescriptor.open("/dev/null", .readWrite)
         return Background(ready: OwnedFileDescriptor(taking: ends.1), null: null)
     }
 
-    /// Leaves the terminal and tells the launcher that all is set up.
+    /// Leaves the terminal and tells the launcher that the set-up is complete.
     ///
     /// - Throws: The error of dup2(2), or EPIPE if the launcher is gone.
     public consuming func becomeReady() throws(SystemCallError) {
@@ -60,7 +62,7 @@ public struct Background: ~Copyable {
     private static func launch(_ child: pid_t, _ pipe: CInt) -> Never {
         var byte: UInt8 = 0
         let count = try? retrying("read", "") { unsafe read(pipe, &byte, 1) }
-        // Without exit(3): what was registered to run at exit is the child's.
+        // _exit(2) instead of exit(3): the functions registered to run at exit belong to the child.
         if count == 1 { _exit(0) }
         var status: CInt = 0
         while unsafe waitpid(child, &status, 0) < 0 && currentErrno == .interrupted {}

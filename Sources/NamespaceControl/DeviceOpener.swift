@@ -1,10 +1,12 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// A tun device belongs to the network namespace of the thread that opens /dev/net/tun, and the node may be root's alone
-// (mode 0600, as the kernel makes it where no udev runs). Started as real root, tapas gives its identity up before the
-// namespace is there; so a helper forked before that keeps root's rights until it has opened the node in the namespace.
-// syscalls: setup(main): socketpair clone close access kill newfstatat recvmsg sendmsg wait4
-// syscalls: setup(device-opener): close_range dup3 openat prctl sendmsg setns
+// A tun device belongs to the network namespace of the thread that opens /dev/net/tun. Only root may be able to open
+// the node (mode 0600, the kernel's default where no udev runs). When real root starts tapas, it changes its identity
+// before the namespace exists. So a helper is forked before that; it keeps root's rights until it has opened the node
+// in the namespace.
+// syscalls: setup(main): access clone close kill newfstatat recvmsg sendmsg socketpair wait4
+// syscalls: setup(namespace): access close openat
+// syscalls: setup(device-opener): close close_range dup3 openat prctl recvmsg sendmsg setns
 
 internal import CLinux
 internal import Glibc
@@ -18,8 +20,9 @@ public struct DeviceOpener: ~Copyable {
     private let process: Int32
     private let channel: CInt
 
-    /// Forks the helper, if `identity` may not open the node while the present one may; to be called with one thread
-    /// only.
+    /// Forks the helper if the ids to be taken may not open the node while the present ones may.
+    ///
+    /// The process must have one thread only.
     ///
     /// - Parameters:
     ///   - user: the user id that the program is about to take.
@@ -28,7 +31,7 @@ public struct DeviceOpener: ~Copyable {
     /// - Throws: The error of fork(2).
     public static func fork(beforeBecoming user: UInt32, group: UInt32) throws(NamespaceError) -> DeviceOpener? {
         var status = stat()
-        // If it is not there, opening it later says so.
+        // If the node does not exist, opening it later reports that.
         guard unsafe stat(path, &status) == 0 else { return nil }
         let shift: mode_t = status.st_uid == user ? 6 : status.st_gid == group ? 3 : 0
         if (status.st_mode >> shift) & 6 == 6 { return nil }
@@ -40,7 +43,7 @@ public struct DeviceOpener: ~Copyable {
         return DeviceOpener(process: process, channel: channel)
     }
 
-    /// Ends and reaps a helper that was not asked.
+    /// Ends and reaps a helper that was not used.
     deinit {
         close(channel)
         _ = kill(process, SIGKILL)

@@ -3,41 +3,41 @@
 public import NetworkModel
 public import NetworkTypes
 
-/// Reprograms the namespace while traffic flows: the programmer as an actor that runs on the namespace's thread.
+/// Reprograms the namespace while traffic flows: the interface as an actor on the namespace's thread.
 ///
-/// Start-up uses ``NamespaceProgrammer`` directly and hands it over here when following begins.
+/// Start-up uses ``NamespaceInterface`` directly and hands it over here when following begins.
 public actor NamespaceConfigurator {
     private let thread: NamespaceThread
-    private var programmer: NamespaceProgrammer
+    private var interface: NamespaceInterface
     private var isApplying = false
 
     /// The namespace's thread.
     public nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe thread.asUnownedSerialExecutor() }
 
-    /// Takes over a programmer.
-    public init(on thread: NamespaceThread, programmer: consuming NamespaceProgrammer) {
+    /// Takes over the interface.
+    public init(on thread: NamespaceThread, interface: consuming NamespaceInterface) {
         self.thread = thread
-        self.programmer = programmer
+        self.interface = interface
     }
 
-    /// What holds now, read from the namespace's kernel.
+    /// The present state, read from the namespace's kernel.
     ///
-    /// - Throws: If the interface is gone or the kernel cannot be asked.
+    /// - Throws: If the interface is gone or the kernel does not answer.
     public func state() throws(NamespaceError) -> AppliedState {
-        try programmer.state()
+        try interface.state()
     }
 
     /// Carries out operations in order; one call at a time.
     ///
-    /// Of what holds afterwards only the addresses are read here: the next difference starts from what ``state()`` reads
-    /// then, which is what holds whoever has changed it meanwhile.
+    /// Of the resulting state, only the addresses are read here. The next difference starts from what ``state()`` reads
+    /// then, which is true whoever has changed the namespace meanwhile.
     ///
     /// - Parameters:
-    ///   - operations: what to do, as `diff()` returned it for what ``state()`` has read.
-    ///   - resetFlows: called where ``NamespaceOperation/resetFlows(_:)`` stands and awaited, so that the namespace's
-    ///     kernel takes the resets while the address is still there.
-    /// - Returns: the addresses of ours that are there, and what was not carried out.
-    /// - Throws: If the kernel cannot be asked.
+    ///   - operations: the operations, as `diff()` returned them for the result of ``state()``.
+    ///   - resetFlows: called and awaited for each ``NamespaceOperation/resetFlows(_:)``, so that the namespace's
+    ///     kernel receives the resets while the address still exists.
+    /// - Returns: Our addresses that exist, and the operations that failed.
+    /// - Throws: If the kernel does not answer.
     public func apply(
         _ operations: [NamespaceOperation], resetFlows: @Sendable (IPAddress) async -> Void = { _ in }
     ) async throws(NamespaceError) -> AppliedResult {
@@ -52,10 +52,10 @@ public actor NamespaceConfigurator {
                 await resetFlows(address)
                 rest.removeFirst()
             } else {
-                programmer.perform(&rest, &waiting, &failures)
+                interface.perform(&rest, &waiting, &failures)
             }
         }
-        programmer.retry(waiting, &failures)
-        return AppliedResult(ourAddresses: try programmer.ourAddresses(), failures: failures)
+        interface.retry(waiting, &failures)
+        return AppliedResult(ourAddresses: try interface.ourAddresses(), failures: failures)
     }
 }

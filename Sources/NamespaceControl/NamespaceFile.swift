@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // syscalls: setup(main): close fcntl fstat ioctl newfstatat openat setns
+// syscalls: setup(namespace): fstat newfstatat setns
 
 internal import CLinux
 internal import Glibc
@@ -9,7 +10,7 @@ public import SystemPackage
 
 /// An open namespace of a given kind (namespaces(7)).
 public struct NamespaceFile: ~Copyable, Sendable {
-    /// The kinds that are joined.
+    /// The kinds that can be joined.
     public enum Kind: Hashable, Sendable {
         /// A network namespace (`CLONE_NEWNET`).
         case network
@@ -41,17 +42,17 @@ public struct NamespaceFile: ~Copyable, Sendable {
 
     /// The kind.
     public let kind: Kind
-    /// The path it was opened by.
+    /// The path by which it was opened.
     public let path: String
     private let file: OwnedFileDescriptor
 
-    /// Opens a namespace; the descriptor is above 2, whatever of 0, 1 and 2 is closed.
+    /// Opens a namespace; the descriptor is above 2, even if 0, 1 or 2 is closed.
     ///
     /// - Parameters:
-    ///   - kind: what it must be.
-    ///   - path: where it is.
+    ///   - kind: the expected kind.
+    ///   - path: the namespace's path.
     ///   - refusesOwn: whether the calling thread's own namespace is refused.
-    /// - Throws: An error that names the path: it cannot be opened, is no namespace of that kind, or is our own.
+    /// - Throws: An error that names the path: it cannot be opened, is not of that kind, or is our own.
     public init(_ kind: Kind, path: String, refusesOwn: Bool = false) throws(NamespaceError) {
         let opened = try Self.open(kind, path)
         guard tapas_namespace_type(opened.rawValue) == kind.flag else {
@@ -85,9 +86,9 @@ public struct NamespaceFile: ~Copyable, Sendable {
         return own.st_dev == other.st_dev && own.st_ino == other.st_ino
     }
 
-    /// Has the calling thread join the namespace; a user namespace only with one thread.
+    /// Makes the calling thread join the namespace; a user namespace can be joined with one thread only.
     ///
-    /// Being in that user namespace already is success: joining again is refused by the kernel.
+    /// If the process is in that user namespace already, this succeeds, although the kernel refuses to join it again.
     ///
     /// - Throws: The error of setns(2) with its remedy.
     public func join() throws(NamespaceError) {
@@ -111,7 +112,7 @@ public struct NamespaceFile: ~Copyable, Sendable {
     private static func open(_ kind: Kind, _ path: String) throws(NamespaceError) -> OwnedFileDescriptor {
         do {
             let opened = try OwnedFileDescriptor.open(path, .readOnly)
-            // Never 0, 1 or 2, which are replaced later.
+            // The number must not be 0, 1 or 2, which are replaced later.
             return opened.rawValue > 2 ? opened : try opened.duplicate()
         } catch {
             throw NamespaceError(

@@ -2,26 +2,25 @@
 //
 // Theory of operation
 //
-// A namespace that others hold does not end when its file does, and nothing announces its end; what can be seen is that
-// its name goes. So, as upstream does, the name is watched:
-//   - /proc/PID/ns/net: the process itself, by pidfd, which is readable the moment it ends;
-//   - a file on an ordinary file system: its folder, by inotify, for the deletion or renaming of that base name;
-//   - else (procfs of another process namespace, devpts, no inotify instance to be had): a timer of one second that
-//     tries to open the base name in the folder. "Permission denied" counts as still there.
-// A name that is a symbolic link is followed once, at the start, and what it leads to is watched: that is the
-// namespace's file, which goes with the namespace. The link itself may go.
-// Unmounting without unlinking does not end it. The folder is opened only in the last case: a descriptor for it would
-// keep its file system busy.
-// syscalls: setup(main): access getpid inotify_add_watch inotify_init1 openat pidfd_open readlink statfs
+// A namespace that other processes hold does not end when its file is removed, and nothing announces its end; only the
+// removal of its name can be seen. So the name is watched, as upstream does:
+//   - /proc/PID/ns/net: the process itself is watched by pidfd, which becomes readable when the process ends;
+//   - a file on an ordinary file system: its folder is watched by inotify for the deletion or renaming of that name;
+//   - otherwise (procfs of another process namespace, devpts, no inotify instance available): a timer of one second
+//     tries to open the name in the folder. "Permission denied" counts as present.
+// If the name is a symbolic link, it is followed once, at the start, and its target is watched, which is the
+// namespace's file. The link itself may be removed. Unmounting without unlinking does not count as the end. The folder
+// is opened in the last case only, because a descriptor for it keeps its file system busy.
+// syscalls: setup(main): access close getpid inotify_add_watch inotify_init1 openat pidfd_open readlinkat statfs
 // syscalls: setup(main): timerfd_create timerfd_settime
-// syscalls: running(data-path): access poll read close
+// syscalls: running(data-path): access close openat read
 
 internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 public import SystemPackage
 
-/// Tells when the name of a network namespace goes.
+/// Reports the removal of a network namespace's name.
 public final class NamespaceWatch {
     private enum Way {
         case process
@@ -29,7 +28,7 @@ public final class NamespaceWatch {
         case poll(folder: OwnedFolder, name: String)
     }
 
-    /// A folder kept open: a reference, so that an enumeration case can hold it.
+    /// A folder that is kept open; a class, so that an enumeration case can hold it.
     private final class OwnedFolder {
         let file: OwnedFileDescriptor
 
@@ -55,7 +54,7 @@ public final class NamespaceWatch {
         if !Self.needsPolling(folder), let inotify = Self.inotify(on: folder) {
             way = .folder(name: Array(name.utf8))
             file = inotify
-            // It may have gone between its opening and now, which no event will tell.
+            // The name may have been removed between its opening and now, which no event will report.
             if unsafe access(path, F_OK) != 0 && currentErrno == .noSuchFileOrDirectory {
                 throw NamespaceError("network namespace '\(path)' is gone already")
             }
@@ -70,10 +69,10 @@ public final class NamespaceWatch {
         }
     }
 
-    /// Readable when there is something to ask ``isGone()`` about.
+    /// Readable when ``isGone()`` should be called.
     public var descriptor: FileDescriptor { file.descriptor }
 
-    /// Takes what is to be read and says whether the name is gone.
+    /// Reads pending events and says whether the name is gone.
     public func isGone() -> Bool {
         switch way {
         case .process: return true
@@ -103,33 +102,23 @@ public final class NamespaceWatch {
         return Int32(parts[1])
     }
 
-    /// A pidfd, provided that /proc counts processes as we do.
+    /// A pidfd, provided that /proc numbers processes as this process sees them.
     private static func pidfd(of process: Int32) -> OwnedFileDescriptor? {
-        var bytes = [CChar](repeating: 0, count: 16)
-        let length = unsafe readlink("/proc/self", &bytes, bytes.count)
-        guard length > 0 else { return nil }
-        let own = String(decoding: bytes.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        guard own == String(getpid()) else { return nil }
+        guard SymbolicLink.target("/proc/self") == String(getpid()) else { return nil }
         let number = tapas_pidfd_open(process)
         return number < 0 ? nil : OwnedFileDescriptor(taking: number)
     }
 
     // MARK: Folder
 
-    /// The path with its last component followed as long as that is a symbolic link, but for those of procfs, which
-    /// are the namespaces themselves.
+    /// The path with symbolic links as its last component followed, except those of procfs, which are the namespaces
+    /// themselves.
     static func resolve(_ path: String) -> String {
         var path = path
         for _ in 0..<40 {
             let (folder, _) = split(path)
             guard unsafe tapas_filesystem_type(folder) != Int(PROC_SUPER_MAGIC) else { break }
-            var bytes = [UInt8](repeating: 0, count: Int(PATH_MAX))
-            let count = unsafe bytes.withUnsafeMutableBytes { buffer in
-                guard let base = buffer.baseAddress else { return -1 }
-                return unsafe readlink(path, base.assumingMemoryBound(to: CChar.self), buffer.count)
-            }
-            guard count > 0, count < bytes.count else { break }
-            let target = String(decoding: bytes.prefix(count), as: UTF8.self)
+            guard let target = SymbolicLink.target(path) else { break }
             path = target.hasPrefix("/") ? target : "\(folder)/\(target)"
         }
         return path
@@ -142,7 +131,7 @@ public final class NamespaceWatch {
         return (slash == path.startIndex ? "/" : String(path[..<slash]), name)
     }
 
-    /// Whether a folder is on a file system whose files go without an event.
+    /// Whether a folder is on a file system that reports no events when its files go.
     private static func needsPolling(_ folder: String) -> Bool {
         let type = unsafe tapas_filesystem_type(folder)
         return [-1, Int(PROC_SUPER_MAGIC), Int(SYSFS_MAGIC), Int(DEVPTS_SUPER_MAGIC)].contains(type)
@@ -156,7 +145,7 @@ public final class NamespaceWatch {
         return unsafe inotify_add_watch(number, folder, events) < 0 ? nil : consume file
     }
 
-    /// Reads events (inotify(7)) and looks for the end of the name, or of the folder.
+    /// Reads events (inotify(7)) and looks for the removal of the name or of the folder.
     private func readEvents(about name: [UInt8]) -> Bool {
         var buffer = [UInt8](repeating: 0, count: 4096)
         let number = file.rawValue

@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // syscalls: setup(main): rt_sigaction rt_sigprocmask signalfd4
-// syscalls: running(data-path): close getpid kill read
+// syscalls: running(data-path): close getpid kill read rt_sigaction rt_sigprocmask
 
 internal import CLinux
 internal import Glibc
@@ -25,7 +25,7 @@ public struct SignalMask: Sendable {
         return mask
     }
 
-    /// Blocks these signals, too, in the calling thread and those it will start.
+    /// Also blocks these signals in the calling thread and in the threads that it will start.
     ///
     /// - Returns: The mask before.
     @discardableResult
@@ -42,26 +42,26 @@ public struct SignalMask: Sendable {
     }
 }
 
-/// Ending by a signal.
+/// Ending the process by a signal.
 public enum SignalDeath {
-    /// Ends the process as the signal's default action does, so that whoever waits for it sees that.
+    /// Ends the process as the signal's default action does, so that its parent sees that.
     public static func end(by number: Int32) -> Never {
         Glibc.signal(number, SIG_DFL)
         var mask = SignalMask(of: [number])
         unsafe pthread_sigmask(SIG_UNBLOCK, &mask.set, nil)
         _ = kill(getpid(), number)
-        // Not reached for a signal whose action is to end.
+        // This is not reached for a signal whose default action is to end the process.
         exit(128 + number)
     }
 }
 
-/// Signals as something to read (signalfd(2)).
+/// Signals that can be read (signalfd(2)).
 public struct SignalDescriptor: ~Copyable {
-    /// A signal that has been taken.
+    /// A signal that has been read.
     public struct Received: Hashable, Sendable {
         /// Its number.
         public var number: Int32
-        /// Whether a process sent it (kill(2)); one from the terminal has reached the whole foreground group.
+        /// Whether a process sent it (kill(2)); a signal from the terminal has reached the whole foreground group.
         public var isSentByProcess: Bool
     }
 
@@ -71,25 +71,25 @@ public struct SignalDescriptor: ~Copyable {
     ]
     /// Signals that end the program with status 0 when it is attached.
     public static let ending: [Int32] = [SIGTERM, SIGQUIT]
-    /// Signals by which the program ends when it is attached, after cleaning up; unless they are ignored.
+    /// Signals that end an attached program, after it has cleaned up, unless they are ignored.
     public static let interrupting: [Int32] = [SIGINT, SIGHUP]
 
     /// The mask that the thread had before.
     public let previousMask: SignalMask
     private let file: OwnedFileDescriptor
 
-    /// Blocks signals in the calling thread, and those it will start, and makes them readable here.
+    /// Blocks signals in the calling thread, and in the threads that it will start, and makes them readable.
     ///
     /// - Parameters:
-    ///   - signals: those to take in any case.
-    ///   - unlessIgnored: those to take unless whoever started the program has it ignore them.
+    ///   - signals: the signals to read in any case.
+    ///   - unlessIgnored: the signals to read unless the program was started with them ignored.
     ///
-    /// SIGCHLD gets its default action: a parent that ignores it must not keep us from seeing how the command ended.
+    /// SIGCHLD gets its default action: a parent that ignores it must not hide how the command ended.
     ///
     /// - Throws: The error of signalfd(2).
     public init(of signals: [Int32], unlessIgnored: [Int32] = []) throws(SystemCallError) {
         Glibc.signal(SIGCHLD, SIG_DFL)
-        // A signal that is blocked is queued even where it is ignored, as below nohup(1).
+        // A blocked signal is queued even if it is ignored, as under nohup(1).
         var mask = SignalMask(of: signals + unlessIgnored.filter { !Self.isIgnored($0) })
         previousMask = mask.block()
         file = OwnedFileDescriptor(
@@ -107,7 +107,7 @@ public struct SignalDescriptor: ~Copyable {
     /// Readable when a signal is there.
     public var descriptor: FileDescriptor { file.descriptor }
 
-    /// Takes one signal, if one is there.
+    /// Reads one signal; nil if none is pending.
     public borrowing func next() -> Received? {
         var information = signalfd_siginfo()
         let number = file.rawValue

@@ -1,26 +1,21 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): openat read close
-// syscalls: setup(namespace): openat write close
+// syscalls: setup(main): close openat read
+// syscalls: setup(namespace): close openat read write
+// syscalls: running(namespace): close openat write
 
 internal import Glibc
 internal import LinuxSystem
 internal import SystemPackage
 
-/// Reads and writes /proc/sys: those under net/ are the calling thread's network namespace's.
+/// Reads and writes /proc/sys; the entries under net/ are those of the calling thread's network namespace.
 public enum Sysctl {
     /// The value without its line end; nil if it cannot be read.
     public static func read(_ path: String) -> String? {
-        guard let file = try? OwnedFileDescriptor.open(path, .readOnly) else { return nil }
-        var bytes = [UInt8](repeating: 0, count: 128)
-        let number = file.rawValue
-        guard case .bytes(let count) = transferring({ unsafe Glibc.read(number, &bytes, bytes.count) }) else {
-            return nil
-        }
-        return String(decoding: bytes.prefix(count).prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
+        SmallFile.line(path)
     }
 
-    /// Writes a value and says whether that worked.
+    /// Writes a value; returns whether that worked.
     static func write(_ value: String, to path: String) -> Bool {
         guard let file = try? OwnedFileDescriptor.open(path, .writeOnly) else { return false }
         let number = file.rawValue

@@ -1,11 +1,11 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// The Swift side of the init in CLinux/namespace.c, which has the theory of operation.
-// syscalls: setup(main): socketpair clone close openat sendto recvfrom ioctl getpgrp getpid uname access
-// syscalls: setup(main): rt_sigprocmask
-// syscalls: running(data-path): sendto recvfrom kill wait4 close
-// syscalls: running(init): close_range dup3 execve mount prctl recvmsg rt_sigaction rt_sigtimedwait sendmsg
-// syscalls: running(init): sethostname statfs vfork waitid write writev
+// The Swift side of the init in CLinux/namespace.c, where the theory of operation is.
+// syscalls: setup(main): access clone close getpgrp ioctl openat recvfrom recvmsg sendto socketpair uname
+// syscalls: running(data-path): close getpgrp getpid ioctl kill recvfrom rt_sigprocmask wait4
+// syscalls: running(init): access close close_range dup3 execve kill mount move_mount open_tree openat prctl recvfrom
+// syscalls: running(init): rt_sigaction rt_sigprocmask rt_sigtimedwait sendmsg sendto sethostname statfs vfork waitid
+// syscalls: running(init): write writev
 
 internal import CLinux
 internal import Glibc
@@ -15,13 +15,14 @@ public import SystemPackage
 
 /// A command in namespaces of its own, behind a minimal init, held until ``release()``.
 public final class WrappedCommand {
-    /// What to run.
+    /// What to run, and how.
     public struct Specification {
         /// The program, looked up in `PATH` if it has no slash.
         public var file: String
-        /// Its arguments, the first of which is the name it is called by.
+        /// Its arguments, of which the first is the name that it is called by.
         public var arguments: [String]
-        /// Where the arguments are in this program's own, if they are: then those bytes are passed on, UTF-8 or not.
+        /// The position of the arguments in this program's own, if they are there; then those bytes are passed on, even
+        /// if they are no UTF-8.
         public var argumentIndex: Int?
         /// The host name in the new namespace; nil leaves it.
         public var hostName: String?
@@ -34,7 +35,7 @@ public final class WrappedCommand {
             self.hostName = hostName
         }
 
-        /// A login shell: `$SHELL` or /bin/sh, called by its path with a dash before.
+        /// A login shell: `$SHELL` or /bin/sh, called by its path with a dash in front.
         public static func shell() -> Specification {
             var path = "/bin/sh"
             if let named = unsafe getenv("SHELL") {
@@ -45,17 +46,17 @@ public final class WrappedCommand {
         }
     }
 
-    /// What the init reports.
+    /// A report of the init.
     public enum Report: Hashable, Sendable {
-        /// A step of the set-up failed, which does not keep the command from running.
+        /// A step of the set-up failed; the command runs nevertheless.
         case stepFailed(Step, Errno)
         /// The init has finished and waits for ``WrappedCommand/release()``.
         case ready
-        /// The command was stopped by a signal, as by a terminal's Ctrl-Z.
+        /// The command was stopped by a signal, as by Ctrl-Z on a terminal.
         case stopped(signal: Int32)
         /// The command was ended by a signal; ``ended`` follows.
         case killed(signal: Int32)
-        /// The init has ended or is about to: ``WrappedCommand/waitForExit()`` returns at once.
+        /// The init has ended or is about to; ``WrappedCommand/waitForExit()`` returns at once.
         case ended
     }
 
@@ -85,7 +86,7 @@ public final class WrappedCommand {
             }
         }
 
-        /// What is not as it should be, for a warning; nil if nobody needs to know.
+        /// The effect of the failed step, for a warning; nil if it needs no warning.
         public var consequence: String? {
             switch self {
             case .propagation: "mounts of the command may reach the host"
@@ -106,7 +107,7 @@ public final class WrappedCommand {
 
     /// Clones the init into new network, process, mount, host name and IPC namespaces.
     ///
-    /// It belongs to the calling thread and dies with it. To be called with one thread only.
+    /// The process must have one thread only. The init dies with the calling thread.
     ///
     /// - Parameters:
     ///   - specification: what to run.
@@ -146,13 +147,12 @@ public final class WrappedCommand {
         terminal = Self.foregroundTerminal()
     }
 
-    /// Ends the init, and with it all that runs in its process namespace, if it has not been waited for: whatever goes
-    /// wrong, nothing stays behind.
+    /// Ends the init and every process in its process namespace, unless it has been reaped, so that none stays behind.
     deinit {
         end()
     }
 
-    /// Ends the init, and with it all that runs in its process namespace, and reaps it, unless that has been done.
+    /// Ends the init, and with it every process in its process namespace, and reaps it, unless that has been done.
     public func end() {
         guard !isReaped else { return }
         isReaped = true
@@ -167,7 +167,7 @@ public final class WrappedCommand {
     /// Reads one report.
     ///
     /// - Parameter waits: whether to wait for one.
-    /// - Returns: nil if none is there.
+    /// - Returns: The report; nil if there is none.
     public func nextReport(waits: Bool) -> Report? {
         var report = tapas_report()
         switch unsafe tapas_read_report(channel.rawValue, waits ? 1 : 0, &report) {
@@ -185,10 +185,11 @@ public final class WrappedCommand {
         }
     }
 
-    /// The network namespace of the init, which it sends as its first message; to be called once, before any report is
-    /// read.
+    /// The network namespace of the init.
     ///
-    /// - Throws: If the init ended or could not open it.
+    /// The init sends it as its first message, so call this once, before any report is read.
+    ///
+    /// - Throws: If the init has ended or could not open it.
     public func networkNamespace() throws(NamespaceError) -> NamespaceFile {
         let path = "/proc/\(process)/ns/net"
         let number = tapas_receive_namespace(channel.rawValue)
@@ -200,10 +201,10 @@ public final class WrappedCommand {
         return NamespaceFile(network: OwnedFileDescriptor(taking: number), path: path)
     }
 
-    /// Waits until the init has prepared everything.
+    /// Waits until the init has finished the set-up.
     ///
     /// - Returns: The steps that failed.
-    /// - Throws: If the init ended.
+    /// - Throws: If the init has ended.
     public func waitUntilReady() throws(NamespaceError) -> [(step: Step, errno: Errno)] {
         var failures: [(step: Step, errno: Errno)] = []
         while true {
@@ -218,7 +219,7 @@ public final class WrappedCommand {
 
     /// Starts the command.
     ///
-    /// - Throws: If the init is gone.
+    /// - Throws: If the init has ended.
     public func release() throws(NamespaceError) {
         if tapas_release_command(channel.rawValue) < 0 {
             throw NamespaceError("the init of the namespaces is gone", SystemCallError("send", "", currentErrno))
@@ -228,20 +229,20 @@ public final class WrappedCommand {
     /// Sends a signal to the init, which passes it on to the command.
     public func signal(_ number: Int32) {
         guard !isReaped else { return }
-        // ESRCH cannot be: the process is ours to reap.
+        // ESRCH cannot occur: the process has not been reaped.
         _ = kill(process, number)
     }
 
-    /// Stops this process as the command was stopped, so that the shell that waits for us notices.
+    /// Stops this process with the signal that stopped the command, so that the waiting shell notices.
     ///
-    /// Returns when it is continued.
+    /// It returns when the process is continued.
     public func stopLikeTheCommand() {
         _ = kill(getpid(), SIGSTOP)
     }
 
     /// Reaps the init.
     ///
-    /// - Returns: The status to exit with: the command's, or 128+N for signal N.
+    /// - Returns: The exit status: the command's, or 128+N for signal N.
     public func waitForExit() -> Int32 {
         var status: CInt = 0
         while unsafe waitpid(process, &status, 0) < 0 {
@@ -255,13 +256,15 @@ public final class WrappedCommand {
 
     // MARK: Terminal
 
-    /// The first of 0, 1 and 2 that is the controlling terminal with us in the foreground.
+    /// The first of 0, 1 and 2 that is the controlling terminal with this process in the foreground.
     private static func foregroundTerminal() -> CInt? {
         (0...2).first { tcgetpgrp($0) == getpgrp() }
     }
 
-    /// A shell with job control leaves the terminal to its own process group, which it cannot name across process
-    /// namespaces; whoever started us in the foreground expects to find us there still.
+    /// Makes this process the terminal's foreground again.
+    ///
+    /// A shell with job control leaves the terminal to its own process group, which has no number outside its process
+    /// namespace. The shell that started us in the foreground expects to find us there.
     private func takeTerminalBack() {
         guard let terminal, tcgetpgrp(terminal) != getpgrp() else { return }
         var blocked = SignalMask(of: [SIGTTOU])
@@ -272,7 +275,7 @@ public final class WrappedCommand {
 }
 
 extension WrappedCommand {
-    /// `pasta-` and the host's name, cut off at what the system takes: the default host name of the namespace.
+    /// `pasta-` and the host's name, cut off at the system's limit: the namespace's default host name.
     public static func defaultHostName() -> String {
         let maximum = 64
         var bytes = [CChar](repeating: 0, count: maximum + 1)
@@ -289,7 +292,7 @@ private func withArguments<Result>(
     _ body: (UnsafePointer<CChar>, UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Result
 ) -> Result {
     if let index = specification.argumentIndex, index < Int(CommandLine.argc) {
-        // The program's own arguments are NULL-terminated and live as long as it does.
+        // The program's own arguments are NULL-terminated and live as long as the program does.
         let own = unsafe CommandLine.unsafeArgv + index
         if let file = unsafe own.pointee { return unsafe body(file, own) }
     }

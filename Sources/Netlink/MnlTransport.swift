@@ -6,13 +6,13 @@ internal import Glibc
 package import LinuxSystem
 package import SystemPackage
 
-// syscalls: setup(main, namespace): socket setsockopt bind getsockname sendto recvmsg poll
-// syscalls: running(control, namespace): sendto recvmsg poll close
+// syscalls: setup(main, namespace): bind close getsockname poll recvmsg sendto setsockopt socket
+// syscalls: running(control, namespace): close poll recvmsg sendto
 
 /// An rtnetlink socket of libmnl.
 ///
-/// libmnl opens, binds, configures, sends and closes. Receiving is our own: `mnl_socket_recvfrom` does not tell the
-/// sender, and in the target namespace a hostile root can send to our port.
+/// libmnl opens, binds, configures, sends and closes. Receiving is done here, because `mnl_socket_recvfrom` does not
+/// report the sender, and a hostile root in the target namespace can send to this socket.
 @safe
 package final class MnlTransport: NetlinkTransport {
     /// libmnl's `struct mnl_socket`; owned, valid until `deinit`.
@@ -28,17 +28,17 @@ package final class MnlTransport: NetlinkTransport {
         guard let opened = unsafe opened else {
             throw SystemCallError("socket", "NETLINK_ROUTE", currentErrno)
         }
-        // Groups first, so that the first notification that is missed is none after the bind.
+        // Joins the groups before the socket is used, so that no notification is missed after that.
         do throws(SystemCallError) {
             if unsafe mnl_socket_bind(opened, 0, pid_t(MNL_SOCKET_AUTOPID)) < 0 {
                 throw SystemCallError("bind", "NETLINK_ROUTE", currentErrno)
             }
             try unsafe Self.setRequiredOption(opened, NETLINK_EXT_ACK, "NETLINK_EXT_ACK")
-            // Kernels before 4.20 lack strict checking; their dumps are filtered again when they are read.
+            // Kernels before 4.20 lack strict checking; their dumps are filtered again while they are read.
             try unsafe Self.setOption(opened, NETLINK_GET_STRICT_CHK, 1, "NETLINK_GET_STRICT_CHK", isRequired: false)
             try unsafe Self.setOption(opened, NETLINK_CAP_ACK, 1, "NETLINK_CAP_ACK", isRequired: true)
             for group in groups {
-                // A kernel without nexthop objects has no such group, one built without IPv6 no such messages.
+                // A kernel without nexthop objects lacks that group, and one without IPv6 lacks the neighbour options.
                 try unsafe Self.setOption(
                     opened, NETLINK_ADD_MEMBERSHIP, CInt(truncatingIfNeeded: group.rawValue),
                     "NETLINK_ADD_MEMBERSHIP", isRequired: group != .nextHop && group != .neighbourOptions)

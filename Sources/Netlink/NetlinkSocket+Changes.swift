@@ -6,77 +6,77 @@ internal import NetworkTypes
 extension NetlinkSocket {
     /// Changes a link; of its flags only those that are named (`ip link set`).
     ///
-    /// - Throws: The kernel's refusal, or what the socket said.
+    /// - Throws: The kernel's refusal, or the error of the socket.
     public mutating func setLink(_ index: InterfaceIndex, _ change: LinkChange) throws(NetlinkError) {
-        try self.change(change.iproute2Words(index), LinkMessage.change(index, change))
+        try self.change(change.text(index), LinkMessage.change(index, change))
     }
 
-    /// Adds an address (`ip address add`), or changes the one that is there (`ip address replace`).
+    /// Adds an address (`ip address add`), or replaces an existing one (`ip address replace`).
     ///
-    /// Of the flags only those that may be asked for are sent. An address with the flag `deprecated` is given a
-    /// preferred lifetime of 0 unless `lifetime` says otherwise.
+    /// The request contains only those flags that a request may contain. An address with the flag `deprecated` gets a
+    /// preferred lifetime of 0 unless `lifetime` is given.
     ///
-    /// - Throws: The kernel's refusal (EEXIST if it is there and the addition is exclusive), or what the socket said.
+    /// - Throws: The kernel's refusal (EEXIST if it exists and the addition is exclusive), or the error of the socket.
     public mutating func addAddress(
         _ address: InterfaceAddress, _ addition: NetlinkAddition = .exclusive, lifetime: AddressLifetime? = nil
     ) throws(NetlinkError) {
         let verb = addition == .exclusive ? "add" : "replace"
         try change(
-            "address \(verb) \(address.iproute2Words(lifetime: lifetime))",
+            "address \(verb) \(address.text(lifetime: lifetime))",
             AddressMessage.add(address, addition, lifetime: lifetime))
     }
 
     /// Deletes an address (`ip address delete`).
     ///
-    /// - Throws: The kernel's refusal (EADDRNOTAVAIL if it is not there), or what the socket said.
+    /// - Throws: The kernel's refusal (EADDRNOTAVAIL if it does not exist), or the error of the socket.
     public mutating func deleteAddress(_ address: InterfaceAddress) throws(NetlinkError) {
-        try change("address delete \(address.iproute2Words())", AddressMessage.delete(address))
+        try change("address delete \(address.text())", AddressMessage.delete(address))
     }
 
     /// Adds a route (`ip route add`), or replaces the one of the same destination, metric and TOS (`ip route replace`).
     ///
     /// - Parameters:
     ///   - route: The route; a next hop that names no link goes out by `interface`.
-    ///   - addition: Whether a route that is there is an error or replaced.
+    ///   - addition: Whether an existing route is an error or is replaced.
     ///   - interface: The link for next hops that name none; nil if each names its own.
-    /// - Throws: The kernel's refusal (EEXIST if it is there and the addition is exclusive, ENETUNREACH if its gateway
-    ///   cannot be reached yet), or what the socket said.
+    /// - Throws: The kernel's refusal (EEXIST if it exists and the addition is exclusive, ENETUNREACH if its gateway
+    ///   cannot be reached yet), or the error of the socket.
     public mutating func addRoute(
         _ route: Route, _ addition: NetlinkAddition = .exclusive, through interface: InterfaceIndex? = nil
     ) throws(NetlinkError) {
         let route = route.resolved(through: interface)
         let verb = addition == .exclusive ? "add" : "replace"
-        try change("route \(verb) \(route.iproute2Words)", RouteMessage.add(route, addition))
+        try change("route \(verb) \(route.text(devices: .index))", RouteMessage.add(route, addition))
     }
 
-    /// Deletes a route (`ip route delete`): the one of the same destination, metric, TOS, maker and next hops.
+    /// Deletes a route (`ip route delete`): the one of the same destination, metric, TOS, protocol and next hops.
     ///
-    /// - Throws: The kernel's refusal (ESRCH if it is not there), or what the socket said.
+    /// - Throws: The kernel's refusal (ESRCH if it does not exist), or the error of the socket.
     public mutating func deleteRoute(
         _ route: Route, through interface: InterfaceIndex? = nil
     ) throws(NetlinkError) {
         let route = route.resolved(through: interface)
-        try change("route delete \(route.iproute2Words)", RouteMessage.delete(route))
+        try change("route delete \(route.text(devices: .index))", RouteMessage.delete(route))
     }
 }
 
 /// A change of a routing table (`ip route`).
 public enum RouteChange: Hashable, Sendable {
-    /// Add a route; that it is there already is an error.
+    /// Add a route; it is an error if it exists already.
     case add(Route)
     /// Add a route, or replace the one of the same destination, metric and TOS.
     case replace(Route)
-    /// Delete the route of the same destination, metric, TOS, maker and next hops.
+    /// Delete the route of the same destination, metric, TOS, protocol and next hops.
     case delete(Route)
 }
 
 extension NetlinkSocket {
-    /// Changes many routes with few system calls, in order; what is refused keeps nothing else from being done.
+    /// Changes many routes with few system calls, in order; a refused change does not keep the others from being made.
     ///
     /// - Parameters:
     ///   - changes: The changes.
     ///   - interface: The link for next hops that name none.
-    /// - Returns: The errors by the change's position; of those that are not named all were carried out.
+    /// - Returns: The errors by the position of the change; all other changes were made.
     public mutating func changeRoutes(
         _ changes: [RouteChange], through interface: InterfaceIndex
     ) -> [Int: NetlinkError] {
@@ -88,9 +88,9 @@ extension NetlinkSocket {
             }
         } operation: { index in
             switch changes[index] {
-            case .add(let route): "route add \(route.resolved(through: interface).iproute2Words)"
-            case .replace(let route): "route replace \(route.resolved(through: interface).iproute2Words)"
-            case .delete(let route): "route delete \(route.resolved(through: interface).iproute2Words)"
+            case .add(let route): "route add \(route.resolved(through: interface).text(devices: .index))"
+            case .replace(let route): "route replace \(route.resolved(through: interface).text(devices: .index))"
+            case .delete(let route): "route delete \(route.resolved(through: interface).text(devices: .index))"
             }
         }
     }

@@ -75,7 +75,7 @@ public struct InterfaceAddress: Hashable, Sendable {
 
     /// Makes an address.
     ///
-    /// Lifetimes are left out on purpose: a refresh changes nothing that we do.
+    /// Lifetimes are left out on purpose: their refresh changes nothing that we do.
     public init(
         interface: InterfaceIndex, prefix: Prefix, peer: IPAddress? = nil, broadcast: IPv4Address? = nil,
         scope: RoutingScope = .universe, flags: Flags = []
@@ -98,4 +98,23 @@ public struct InterfaceAddress: Hashable, Sendable {
     public var isTemporary: Bool { family == .v6 && flags.contains(.secondary) }
     /// Whether this is an IPv4 secondary address.
     public var isSecondary: Bool { family == .v4 && flags.contains(.secondary) }
+}
+
+/// The time that an address lives from now, in seconds; nil is for ever (`struct ifa_cacheinfo`).
+public struct AddressLifetime: Hashable, Sendable {
+    /// The time until it is deleted.
+    public var valid: UInt32?
+    /// The time until it is deprecated; not above ``valid``.
+    public var preferred: UInt32?
+
+    /// Makes a lifetime.
+    public init(valid: UInt32?, preferred: UInt32?) {
+        self.valid = valid
+        self.preferred = preferred
+    }
+
+    /// For ever, and preferred.
+    public static let infinite = AddressLifetime(valid: nil, preferred: nil)
+    /// For ever, but deprecated.
+    public static let deprecated = AddressLifetime(valid: nil, preferred: 0)
 }

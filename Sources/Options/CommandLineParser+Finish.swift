@@ -150,7 +150,7 @@ extension CommandLineParser {
     }
 
     private mutating func settleForwards() throws(UsageError) {
-        var table = ForwardTable()
+        var table = ForwardRuleSet()
         var seen: Set<Invocation.ForwardOption> = []
         for (option, forward, text) in specifications {
             let isRepeated = !seen.insert(forward).inserted

@@ -162,10 +162,10 @@ private struct RuleBuilder {
             if rules.contains(where: { $0.first <= rule.last && rule.first <= $0.last }) {
                 throw reader.error(.conflict, at: source, "a port that this names is named before it")
             }
-            guard rules.count < ForwardTable.ruleLimit else {
+            guard rules.count < ForwardRuleSet.ruleLimit else {
                 throw reader.error(
                     .tooManyRules, at: source,
-                    "more than \(ForwardTable.ruleLimit) contiguous runs of ports; use ranges")
+                    "more than \(ForwardRuleSet.ruleLimit) contiguous runs of ports; use ranges")
             }
             rules.append(rule)
         }

@@ -3,25 +3,6 @@
 public import NetworkModel
 import NetworkTypes
 
-extension PlannedAddress {
-    /// The address in the words of ip-address(8), without label and lifetimes.
-    public var text: String {
-        var words = [family == .v4 ? "inet" : "inet6"]
-        if let peer {
-            words += ["\(address)", "peer", "\(peer)/\(prefix.length)"]
-        } else {
-            words.append("\(prefix)")
-        }
-        if let broadcast { words += ["brd", "\(broadcast)"] }
-        words += ["scope", scope.word]
-        if flags.contains(.secondary) { words.append(family == .v4 ? "secondary" : "temporary") }
-        if flags.contains(.deprecated) { words.append("deprecated") }
-        if flags.contains(.noPrefixRoute) { words.append("noprefixroute") }
-        if flags.contains(.home) { words.append("home") }
-        return words.joined(separator: " ")
-    }
-}
-
 extension AppliedState {
     /// The state as canonical text: the link, then addresses, then routes as ip(8) prints them, in sorted order.
     ///
@@ -59,45 +40,10 @@ extension NamespacePlan {
     }
 }
 
-extension NamespaceOperation {
-    /// The operation in the words of ip(8).
-    /// - Parameter device: the interface's name.
-    /// - Returns: what follows `ip` on a command line, or a sentence like it.
-    public func text(device: String) -> String {
-        switch self {
-        case .setMAC(let mac): "link set \(device) address \(mac)"
-        case .setMTU(let mtu): "link set \(device) mtu \(mtu)"
-        case .setLinkUp: "link set \(device) up"
-        case .setLinkUpBare: "link set \(device) addrgenmode none up"
-        case .setPromoteSecondaries: "sysctl net.ipv4.conf.\(device).promote_secondaries=1"
-        case .addAddress(let address):
-            "addr add \(address.command) dev \(device)"
-                + (address.flags.contains(.deprecated) ? " preferred_lft 0" : "")
-        case .deprecateAddress(let address): "addr replace \(address.command) dev \(device) preferred_lft 0"
-        case .restoreAddress(let address): "addr replace \(address.command) dev \(device) preferred_lft forever"
-        case .addRoute(let route): "route add \(route.text(device: device))"
-        case .replaceRoute(let route): "route replace \(route.text(device: device))"
-        case .resetFlows(let address): "reset flows of \(address)"
-        case .removeRoute(let route): "route del \(route.text(device: device))"
-        case .removeAddress(let address): "addr del \(address.command) dev \(device)"
-        }
-    }
-}
-
 extension PlannedAddress {
     /// IPv4 before IPv6, then by address, length and peer.
     fileprivate var sortKey: String {
         "\(family == .v4 ? 4 : 6) \(address.asIPv6.paddedText)/\(prefix.length + 1000) \(peer?.description ?? "")"
-    }
-
-    /// The words that ip-address(8) takes.
-    fileprivate var command: String {
-        var words = peer.map { ["\(address)", "peer", "\($0)/\(prefix.length)"] } ?? ["\(prefix)"]
-        if let broadcast { words += ["brd", "\(broadcast)"] }
-        if flags.contains(.noPrefixRoute) { words.append("noprefixroute") }
-        if flags.contains(.home) { words.append("home") }
-        if family == .v6, flags.contains(.noDuplicateDetection) { words.append("nodad") }
-        return words.joined(separator: " ")
     }
 }
 

@@ -1,9 +1,27 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-import NetworkModel
-import NetworkTypes
+public import NetworkModel
+public import NetworkTypes
 
-/// What an address of the host is good for.
+/// Whether a family has an address that the namespace could be given now.
+///
+/// This is the policy by which `plan()` chooses a template; the monitor asks it which loss to hold back.
+///
+/// - Parameters:
+///   - host: the host's state.
+///   - family: the family.
+///   - name: the only link that counts, because the user named it, also with a link-local address (IPv4); nil for all
+///     but the loopback one.
+/// - Returns: Whether a link with carrier has one.
+public func hasUsableAddress(in host: HostSnapshot, family: AddressFamily, through name: String?) -> Bool {
+    host.addresses.contains { address in
+        guard address.family == family, let link = host.link(address.interface), link.hasCarrier else { return false }
+        guard name.map({ $0 == link.name }) ?? !link.flags.contains(.loopback) else { return false }
+        return address.verdict == .usable || address.verdict == .linkLocal && name != nil
+    }
+}
+
+/// What an address of the host may be used for.
 enum AddressVerdict: Equatable {
     /// It makes its link usable, and is copied.
     case usable
@@ -14,7 +32,7 @@ enum AddressVerdict: Equatable {
 }
 
 extension InterfaceAddress {
-    /// What the address is good for (reference: addressing, 5.1; design: "usable").
+    /// What the address may be used for.
     var verdict: AddressVerdict {
         if flags.contains(.duplicate) { return .refused(.duplicate) }
         if isTentative { return .refused(.tentative) }
@@ -23,7 +41,7 @@ extension InterfaceAddress {
         if address.isUnspecified || address.isLoopback || address.isMulticast {
             return .refused(.notUnicast)
         }
-        // The kernel takes them on interfaces; a packet from one would be nobody's (and IPv4 to every socket of ours).
+        // The kernel accepts such addresses on interfaces, but every socket of ours would take them for IPv4 addresses.
         if let v6 = address.v6, v6.isIPv4Mapped || v6.isIPv4Compatible {
             return .refused(.embedsIPv4)
         }

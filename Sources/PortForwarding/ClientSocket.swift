@@ -2,77 +2,80 @@
 //
 // Theory of operation
 //
-// The socket of a single UDP client is bound to the very address and port that the client has written to, and then
-// connected to the client: two calls, and between them it is the socket that fits best whatever anybody sends there. A
-// datagram of another client that the kernel has looked up a socket for in that moment is queued on this one, or will
-// be. It must neither pass for the first client's nor be lost; whoever reads the sockets of clients therefore looks at
-// the sources and puts aside what is somebody else's, and the forwarded ports send it on as if it had come to the
-// listening socket (`sendAgain`).
+// Each UDP client gets a socket that is bound to the address and port that the client sends to, and connected to the
+// client. That takes two calls, and between them the socket is the best match for every datagram to that address and
+// port. The kernel may queue a datagram of another client on it in that moment. Such a datagram must neither pass for
+// the first client's nor be lost. So the readers of client sockets compare the sources and set aside the datagrams of
+// other clients, and the forwarded ports handle those as if they had arrived at the listening socket (`sendAgain`).
 //
-// The clients' sockets share the port among them (SO_REUSEADDR), the listening one with them for the moment of bind(2)
-// only, so that nobody else can.
-//
-// syscalls: running(ports): socket
+// The clients' sockets share the port with each other (SO_REUSEADDR). The listening socket shares it with them during
+// bind(2) only, so that no other process can take the port.
 
 internal import Glibc
 internal import LinuxSystem
 internal import NetworkTypes
 internal import SystemPackage
 
-/// A datagram that has come to a forwarded port, where it was received.
+/// A datagram that has arrived at a forwarded port, in the memory where it was received.
 @safe
 struct ArrivedDatagram {
-    /// Who sent it.
+    /// The sender.
     var peer: Endpoint
-    /// What it was sent to, as far as answers can leave from there.
+    /// The destination, as far as answers can be sent from there.
     var local: Endpoint
     /// The device that the port is bound to.
     var device: String?
     /// The socket that listens on the port.
     var listener: CInt
-    /// Where it lies.
+    /// The address of the payload.
     var payload: UnsafeRawPointer
-    /// Its length in bytes.
+    /// The length of the payload in bytes.
     var count: Int
 
-    /// A copy to be kept or handed over.
+    /// A copy that can be kept or handed over.
     var copy: ReceivedDatagram { unsafe ReceivedDatagram(peer: peer, local: local, payload: payload, count: count) }
 }
 
-/// Sockets of single UDP clients.
+/// The sockets of single UDP clients.
 enum ClientSocket {
-    /// Makes a socket of the host that is bound to what a datagram was sent to and connected to its sender.
+    /// Makes a socket of the host that is bound to the datagram's destination and connected to its sender.
     ///
     /// - Parameters:
     ///   - datagram: the client's first datagram.
-    ///   - queuesErrors: whether errors of the network are queued for whoever reads the socket (`IP_RECVERR`).
-    /// - Returns: The socket, which the caller owns, or why there is none.
-    static func make(for datagram: ArrivedDatagram, queuesErrors: Bool) -> Result<CInt, Errno> {
+    ///   - queuesErrors: whether the kernel queues network errors for the reader of the socket (`IP_RECVERR`).
+    /// - Returns: The socket, which the caller owns.
+    /// - Throws: The error of the first call that failed.
+    static func make(for datagram: ArrivedDatagram, queuesErrors: Bool) throws(Errno) -> CInt {
         let isIPv4 = datagram.peer.family == .v4
-        let flags = CInt(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
-        let number = socket(isIPv4 ? AF_INET : AF_INET6, HostSocket.datagram | flags, 0)
-        guard number >= 0 else { return .failure(currentErrno) }
+        let number = try HostSocket.open(datagram.peer.family, type: HostSocket.datagram)
         if queuesErrors {
-            HostSocket.set(
+            HostSocket.setIfPossible(
                 number, isIPv4 ? CInt(IPPROTO_IP) : CInt(IPPROTO_IPV6), isIPv4 ? IP_RECVERR : IPV6_RECVERR, 1)
         }
-        if connect(number, toSenderOf: datagram) { return .success(number) }
-        let error = currentErrno
-        HostSocket.close(number)
-        return .failure(error)
+        do throws(Errno) {
+            try connect(number, toSenderOf: datagram)
+        } catch {
+            HostSocket.close(number)
+            throw error
+        }
+        return number
     }
 
-    /// Binds a socket to what a datagram was sent to, beside the socket that listens there, and connects it to the
-    /// datagram's sender.
-    static func connect(_ number: CInt, toSenderOf datagram: ArrivedDatagram) -> Bool {
-        if let device = datagram.device, !ListeningPlace.mayBind(number, toDevice: device) { return false }
-        HostSocket.set(datagram.listener, SOL_SOCKET, SO_REUSEADDR, 1)
-        HostSocket.set(number, SOL_SOCKET, SO_REUSEADDR, 1)
+    /// Binds a socket to the datagram's destination, beside the listening socket there, and connects it to the sender.
+    ///
+    /// - Throws: The error of setsockopt(2), bind(2) or connect(2).
+    static func connect(_ number: CInt, toSenderOf datagram: ArrivedDatagram) throws(Errno) {
+        if let device = datagram.device { try HostSocket.bind(number, toDevice: device) }
         let isIPv4 = datagram.local.family == .v4
-        // The address may be one that the host is about to lose, or has not finished to get.
-        HostSocket.set(number, isIPv4 ? CInt(IPPROTO_IP) : CInt(IPPROTO_IPV6), isIPv4 ? IP_FREEBIND : IPV6_FREEBIND, 1)
-        let isBound = datagram.local.bind(number) == 0
-        HostSocket.set(datagram.listener, SOL_SOCKET, SO_REUSEADDR, 0)
-        return isBound && datagram.peer.connect(number) == 0
+        HostSocket.setIfPossible(number, SOL_SOCKET, SO_REUSEADDR, 1)
+        // The host may be about to lose the address, or may not have finished adding it.
+        HostSocket.setIfPossible(
+            number, isIPv4 ? CInt(IPPROTO_IP) : CInt(IPPROTO_IPV6), isIPv4 ? IP_FREEBIND : IPV6_FREEBIND, 1)
+        do {
+            HostSocket.setIfPossible(datagram.listener, SOL_SOCKET, SO_REUSEADDR, 1)
+            defer { HostSocket.setIfPossible(datagram.listener, SOL_SOCKET, SO_REUSEADDR, 0) }
+            try datagram.local.bind(number)
+        }
+        try datagram.peer.connect(number)
     }
 }

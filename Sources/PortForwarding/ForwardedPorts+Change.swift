@@ -210,10 +210,10 @@ extension ForwardedPorts {
     /// Whether the host has an address, as bind(2) says.
     private static func hostHas(_ address: IPAddress) -> Bool {
         let request = ListeningPlace(address: address.asIPv6).request(.udp)
-        guard case .success(let probe) = request.open() else { return true }
+        guard let probe = try? request.open() else { return true }
         defer { HostSocket.close(probe.rawValue) }
         // A link-local address of IPv6 would need its interface to be bound to.
         if address.v6?.isLinkLocal == true { return true }
-        return Endpoint(address: address.asIPv6, port: 0).bind(probe.rawValue) == 0
+        return (try? Endpoint(address: address.asIPv6, port: 0).bind(probe.rawValue)) != nil
     }
 }

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// UDP on listening sockets: the first datagrams of each client, until a socket of its own takes over.
+// UDP on listening sockets: the first datagrams of each client, until its own socket takes over.
 
 internal import Glibc
 public import LinuxSystem
@@ -9,7 +9,7 @@ internal import NetworkTypes
 internal import SystemPackage
 
 extension ForwardedPorts {
-    /// Receives what waits on a listening socket, a bounded amount at a time.
+    /// Receives the datagrams that a listening socket has queued, a bounded number at a time.
     func receiveDatagrams(_ listener: Listener, now: MonotonicTime) {
         for _ in 0..<4 {
             guard case .bytes(let count) = batch.receive(listener.socket), count > 0 else { return }
@@ -21,7 +21,7 @@ extension ForwardedPorts {
     private func take(_ index: Int, _ listener: Listener, _ now: MonotonicTime) {
         guard let peer = batch.source(index), let destination = batch.destination(index), peer.port != 0 else { return }
         var address = destination.address
-        // An answer cannot come from a group or from everybody: the kernel chooses.
+        // An answer cannot come from a multicast group or a broadcast address, so the kernel chooses the source.
         if IPAddress(unmapping: address).isMulticast {
             address = address.isIPv4Mapped ? IPv6Address(mapping: .unspecified) : .unspecified
         }
@@ -38,7 +38,7 @@ extension ForwardedPorts {
         return rule.rule.direction == .inbound ? rule.places[listener.place].device : nil
     }
 
-    /// Sends a datagram that has come to a forwarded port on its way.
+    /// Forwards a datagram that has arrived at a forwarded port.
     private func send(_ datagram: ArrivedDatagram, _ listener: Listener, _ now: MonotonicTime) {
         let rule = rules[listener.rule]
         let target = rule.target(of: listener.port)
@@ -61,7 +61,7 @@ extension ForwardedPorts {
 
     // MARK: By the tap
 
-    /// Hands a datagram to the data path, with a socket for its client unless that has been handed over already.
+    /// Hands a datagram to the data path, with a socket for its client unless the data path has that already.
     private func handOver(
         _ datagram: ArrivedDatagram, to port: UInt16, at address: IPAddress?, _ now: MonotonicTime
     ) {
@@ -69,12 +69,11 @@ extension ForwardedPorts {
         let client = RecentClients.Client(peer: datagram.peer, local: datagram.local)
         var socket: CInt?
         if !handedOver.contains(client, now: now) {
-            switch ClientSocket.make(for: datagram, queuesErrors: true) {
-            case .success(let number):
-                socket = number
+            do throws(Errno) {
+                socket = try ClientSocket.make(for: datagram, queuesErrors: true)
                 handedOver.insert(client, now: now)
-            case .failure(let error):
-                // Once more when a flow has given its descriptor up.
+            } catch {
+                // Try once more when a flow has given up its descriptor.
                 guard error.meansNoDescriptors, mayMakeRoom else { return }
                 let copy = datagram.copy
                 let ports = LoopBound(self, on: loop)
@@ -86,7 +85,7 @@ extension ForwardedPorts {
             ForwardedDatagram(datagram: datagram.copy, socket: socket, port: port, address: address))
     }
 
-    /// Sends a datagram on its way for the last time: room was made for it.
+    /// Forwards a datagram for the last time, after room was made for it.
     private func sendWithRoom(_ datagram: ReceivedDatagram) {
         mayMakeRoom = false
         sendAgain([HeldDatagram(direction: .inbound, datagram: datagram)], now: .now)
@@ -96,9 +95,9 @@ extension ForwardedPorts {
     /// Takes back datagrams that the data path cannot deliver.
     ///
     /// - Parameters:
-    ///   - datagrams: what came to the host's side.
-    ///   - hasFlow: true if they strayed to the socket of another client; false if their client has no flow, and needs
-    ///     a new socket.
+    ///   - datagrams: datagrams that arrived on the host's side.
+    ///   - hasFlow: true if they arrived at the socket of another client; false if their client has no flow and needs a
+    ///     new socket.
     public func takeBack(_ datagrams: [ReceivedDatagram], hasFlow: Bool) {
         let now = MonotonicTime.now
         for datagram in datagrams where !hasFlow {
@@ -107,13 +106,13 @@ extension ForwardedPorts {
         sendAgain(datagrams.map { HeldDatagram(direction: .inbound, datagram: $0) }, now: now)
     }
 
-    /// Sends datagrams on their ways as if they had come to the listening socket now.
+    /// Forwards datagrams as if they had arrived at the listening socket now.
     func sendAgain(_ datagrams: [HeldDatagram], now: MonotonicTime) {
         for held in datagrams {
             let listener = listener(held.direction, at: held.datagram.local)
             guard listener != nil || held.target != nil else { continue }
             unsafe held.datagram.bytes.withUnsafeBytes { bytes in
-                // An empty datagram has no bytes, and no address that anybody looks at.
+                // An empty datagram has no bytes, and its address is never used.
                 let start = unsafe bytes.baseAddress ?? UnsafeRawPointer(bitPattern: 1)
                 guard let start = unsafe start else { return }
                 let datagram = unsafe ArrivedDatagram(
@@ -129,7 +128,7 @@ extension ForwardedPorts {
         }
     }
 
-    /// The socket that datagrams to an address and port come to.
+    /// The listening socket for an address and port.
     private func listener(_ direction: ForwardDirection, at local: Endpoint) -> Listener? {
         var wildcard: Listener?
         for index in listeners.indices where listeners[index].socket >= 0 && listeners[index].port == local.port {
@@ -148,74 +147,60 @@ extension ForwardedPorts {
 
     // MARK: Spliced
 
-    /// What making the two sockets of a relay came to.
-    private enum RelaySockets {
-        case made(client: CInt, server: CInt)
-        /// One of them will be there later.
-        case later
-        case failed(Errno)
-    }
+    /// The two sockets of a relay.
+    private typealias RelaySockets = (client: CInt, server: CInt)
 
-    /// Sends a datagram on to the other namespace, with sockets made for its client if there are none yet.
+    /// Forwards a datagram to the other namespace; makes sockets for its client if there are none yet.
     private func relay(
         _ datagram: ArrivedDatagram, to target: Endpoint, _ direction: ForwardDirection, _ now: MonotonicTime
     ) {
         let key = Relays.Key(direction: direction, peer: datagram.peer, local: datagram.local, target: target)
         if relays.send(key, datagram, now: now) { return }
-        var sockets = makeRelaySockets(datagram, to: target, direction)
-        var attempts = 0
-        while case .failed(let error) = sockets, error.meansNoDescriptors, attempts < 4 {
-            // Those of two clients that have been silent for long.
-            for _ in 0..<2 { relays.evict() }
-            pool.forgetFailures()
-            sockets = makeRelaySockets(datagram, to: target, direction)
-            attempts += 1
-        }
-        switch sockets {
-        case .failed: return
-        case .later: held.add(datagram.copy, direction, to: target)
-        case .made(let client, let server):
-            relays.add(key, client: client, server: server, now: now)
-            _ = relays.send(key, datagram, now: now)
+        for _ in 0..<5 {
+            do throws(Errno) {
+                guard let sockets = try makeRelaySockets(datagram, to: target, direction) else {
+                    return held.add(datagram.copy, direction, to: target)
+                }
+                relays.add(key, client: sockets.client, server: sockets.server, now: now)
+                _ = relays.send(key, datagram, now: now)
+                return
+            } catch {
+                guard error.meansNoDescriptors else { return }
+                // The two clients that have been silent for longest give up their descriptors.
+                for _ in 0..<2 { relays.evict() }
+                pool.forgetFailures()
+            }
         }
     }
 
     /// A socket towards the client, in its namespace, and one towards the target, in the other.
+    ///
+    /// - Returns: The sockets; nil if there is no socket of the namespace now.
+    /// - Throws: The error of the first call that failed.
     private func makeRelaySockets(
         _ datagram: ArrivedDatagram, to target: Endpoint, _ direction: ForwardDirection
-    ) -> RelaySockets {
+    ) throws(Errno) -> RelaySockets? {
         let clientKind = NamespaceSocketPool.Kind(isStream: false, isIPv4: datagram.peer.family == .v4)
         let serverKind = NamespaceSocketPool.Kind(isStream: false, isIPv4: target.family == .v4)
-        let fromPool: CInt
-        switch pool.take(direction == .inbound ? serverKind : clientKind) {
-        case .socket(let number): fromPool = number
-        case .later: return .later
-        case .failed(let error): return .failed(error)
-        }
-        let fromHost: CInt
-        switch (direction == .inbound ? clientKind : serverKind).request.open() {
-        case .success(let descriptor): fromHost = descriptor.rawValue
-        case .failure(let error):
+        guard let fromPool = try pool.take(direction == .inbound ? serverKind : clientKind) else { return nil }
+        var fromHost: CInt = -1
+        do throws(Errno) {
+            fromHost = try (direction == .inbound ? clientKind : serverKind).request.open().rawValue
+            let sockets: RelaySockets = direction == .inbound ? (fromHost, fromPool) : (fromPool, fromHost)
+            try ClientSocket.connect(sockets.client, toSenderOf: datagram)
+            // The server sees the client's port where that is free, and its address from loopback to loopback. The
+            // target's own port is never used: if no server has it, the socket would be connected to itself.
+            if datagram.peer.family == target.family, datagram.peer.port != target.port {
+                let address = IPAddress(unmapping: target.address).isLoopback ? datagram.peer.address : target.address
+                try? Endpoint(address: address, port: datagram.peer.port).bind(sockets.server)
+            }
+            try target.connect(sockets.server)
+            HostSocket.empty(sockets.server)
+            return sockets
+        } catch {
             HostSocket.close(fromPool)
-            return .failed(error)
+            if fromHost >= 0 { HostSocket.close(fromHost) }
+            throw error
         }
-        let (client, server) = direction == .inbound ? (fromHost, fromPool) : (fromPool, fromHost)
-        guard ClientSocket.connect(client, toSenderOf: datagram) else { return discard(client, server) }
-        // The client's port is kept where it is free; so is its address from loopback to loopback.
-        // The target's own port is left alone: where nobody has it yet, we would be talking to ourselves.
-        if datagram.peer.family == target.family, datagram.peer.port != target.port {
-            let address = IPAddress(unmapping: target.address).isLoopback ? datagram.peer.address : target.address
-            _ = Endpoint(address: address, port: datagram.peer.port).bind(server)
-        }
-        guard target.connect(server) == 0 else { return discard(client, server) }
-        HostSocket.empty(server)
-        return .made(client: client, server: server)
-    }
-
-    private func discard(_ client: CInt, _ server: CInt) -> RelaySockets {
-        let error = currentErrno
-        HostSocket.close(client)
-        HostSocket.close(server)
-        return .failed(error)
     }
 }

@@ -1,21 +1,21 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Ports that somebody else has, of rules that go without: nobody announces that they are free, so they are tried again
-// when the host changes and every `retryInterval`. With none of them there is no timer. As each try costs a handful of
-// calls, only so many are made at a time, in turn; when one succeeds, somebody has probably ended, and the others follow
-// at once.
+// Ports that another process has, of rules that tolerate that. Nothing announces that such a port becomes free, so they
+// are tried again when the host changes and every `retryInterval`; without such ports there is no timer. As each try
+// costs a few system calls, the number of tries at a time is limited, and the ports take turns. When one succeeds, a
+// process has probably ended, and the other ports are tried at once.
 
 internal import LinuxSystem
 internal import Logging
 internal import NetworkModel
 
 extension ForwardedPorts {
-    /// Ports tried at a time at most.
+    /// The greatest number of ports that are tried at a time.
     private static let batchSize = 256
     /// The time between two batches while they succeed, in milliseconds.
     private static let batchInterval: Int64 = 20
 
-    /// Tries pending ports again after a while, as long as there are any.
+    /// Schedules the next try of pending ports, as long as there are any.
     func scheduleRetry(after milliseconds: Int64? = nil) {
         if let timer = retryTimer { loop.cancel(timer) }
         retryTimer = nil
@@ -30,8 +30,9 @@ extension ForwardedPorts {
         retryPorts()
     }
 
-    /// Listens on pending ports that have become free, as long as the batch lasts; stands back while there are no
-    /// sockets of the namespace for them.
+    /// Listens on pending ports that have become free.
+    ///
+    /// It stops at the end of the batch, or when no sockets of the namespace are left.
     func retryPorts() {
         let indices = rules.indices.filter { !rules[$0].pending.isEmpty }
         guard !indices.isEmpty else { return scheduleRetry() }
@@ -40,20 +41,20 @@ extension ForwardedPorts {
         for index in indices {
             let ports = Array(rules[index].pending.prefix(share))
             for port in ports {
-                let outcome = open(index, port)
-                if case .failure(let error) = outcome, error.meansLater {
-                    retryWaits = true
-                    break
-                }
-                retryBudget -= 1
-                rules[index].pending.removeFirst()
-                switch outcome {
-                case .success:
+                do throws(SystemCallError) {
+                    guard try open(index, port) else {
+                        retryWaits = true
+                        break
+                    }
+                    rules[index].pending.removeFirst()
                     hasOpened = true
                     regained.add(rules[index].rule, port)
-                case .failure:
+                } catch {
+                    // It is still taken and goes to the end of the queue.
+                    rules[index].pending.removeFirst()
                     rules[index].pending.append(port)
                 }
+                retryBudget -= 1
             }
         }
         retryWaits = retryWaits && retryBudget > 0
@@ -66,7 +67,7 @@ extension ForwardedPorts {
     }
 }
 
-/// Ports that have become free, gathered for one line.
+/// Ports that have become free, collected for one message.
 struct RegainedPorts {
     private struct Kind: Hashable {
         var direction: ForwardDirection

@@ -85,8 +85,10 @@ extension ForwardedPorts {
             rules[index].waitsForDevice = false
             guard rules[index].rule.policy != .scanned else { continue }
             for port in rules[index].ports {
-                // Only rules of the host's side have devices: their sockets need not be waited for.
-                if case .failure(let error) = open(index, port) {
+                do throws(SystemCallError) {
+                    // Only rules of the host's side have devices, and their sockets are made at once.
+                    _ = try open(index, port)
+                } catch {
                     skipped.add(rules[index].rule, port, error.errno)
                     if error.errno == .addressInUse { rules[index].pending.append(port) }
                 }
@@ -97,7 +99,7 @@ extension ForwardedPorts {
         tryPending()
     }
 
-    /// Puts a rule to sleep whose device has gone.
+    /// Suspends a rule whose device is gone.
     private func wait(_ index: Int, for device: String) {
         closeAll(of: index)
         rules[index].waitsForDevice = true
@@ -112,19 +114,16 @@ extension ForwardedPorts {
     // MARK: Single ports
 
     /// Listens on a port of a rule at every place where it does not listen yet.
-    func open(_ index: Int, _ port: UInt16) -> Result<Void, SystemCallError> {
+    ///
+    /// - Returns: False if there is no socket of the namespace now; more have been requested.
+    /// - Throws: The error of the first place that failed.
+    func open(_ index: Int, _ port: UInt16) throws(SystemCallError) -> Bool {
         for place in rules[index].places.indices where rules[index].listener(place, port) == nil {
-            let made: Result<CInt, SystemCallError> = socket(for: rules[index], place)
-            switch made {
-            case .failure(let error): return .failure(error)
-            case .success(let number):
-                switch listen(number, rules[index], index, place, port) {
-                case .failure(let error): return .failure(error)
-                case .success(let listener): rules[index].add(listener, place, port)
-                }
-            }
+            guard let number = try socket(for: rules[index], place) else { return false }
+            let listener = try listen(number, rules[index], index, place, port)
+            rules[index].add(listener, place, port)
         }
-        return .success(())
+        return true
     }
 
     /// Stops listening on a port of a rule.
@@ -134,55 +133,63 @@ extension ForwardedPorts {
         }
     }
 
-    /// A new socket on the side that listens; ``SystemCallError/later`` if there is none of the namespace now.
-    func socket(for rule: ListeningRule, _ place: Int) -> Result<CInt, SystemCallError> {
+    /// A new socket on the side that listens.
+    ///
+    /// - Returns: The socket, which the caller owns; nil if there is none of the namespace now.
+    /// - Throws: The error of socket(2).
+    func socket(for rule: ListeningRule, _ place: Int) throws(SystemCallError) -> CInt? {
         let request = rule.places[place].request(rule.rule.transport)
-        if rule.rule.direction == .inbound || mayWait {
-            let made =
-                rule.rule.direction == .inbound
-                ? request.open() : namespace.open([request]).first ?? .failure(.noSuchProcess)
-            return made.map(\.rawValue).mapError { SystemCallError("socket", "", $0) }
-        }
-        switch pool.take(.init(isStream: rule.rule.transport == .tcp, isIPv4: rule.places[place].isIPv4)) {
-        case .socket(let number): return .success(number)
-        case .later: return .failure(.later)
-        case .failed(let error): return .failure(SystemCallError("socket", "", error))
+        do throws(Errno) {
+            if rule.rule.direction == .inbound { return try request.open().rawValue }
+            guard mayWait else {
+                return try pool.take(.init(isStream: rule.rule.transport == .tcp, isIPv4: rule.places[place].isIPv4))
+            }
+            guard let answer = namespace.open([request]).first else { throw .noSuchProcess }
+            return try answer.get().rawValue
+        } catch {
+            throw SystemCallError("socket", "", error)
         }
     }
 
     /// Makes a socket listen and watches it; the socket is closed if that fails.
+    ///
+    /// - Throws: The error of setsockopt(2), bind(2), listen(2) or epoll_ctl(2).
     func listen(
         _ number: CInt, _ rule: ListeningRule, _ index: Int, _ place: Int, _ port: UInt16
-    ) -> Result<Int, SystemCallError> {
-        let outcome = rule.places[place].listen(number, port: port, transport: rule.rule.transport)
-        if case .failed(let error) = outcome {
-            HostSocket.close(number)
-            return .failure(error)
-        }
-        let listener = listeners.add(number, rule: index, place: place, port: port)
-        do {
-            try loop.add(FileDescriptor(rawValue: number), for: .readable, token: listeners.token(listener))
-        } catch {
-            listeners.close(listener)
-            return .failure(error)
-        }
-        if outcome == .listeningWhileAbsent, index < rules.count, !rules[index].absenceIsReported {
+    ) throws(SystemCallError) -> Int {
+        let (listener, listening) = try addListener(number, rule, index, place, port)
+        if listening == .onAbsentAddress, index < rules.count, !rules[index].absenceIsReported {
             rules[index].absenceIsReported = true
             reportAbsence(rule.rule)
         }
-        return .success(listener)
+        return listener
+    }
+
+    /// Makes a socket listen and watches it, without any report; the socket is closed if that fails.
+    ///
+    /// - Throws: The error of setsockopt(2), bind(2), listen(2) or epoll_ctl(2).
+    func addListener(
+        _ number: CInt, _ rule: ListeningRule, _ index: Int, _ place: Int, _ port: UInt16
+    ) throws(SystemCallError) -> (listener: Int, listening: ListeningPlace.Listening) {
+        let listening: ListeningPlace.Listening
+        do throws(SystemCallError) {
+            listening = try rule.places[place].listen(number, port: port, transport: rule.rule.transport)
+        } catch {
+            HostSocket.close(number)
+            throw error
+        }
+        let listener = listeners.add(number, rule: index, place: place, port: port)
+        do throws(SystemCallError) {
+            try loop.add(FileDescriptor(rawValue: number), for: .readable, token: listeners.token(listener))
+        } catch {
+            listeners.close(listener)
+            throw error
+        }
+        return (listener, listening)
     }
 
     func reportAbsence(_ rule: PortForward) {
         guard let address = rule.address else { return }
         options.logger.notice("the host does not have \(address) at present: \(rule) works as soon as it does")
     }
-}
-
-extension SystemCallError {
-    /// There is no socket of the namespace now, and there will be.
-    static let later = SystemCallError("socket", "later", .resourceTemporarilyUnavailable)
-
-    /// Whether this is ``later``.
-    var meansLater: Bool { self == .later }
 }

@@ -44,7 +44,7 @@ extension ForwardedPorts {
     /// - Returns: whether all `auto` rules can be followed.
     func openScanSources(for rules: [ListeningRule], _ supply: inout NamespaceSupply) -> Bool {
         if hostSockets == nil, rules.contains(where: { $0.isScanned(.outbound) }) {
-            hostSockets = ListeningSockets { $0.map { $0.open() } }
+            hostSockets = ListeningSockets(NamespaceRequest.answers)
             if hostSockets == nil { return false }
         }
         if namespaceSockets == nil, rules.contains(where: { $0.isScanned(.inbound) }) {
@@ -103,16 +103,16 @@ extension ForwardedPorts {
         }
         rules[index].skipped = rule.skipped.filter { wanted.contains(rule.target(of: $0)) }
         for port in missing {
-            switch open(index, port) {
-            case .success:
+            do throws(SystemCallError) {
+                guard try open(index, port) else {
+                    // A port of the namespace: the scan goes on when there are sockets for it.
+                    close(index, port)
+                    scanWaits = true
+                    return
+                }
                 rules[index].skipped.remove(port)
                 options.logger.debug("forwarding \(rule.rule.transport) \(port)")
-            case .failure(let error) where error.meansLater:
-                // A port of the namespace: goes on when there are sockets for it.
-                close(index, port)
-                scanWaits = true
-                return
-            case .failure(let error):
+            } catch {
                 close(index, port)
                 if rules[index].skipped.insert(port).inserted { skipped.add(rule.rule, port, error.errno) }
             }

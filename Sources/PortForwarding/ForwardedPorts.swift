@@ -204,7 +204,7 @@ public final class ForwardedPorts: EventSink {
 
     // MARK: TCP
 
-    /// Accepts what waits, a bounded number at a time.
+    /// Accepts the waiting connections, a bounded number at a time.
     private func acceptConnections(_ listener: Listener, _ token: EventToken) {
         switch accept(listener, most: 64) {
         case .more, .none: break
@@ -218,7 +218,7 @@ public final class ForwardedPorts: EventSink {
         }
     }
 
-    /// What accepting came to.
+    /// The result of accepting.
     private enum Accepting {
         /// More may wait.
         case more
@@ -232,31 +232,31 @@ public final class ForwardedPorts: EventSink {
     private func accept(_ listener: Listener, most: Int) -> Accepting {
         for _ in 0..<most {
             guard waiting.count < Self.waitingLimit else { return .noRoom }
-            var storage = sockaddr_storage()
-            var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-            let socket = unsafe tapas_accept(listener.socket, &storage, &length)
-            guard socket >= 0 else {
-                switch currentErrno {
-                case .resourceTemporarilyUnavailable: return .none
+            let accepted: (socket: CInt, peer: Endpoint?)
+            do throws(Errno) {
+                guard let next = try HostSocket.accept(listener.socket) else { return .none }
+                accepted = next
+            } catch {
+                switch error {
                 case .tooManyOpenFiles, .tooManyOpenFilesInSystem, .noBufferSpace, .noMemory: return .noDescriptors
-                // Errors of the connection that was to be accepted (accept(2), "Error handling").
+                // These are errors of the connection that was to be accepted (accept(2), "Error handling").
                 default: continue
                 }
             }
             counters.accepted &+= 1
-            guard let peer = unsafe Endpoint(&storage) else {
-                HostSocket.close(socket)
+            guard let peer = accepted.peer else {
+                HostSocket.close(accepted.socket)
                 continue
             }
-            if !forward(socket, from: peer, listener) {
+            if !forward(accepted.socket, from: peer, listener) {
                 counters.refused &+= 1
-                HostSocket.abort(socket)
+                HostSocket.abort(accepted.socket)
             }
         }
         return .more
     }
 
-    /// Takes what waits on a listening socket that is about to be closed: those clients are connected already.
+    /// Accepts what waits on a listening socket before it is closed, because those clients are connected already.
     func takeRest(of index: Int) {
         let listener = listeners[index]
         if rules[listener.rule].rule.transport == .tcp {
@@ -266,16 +266,16 @@ public final class ForwardedPorts: EventSink {
         }
     }
 
-    /// Sends an accepted connection on its way; false if there is none, and the socket still the caller's.
+    /// Forwards an accepted connection; false if that is impossible, and then the caller still owns the socket.
     private func forward(_ socket: CInt, from peer: Endpoint, _ listener: Listener) -> Bool {
         let rule = rules[listener.rule]
         let target = rule.target(of: listener.port)
         let isLoopback = IPAddress(unmapping: peer.address).isLoopback
         if rule.rule.direction == .outbound {
-            // Both ends are the namespace's loopback, and the host's will be the same.
+            // Both ends are on the namespace's loopback, so those on the host are on its loopback.
             guard isLoopback, let local = HostSocket.localEndpoint(socket),
                 IPAddress(unmapping: local.address).isLoopback,
-                case .socket(let server) = HostSocket.connect(
+                let server = try? HostSocket.connect(
                     to: Endpoint(address: local.address, port: target), type: HostSocket.stream,
                     source: IPAddress(unmapping: peer.address), device: nil)
             else { return false }
@@ -303,17 +303,20 @@ public final class ForwardedPorts: EventSink {
     }
 
     private func connectInNamespace(_ client: CInt, to target: Endpoint) -> Bool {
-        switch pool.take(.init(isStream: true, isIPv4: target.family == .v4)) {
-        case .failed: return false
-        case .later:
-            waiting.append(WaitingConnection(client: client, target: target))
-            return true
-        case .socket(let server):
-            guard target.connect(server) == 0 || currentErrno == .nowInProgress else {
+        do throws(Errno) {
+            guard let server = try pool.take(.init(isStream: true, isIPv4: target.family == .v4)) else {
+                waiting.append(WaitingConnection(client: client, target: target))
+                return true
+            }
+            do throws(Errno) {
+                try target.connect(server, mayGoOn: true)
+            } catch {
                 HostSocket.close(server)
-                return false
+                throw error
             }
             return splices.join(client, server, .inbound)
+        } catch {
+            return false
         }
     }
 

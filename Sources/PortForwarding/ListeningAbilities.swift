@@ -26,12 +26,9 @@ struct ListeningAbilities {
     /// Finds out what the host can.
     mutating func askHost() {
         guard hostHasIPv6 == nil else { return }
-        switch ListeningPlace().request(.tcp).open() {
-        case .success(let probe):
-            HostSocket.close(probe.rawValue)
-            hostHasIPv6 = true
-        case .failure: hostHasIPv6 = false
-        }
+        let probe = try? ListeningPlace().request(.tcp).open()
+        if let probe { HostSocket.close(probe.rawValue) }
+        hostHasIPv6 = probe != nil
     }
 
     /// Takes in what the namespace has made of ``requests``.
@@ -43,7 +40,8 @@ struct ListeningAbilities {
         for (index, answer) in answers.enumerated() {
             switch answer {
             case .success(let descriptor):
-                if !ListeningPlace.mayBind(descriptor.rawValue, toDevice: "lo") { bindsToLoopback = false }
+                // Kernels before Linux 5.7 refuse this without privilege.
+                if (try? HostSocket.bind(descriptor.rawValue, toDevice: "lo")) == nil { bindsToLoopback = false }
                 HostSocket.close(descriptor.rawValue)
             case .failure(let error):
                 if index == 0 { hasIPv6 = false }

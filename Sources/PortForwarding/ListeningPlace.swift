@@ -1,7 +1,4 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
-//
-// syscalls: setup(main, ports): listen setsockopt
-// syscalls: running(ports): listen setsockopt
 
 internal import CLinux
 internal import Glibc
@@ -20,64 +17,64 @@ struct ListeningPlace: Hashable {
     /// The family of its socket.
     var isIPv4: Bool { address?.isIPv4Mapped ?? false }
 
-    /// A socket for this place, to be made in the right namespace.
+    /// The request for a socket of this place, which must be made in the right namespace.
     func request(_ transport: TransportProtocol) -> NamespaceRequest {
         .socket(
             domain: isIPv4 ? AF_INET : AF_INET6, type: transport == .tcp ? HostSocket.stream : HostSocket.datagram,
             ipProtocol: 0)
     }
 
-    /// What prepares to take connections or datagrams came to.
-    enum Outcome: Equatable {
-        /// It listens.
-        case listening
-        /// It listens on an address that the host does not have at present (`IP_FREEBIND`).
-        case listeningWhileAbsent
-        /// It does not.
-        case failed(SystemCallError)
+    /// How a socket listens.
+    enum Listening: Equatable {
+        /// On an address that the host has, or on all of them.
+        case onHost
+        /// On an address that the host does not have at present (`IP_FREEBIND`).
+        case onAbsentAddress
     }
 
     /// Connections that may wait to be accepted; the kernel's `net.core.somaxconn` bounds it.
     static let backlog: CInt = 4096
 
     /// Binds a new socket here and makes it listen.
-    func listen(_ number: CInt, port: UInt16, transport: TransportProtocol) -> Outcome {
-        if !isIPv4 { HostSocket.set(number, CInt(IPPROTO_IPV6), IPV6_V6ONLY, address == nil ? 0 : 1) }
+    ///
+    /// - Throws: The error of setsockopt(2), bind(2) or listen(2), with this place and the port.
+    func listen(_ number: CInt, port: UInt16, transport: TransportProtocol) throws(SystemCallError) -> Listening {
+        if !isIPv4 { HostSocket.setIfPossible(number, CInt(IPPROTO_IPV6), IPV6_V6ONLY, address == nil ? 0 : 1) }
         if transport == .tcp {
-            // For ports that connections of a predecessor still hold (TIME_WAIT); two may not listen all the same.
-            HostSocket.set(number, SOL_SOCKET, SO_REUSEADDR, 1)
+            // Connections of a predecessor may still hold the port (TIME_WAIT). Two sockets still cannot listen on it.
+            HostSocket.setIfPossible(number, SOL_SOCKET, SO_REUSEADDR, 1)
         } else {
-            if !isIPv4 { HostSocket.set(number, CInt(IPPROTO_IPV6), IPV6_RECVPKTINFO, 1) }
-            if isIPv4 || address == nil { HostSocket.set(number, CInt(IPPROTO_IP), IP_PKTINFO, 1) }
+            if !isIPv4 { HostSocket.setIfPossible(number, CInt(IPPROTO_IPV6), IPV6_RECVPKTINFO, 1) }
+            if isIPv4 || address == nil { HostSocket.setIfPossible(number, CInt(IPPROTO_IP), IP_PKTINFO, 1) }
         }
-        if let device, !Self.bind(number, toDevice: device) { return failure("setsockopt", port) }
-        let endpoint = Endpoint(address: address ?? .unspecified, port: port)
-        var isAbsent = false
-        if endpoint.bind(number) != 0 {
-            guard currentErrno == .addressNotAvailable, address != nil else { return failure("bind", port) }
-            isAbsent = true
-            HostSocket.set(
-                number, isIPv4 ? CInt(IPPROTO_IP) : CInt(IPPROTO_IPV6), isIPv4 ? IP_FREEBIND : IPV6_FREEBIND, 1)
-            guard endpoint.bind(number) == 0 else { return failure("bind", port) }
+        var call = "setsockopt"
+        do throws(Errno) {
+            if let device { try HostSocket.bind(number, toDevice: device) }
+            call = "bind"
+            let isAbsent = try bind(number, Endpoint(address: address ?? .unspecified, port: port))
+            call = "listen"
+            if transport == .tcp { try HostSocket.listen(number, backlog: Self.backlog) }
+            return isAbsent ? .onAbsentAddress : .onHost
+        } catch {
+            throw SystemCallError(call, text(port: port), error)
         }
-        if transport == .tcp, Glibc.listen(number, Self.backlog) != 0 { return failure("listen", port) }
-        return isAbsent ? .listeningWhileAbsent : .listening
     }
 
-    private func failure(_ call: StaticString, _ port: UInt16) -> Outcome {
-        let error = currentErrno
-        return .failed(SystemCallError("\(call)", text(port: port), error))
-    }
-
-    private static func bind(_ number: CInt, toDevice device: String) -> Bool {
-        unsafe device.withCString {
-            unsafe setsockopt(number, SOL_SOCKET, SO_BINDTODEVICE, $0, socklen_t(device.utf8.count))
-        } == 0
-    }
-
-    /// Whether sockets may be bound to a device without privilege (Linux 5.7), tried on one that is not used yet.
-    static func mayBind(_ number: CInt, toDevice device: String) -> Bool {
-        bind(number, toDevice: device)
+    /// Binds a socket, also to an address that the host does not have at present.
+    ///
+    /// - Returns: Whether the address is absent.
+    /// - Throws: The error of bind(2).
+    private func bind(_ number: CInt, _ endpoint: Endpoint) throws(Errno) -> Bool {
+        do throws(Errno) {
+            try endpoint.bind(number)
+            return false
+        } catch {
+            guard error == .addressNotAvailable, address != nil else { throw error }
+        }
+        HostSocket.setIfPossible(
+            number, isIPv4 ? CInt(IPPROTO_IP) : CInt(IPPROTO_IPV6), isIPv4 ? IP_FREEBIND : IPV6_FREEBIND, 1)
+        try endpoint.bind(number)
+        return true
     }
 
     /// `8080`, `127.0.0.1:8080`, `[::1]:8080`, `*%eth0:8080`.

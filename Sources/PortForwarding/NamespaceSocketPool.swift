@@ -1,18 +1,16 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
-//
-// syscalls: running(ports): socket
 
 internal import Glibc
 internal import LinuxSystem
 internal import NetworkModel
 internal import SystemPackage
 
-/// Unconnected sockets of the target namespace, made in advance.
+/// Unconnected sockets of the target namespace, made ahead of time.
 ///
-/// Nobody waits for one: where there is none left, whoever needs it stands back until the next have come. `ForwardedPorts`
-/// sends the pool's requests and hands it the answers.
+/// Nothing waits for one: when none is left, whoever needs one stops until the next have been made. `ForwardedPorts`
+/// sends the pool's requests and passes the answers on.
 struct NamespaceSocketPool {
-    /// The kinds of sockets that connections into the namespace, and listening there, need.
+    /// The kinds of sockets that are needed for connecting and listening in the namespace.
     enum Kind: Int, CaseIterable {
         case tcpv4
         case tcpv6
@@ -30,62 +28,55 @@ struct NamespaceSocketPool {
         }
     }
 
-    /// What asking for a socket came to.
-    enum Outcome {
-        /// A socket, which the caller owns.
-        case socket(CInt)
-        /// There is none now; more have been asked for.
-        case later
-        /// None could be made a moment ago.
-        case failed(Errno)
-    }
-
-    /// Sockets of a kind after a refill.
+    /// The number of sockets of a kind after a refill.
     private let target: Int
-    /// How long a kind that could not be made is not asked for again, in milliseconds.
+    /// How long a kind that was refused is not requested again, in milliseconds.
     private static let failurePause: Int64 = 1000
 
     private struct Supply {
         var free: [CInt] = []
-        /// How many were wanted and not there since the last answer.
+        /// How many were requested and missing since the last answer.
         var shortage = 0
         var isLow = false
         var failure: (error: Errno, until: MonotonicTime)?
     }
 
     private var supplies: [Supply] = .init(repeating: Supply(), count: Kind.allCases.count)
-    /// The kinds whose sockets are on their way, one for each request.
+    /// The kinds of the requested sockets, one for each request.
     private var requested: [Kind] = []
 
     /// Makes an empty pool.
     ///
-    /// - Parameter target: sockets of a kind after a refill; with 0 each is made when it is needed.
+    /// - Parameter target: the number of sockets of a kind after a refill; with 0 each is made when it is needed.
     init(target: Int) {
         self.target = target
     }
 
-    /// Below how many sockets of a kind a refill is due.
+    /// The number of sockets of a kind below which they are refilled.
     private var lowMark: Int { max(target / 2, 1) }
 
-    /// Has sockets of a kind made before anybody needs one.
+    /// Requests sockets of a kind before one is needed.
     mutating func prepare(_ kind: Kind) {
         if supplies[kind.rawValue].free.count < lowMark { supplies[kind.rawValue].isLow = true }
     }
 
     /// Takes a socket out.
-    mutating func take(_ kind: Kind) -> Outcome {
+    ///
+    /// - Returns: A socket, which the caller owns; nil if there is none now and more have been requested.
+    /// - Throws: The error with which the kernel refused such sockets a moment ago.
+    mutating func take(_ kind: Kind) throws(Errno) -> CInt? {
         let socket = supplies[kind.rawValue].free.popLast()
         if supplies[kind.rawValue].free.count < lowMark { supplies[kind.rawValue].isLow = true }
-        if let socket { return .socket(socket) }
+        if let socket { return socket }
         if let failure = supplies[kind.rawValue].failure {
-            if MonotonicTime.now < failure.until { return .failed(failure.error) }
+            if MonotonicTime.now < failure.until { throw failure.error }
             supplies[kind.rawValue].failure = nil
         }
         supplies[kind.rawValue].shortage += 1
-        return .later
+        return nil
     }
 
-    /// What to ask the namespace's thread for now: nothing while answers are awaited.
+    /// The requests for the namespace's thread; none while answers are outstanding.
     mutating func nextRequests() -> [NamespaceRequest] {
         guard requested.isEmpty else { return [] }
         for kind in Kind.allCases where supplies[kind.rawValue].isLow {
@@ -97,9 +88,9 @@ struct NamespaceSocketPool {
         return requested.map(\.request)
     }
 
-    /// Takes the answers to ``nextRequests()`` in.
+    /// Stores the answers to ``nextRequests()``.
     ///
-    /// - Returns: The error of kinds that are wanted and of which none could be made.
+    /// - Returns: The error of a kind that is needed and of which none could be made.
     mutating func add(_ answers: NamespaceAnswers) -> Errno? {
         var lacking: Errno?
         for (kind, answer) in zip(requested, answers) {
@@ -119,7 +110,7 @@ struct NamespaceSocketPool {
         return lacking
     }
 
-    /// Forgets that kinds could not be made: descriptors have become free.
+    /// Forgets earlier refusals, because descriptors have become free.
     mutating func forgetFailures() {
         for index in supplies.indices where supplies[index].failure != nil {
             supplies[index].failure = nil

@@ -2,21 +2,20 @@
 //
 // Theory of operation
 //
-// A socket keeps the network namespace of its making, so all that has to happen on the thread that lives in the target
-// namespace is socket(2); binding, connecting and accepting work from here. That thread also reprograms the namespace
-// and reads it back, which may take seconds: nobody who serves traffic waits for it. While the program starts, requests
-// are answered at once (`open`); later they are sent there and answered when they are (`openLater`), and what
-// connections need is made in advance (`NamespaceSocketPool`).
+// A socket belongs to the network namespace that it was made in. So only socket(2) has to run on the thread that lives in
+// the target namespace; bind(2), connect(2) and accept(2) work from any thread. The namespace thread also reprograms the
+// namespace and reads it back, which may take seconds, so no thread that serves traffic waits for it. At start-up,
+// requests are answered before the call returns (`open`). Later they are sent to the namespace thread, and the answers
+// arrive when it has made the sockets (`openLater`); the sockets that connections need are made ahead of time
+// (`NamespaceSocketPool`).
 //
-// syscalls: setup(namespace): openat socket
-// syscalls: running(namespace): openat socket
+// syscalls: setup(main, namespace): close openat
+// syscalls: running(ports, namespace): close openat
 
-internal import CLinux
-internal import Glibc
 internal import LinuxSystem
 public import SystemPackage
 
-/// A descriptor that is wanted from the target network namespace.
+/// A request for a descriptor that must be made in the target network namespace.
 public enum NamespaceRequest: Hashable, Sendable {
     /// A socket (socket(2)); it is made non-blocking.
     case socket(domain: Int32, type: Int32, ipProtocol: Int32)
@@ -25,30 +24,39 @@ public enum NamespaceRequest: Hashable, Sendable {
 
     /// Makes the descriptor in the network namespace of the calling thread, with `O_CLOEXEC`.
     ///
-    /// - Returns: The descriptor, which the caller owns, or the error.
-    public func open() -> Result<FileDescriptor, Errno> {
-        let number: CInt
+    /// - Returns: The descriptor, which the caller owns.
+    /// - Throws: The error of socket(2) or open(2).
+    public func open() throws(Errno) -> FileDescriptor {
         switch self {
         case .socket(let domain, let type, let ipProtocol):
-            number = Glibc.socket(domain, type | CInt(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), ipProtocol)
+            return FileDescriptor(
+                rawValue: try HostSocket.open(domain: domain, type: type, ipProtocol: ipProtocol))
         case .file(let path):
-            number = unsafe Glibc.open(path, O_RDONLY | O_CLOEXEC)
+            do throws(SystemCallError) {
+                return try OwnedFileDescriptor.open(path, .readOnly).release()
+            } catch {
+                throw error.errno
+            }
         }
-        return number >= 0 ? .success(FileDescriptor(rawValue: number)) : .failure(currentErrno)
+    }
+
+    /// Answers requests, each on its own, in the calling thread's network namespace.
+    public static func answers(to requests: [NamespaceRequest]) -> NamespaceAnswers {
+        requests.map { request in Result { () throws(Errno) in try request.open() } }
     }
 }
 
-/// The descriptors that requests have led to, in their order; each is its receiver's.
+/// The descriptors that were made for requests, in the order of the requests; whoever receives one owns it.
 public typealias NamespaceAnswers = [Result<FileDescriptor, Errno>]
 
 /// Makes descriptors in the target network namespace.
 public struct NamespaceSockets: Sendable {
-    /// Answers all requests before it returns: only while the program starts.
+    /// Answers all requests before it returns; used only while the program starts.
     let open: @Sendable ([NamespaceRequest]) -> NamespaceAnswers
     /// Returns at once; the answers come later, on any thread.
     let openLater: @Sendable ([NamespaceRequest], @escaping @Sendable (NamespaceAnswers) -> Void) -> Void
 
-    /// Names the two ways to reach the thread in the namespace.
+    /// Combines the two ways to reach the thread in the namespace.
     ///
     /// - Parameters:
     ///   - open: answers all requests before it returns.

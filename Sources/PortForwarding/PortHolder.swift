@@ -1,18 +1,20 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Who has a port that we are refused. Only before the file system is taken away, and only for processes that we may
-// look into: those of the same user that allow it, and none once we are in a user namespace of our own. So those that
-// may be in the way are looked for at the very start.
+// Finds the process that has a port that was refused. That is possible only before the file system is given up, and
+// only for processes that may be inspected: those of the same user, and none from inside a user namespace of our own.
+// So the owners of the requested ports are determined at the very start.
 //
-// syscalls: setup(main): close fstat getdents64 geteuid newfstatat openat read readlink
+// syscalls: setup(main): close fstat getdents64 geteuid newfstatat openat read readlinkat
+// syscalls: running(ports): close geteuid openat read
 
 internal import Glibc
 internal import LinuxSystem
+internal import Netlink
 public import NetworkModel
 internal import NetworkTypes
 internal import SystemPackage
 
-/// Who listens on ports of the host that rules ask for by number.
+/// The owners of the ports of the host that explicit rules request.
 public struct PortHolders: Sendable {
     private struct Place: Hashable {
         var transport: TransportProtocol
@@ -26,10 +28,10 @@ public struct PortHolders: Sendable {
 
     /// Finds them, in the calling thread's network namespace.
     ///
-    /// - Parameter rules: the rules, of which explicit inbound ones are looked at.
+    /// - Parameter rules: the rules, of which the explicit inbound ones count.
     public init(of rules: [PortForward]) {
         let wanted = rules.filter { $0.direction == .inbound && $0.policy == .explicit }
-        guard !wanted.isEmpty, var sockets = ListeningSockets({ $0.map { $0.open() } }) else { return }
+        guard !wanted.isEmpty, let sockets = ListeningSockets(NamespaceRequest.answers) else { return }
         for transport in [TransportProtocol.tcp, .udp] {
             let rules = wanted.filter { $0.transport == transport }
             guard !rules.isEmpty, let listed = sockets.list(transport) else { continue }
@@ -50,18 +52,18 @@ public struct PortHolders: Sendable {
 
 /// The process that listens on a port of the host.
 struct PortHolder: Sendable {
-    /// Its process id and name, where they can be known.
+    /// Its process id and name, if they can be determined.
     var process: (id: Int, name: String)?
     /// The user that the socket belongs to.
     var user: UInt32?
 
-    /// Finds who has a socket.
+    /// Finds the owner of a socket.
     init(of socket: ListedSocket) {
         user = socket.user
         process = Self.process(holding: "socket:[\(socket.inode)]")
     }
 
-    /// Whether it may be an instance of this program that is about to end: worth a moment's patience.
+    /// Whether it may be an instance of this program that is about to end, so that waiting a moment is worthwhile.
     var mayBeSibling: Bool {
         if let process { return process.name == Self.name(of: "self") }
         return user == nil || user == geteuid()
@@ -75,7 +77,7 @@ struct PortHolder: Sendable {
     private static func process(holding link: String) -> (id: Int, name: String)? {
         for name in rules(of: "/proc") {
             guard let id = Int(name) else { continue }
-            for file in rules(of: "/proc/\(name)/fd") where self.link("/proc/\(name)/fd/\(file)") == link {
+            for file in rules(of: "/proc/\(name)/fd") where SymbolicLink.target("/proc/\(name)/fd/\(file)") == link {
                 return (id, self.name(of: name) ?? "?")
             }
         }
@@ -83,20 +85,7 @@ struct PortHolder: Sendable {
     }
 
     private static func name(of process: String) -> String? {
-        guard let file = try? OwnedFileDescriptor.open("/proc/\(process)/comm", .readOnly) else { return nil }
-        var bytes = [UInt8](repeating: 0, count: 64)
-        let number = file.rawValue
-        let count = unsafe bytes.withUnsafeMutableBytes { unsafe read(number, $0.baseAddress, $0.count) }
-        return count > 1 ? String(decoding: bytes[..<(count - 1)], as: UTF8.self) : nil
-    }
-
-    private static func link(_ path: String) -> String? {
-        var bytes = [UInt8](repeating: 0, count: 64)
-        let count = unsafe bytes.withUnsafeMutableBytes { buffer in
-            guard let start = buffer.baseAddress else { return 0 }
-            return unsafe readlink(path, start.assumingMemoryBound(to: CChar.self), buffer.count)
-        }
-        return count > 0 ? String(decoding: bytes[..<count], as: UTF8.self) : nil
+        SmallFile.line("/proc/\(process)/comm")
     }
 
     private static func rules(of path: String) -> [String] {

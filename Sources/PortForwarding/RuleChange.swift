@@ -9,8 +9,8 @@
 // (`requests`). Once that is there, it is carried out without waiting for anybody (`prepare`, then `commit` or `undo`).
 // Between the two the rules in force may have opened and closed ports, so whoever waits lays the change out once more.
 //
-// syscalls: setup(ports): clock_nanosleep close openat prlimit64 read
-// syscalls: running(ports): clock_nanosleep close openat prlimit64 read
+// syscalls: setup(main): clock_nanosleep close ioctl openat prlimit64 read socket
+// syscalls: running(ports): clock_nanosleep close ioctl openat prlimit64 read socket
 
 internal import CLinux
 internal import Glibc
@@ -154,7 +154,13 @@ struct RuleChange {
             for (position, port) in ports.enumerated() {
                 guard let number = sockets.next() else { break }
                 let portPlace = PortPlace(rule: index, place: place, port: port)
-                guard let error = listen(portPlace, number) else { continue }
+                let error: SystemCallError
+                do throws(SystemCallError) {
+                    try listen(portPlace, number)
+                    continue
+                } catch let refusal {
+                    error = refusal
+                }
                 if error.errno == .addressInUse, oldSocketBlocks(portPlace) {
                     postponed.append(portPlace)
                     continue
@@ -187,11 +193,9 @@ struct RuleChange {
     ) throws(PortForwardingError) -> [CInt] {
         guard count > 0 else { return [] }
         let request = rule.places[place].request(rule.rule.transport)
-        var made: [Result<FileDescriptor, Errno>]
+        let made: NamespaceAnswers
         if rule.rule.direction == .inbound {
-            made = []
-            made.reserveCapacity(count)
-            for _ in 0..<count { made.append(request.open()) }
+            made = NamespaceRequest.answers(to: .init(repeating: request, count: count))
         } else {
             made = supply.take(.init(repeating: request, count: count))
         }
@@ -211,41 +215,36 @@ struct RuleChange {
             rule.name(place, rule.ports.lowerBound), SystemCallError("socket", "", failure), remark: nil)
     }
 
-    /// Makes a socket listen for a portPlace; the error if it cannot.
-    private mutating func listen(_ portPlace: PortPlace, _ number: CInt) -> SystemCallError? {
-        let outcome = fresh[portPlace.rule].places[portPlace.place].listen(
-            number, port: portPlace.port, transport: fresh[portPlace.rule].rule.transport)
-        if case .failed(let error) = outcome {
-            HostSocket.close(number)
-            return error
-        }
-        let listener = owner.listeners.add(number, rule: portPlace.rule, place: portPlace.place, port: portPlace.port)
-        do {
-            try owner.loop.add(
-                FileDescriptor(rawValue: number), for: .readable, token: owner.listeners.token(listener))
-        } catch {
-            owner.listeners.close(listener)
-            return error
-        }
+    /// Makes a socket listen for a portPlace; the socket is closed if that fails.
+    ///
+    /// - Throws: The error of setsockopt(2), bind(2), listen(2) or epoll_ctl(2).
+    private mutating func listen(_ portPlace: PortPlace, _ number: CInt) throws(SystemCallError) {
+        let (listener, listening) = try owner.addListener(
+            number, fresh[portPlace.rule], portPlace.rule, portPlace.place, portPlace.port)
         fresh[portPlace.rule].add(listener, portPlace.place, portPlace.port)
         opened.append(listener)
-        if outcome == .listeningWhileAbsent { absent.insert(portPlace.rule) }
-        return nil
+        if listening == .onAbsentAddress { absent.insert(portPlace.rule) }
     }
 
     /// As ``listen(_:_:)`` with a new socket.
-    private mutating func listenAnew(_ portPlace: PortPlace) -> SystemCallError? {
-        switch socket(for: fresh[portPlace.rule], portPlace.place) {
-        case .failure(let error): error
-        case .success(let number): listen(portPlace, number)
-        }
+    private mutating func listenAnew(_ portPlace: PortPlace) throws(SystemCallError) {
+        try listen(portPlace, try socket(for: fresh[portPlace.rule], portPlace.place))
     }
 
-    /// A new socket on the side that listens: of the namespace's, one that was made for this change.
-    private mutating func socket(for rule: ListeningRule, _ place: Int) -> Result<CInt, SystemCallError> {
+    /// A new socket on the side that listens; in the namespace, one that was made for this change.
+    ///
+    /// - Throws: The error of socket(2); EAGAIN if there is no socket of the namespace now.
+    private mutating func socket(for rule: ListeningRule, _ place: Int) throws(SystemCallError) -> CInt {
         guard rule.rule.direction == .outbound, let made = supply.take(rule.places[place].request(rule.rule.transport))
-        else { return owner.socket(for: rule, place) }
-        return made.map(\.rawValue).mapError { SystemCallError("socket", "", $0) }
+        else {
+            if let number = try owner.socket(for: rule, place) { return number }
+            throw SystemCallError("socket", "", .resourceTemporarilyUnavailable)
+        }
+        do throws(Errno) {
+            return try made.get().rawValue
+        } catch {
+            throw SystemCallError("socket", "", error)
+        }
     }
 
     // MARK: A port that somebody else has
@@ -260,8 +259,11 @@ struct RuleChange {
             while MonotonicTime.now < patience, holder?.mayBeSibling ?? true {
                 var pause = timespec(tv_sec: 0, tv_nsec: 5_000_000)
                 unsafe nanosleep(&pause, nil)
-                guard let again = listenAnew(portPlace) else { return }
-                error = again
+                do throws(SystemCallError) {
+                    return try listenAnew(portPlace)
+                } catch let refusal {
+                    error = refusal
+                }
                 if error.errno != .addressInUse { break }
             }
         }
@@ -279,8 +281,7 @@ struct RuleChange {
         case .addressInUse:
             return holder?.description.map { "it belongs to \($0)" }
         case .permissionDenied:
-            let path = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
-            let limit = Self.contents(of: path).map { " (now \($0))" } ?? ""
+            let limit = SmallFile.line("/proc/sys/net/ipv4/ip_unprivileged_port_start").map { " (now \($0))" } ?? ""
             return """
                 ports below net.ipv4.ip_unprivileged_port_start\(limit) need CAP_NET_BIND_SERVICE; lower it, or forward \
                 a higher port
@@ -288,15 +289,6 @@ struct RuleChange {
         default:
             return nil
         }
-    }
-
-    private static func contents(of path: String) -> String? {
-        guard let file = try? OwnedFileDescriptor.open(path, .readOnly) else { return nil }
-        var bytes = [UInt8](repeating: 0, count: 64)
-        let number = file.rawValue
-        let count = unsafe bytes.withUnsafeMutableBytes { unsafe read(number, $0.baseAddress, $0.count) }
-        guard count > 1 else { return nil }
-        return String(decoding: bytes[..<(count - 1)], as: UTF8.self)
     }
 
     // MARK: Old sockets in the way
@@ -328,7 +320,13 @@ struct RuleChange {
                     cleared.append(PortPlace(rule: index, place: place, port: portPlace.port))
                 }
             }
-            guard let error = listenAnew(portPlace) else { continue }
+            let error: SystemCallError
+            do throws(SystemCallError) {
+                try listenAnew(portPlace)
+                continue
+            } catch let refusal {
+                error = refusal
+            }
             let rule = fresh[portPlace.rule]
             guard rule.rule.policy == .bestEffort else {
                 try retry(portPlace, after: error)
@@ -350,13 +348,11 @@ struct RuleChange {
         for portPlace in cleared {
             // What we had a moment ago; if somebody was faster, it is tried again like a port that need not be had.
             let rule = owner.rules[portPlace.rule]
-            let outcome = socket(for: rule, portPlace.place).flatMap { number in
-                owner.listen(number, rule, portPlace.rule, portPlace.place, portPlace.port)
-            }
-            switch outcome {
-            case .success(let listener):
+            do throws(SystemCallError) {
+                let number = try socket(for: rule, portPlace.place)
+                let listener = try owner.listen(number, rule, portPlace.rule, portPlace.place, portPlace.port)
                 owner.rules[portPlace.rule].add(listener, portPlace.place, portPlace.port)
-            case .failure(let error):
+            } catch {
                 owner.options.logger.error("\(error)")
                 owner.rules[portPlace.rule].pending.append(portPlace.port)
             }

@@ -1,8 +1,9 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Capabilities belong to a thread: libcap's calls change the calling one, and a new thread inherits its maker's. That
-// is what lets one thread keep what reprogramming the namespace needs while all others have nothing.
-// syscalls: setup(main, namespace, control): capget capset prctl
+// Capabilities belong to a thread: libcap's calls change those of the calling thread, and a new thread inherits those
+// of its creator. So one thread keeps the capabilities that reprogramming the namespace needs, while all others have
+// none.
+// syscalls: setup(main, namespace): capget capset prctl
 
 internal import CCap
 internal import CLinux
@@ -30,8 +31,10 @@ public struct Capability: RawRepresentable, Hashable, Sendable {
 
 /// The capability sets of the calling thread.
 public enum Capabilities {
-    /// Keeps, of those permitted, only `kept`, permitted and effective; empties the inheritable and with it the ambient
-    /// set (capabilities(7): none is ambient that is not inheritable).
+    /// Keeps only `kept` of the permitted capabilities, permitted and effective.
+    ///
+    /// It empties the inheritable set, and thereby the ambient one: no capability is ambient that is not inheritable
+    /// (capabilities(7)).
     ///
     /// - Throws: The error of capset(2) or prctl(2).
     public static func restrictThread(to kept: [Capability] = []) throws(SystemCallError) {
@@ -59,9 +62,9 @@ public enum Capabilities {
 
     /// Empties the bounding set, so that no program executed later could gain a capability.
     ///
-    /// Does nothing without `CAP_SETPCAP`: then there is nothing that could be gained by way of it, either.
+    /// Without `CAP_SETPCAP` it does nothing, and then no capability could be gained by way of the bounding set either.
     public static func emptyBoundingSet() {
-        // The first number that the kernel does not know ends it (EINVAL), or the first refusal (EPERM).
+        // The loop ends at the first number that the kernel does not know (EINVAL) or the first refusal (EPERM).
         var value: Int32 = 0
         while cap_drop_bound(value) == 0 { value += 1 }
     }

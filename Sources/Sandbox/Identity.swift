@@ -20,7 +20,7 @@ public struct Identity: Hashable, Sendable {
         self.group = group
     }
 
-    /// `nobody`, by the number that all distributions agree on, so that no name service is asked at start.
+    /// `nobody`, by the number that all distributions agree on, so that start-up needs no name service.
     public static let nobody = Identity(user: 65534, group: 65534)
 
     /// The effective ids of the process.
@@ -29,18 +29,19 @@ public struct Identity: Hashable, Sendable {
     /// Whether the process is root of the initial user namespace (user_namespaces(7)): all ids mapped to themselves.
     public static var isInitialRoot: Bool {
         guard geteuid() == 0 else { return false }
-        guard let map = try? readSmallFile("/proc/self/uid_map") else { return true }
+        guard let bytes = try? SmallFile.read("/proc/self/uid_map") else { return true }
+        let map = String(decoding: bytes, as: UTF8.self)
         return map.split(whereSeparator: \.isWhitespace) == ["0", "0", "4294967295"]
     }
 
-    /// Becomes this identity in all respects, with capabilities kept as they are; to be called with one thread only.
+    /// Becomes this identity, and keeps the capabilities.
     ///
-    /// Supplementary groups are dropped where that is permitted. The process stays dumpable, so that it can write its
-    /// own maps afterwards (proc(5), "/proc/pid").
+    /// The process must have one thread only. Supplementary groups are dropped where that is permitted. The process
+    /// stays dumpable, so that it can write its own maps afterwards (proc(5), "/proc/pid").
     ///
     /// - Throws: The error of setresgid(2), setresuid(2), prctl(2) or capset(2).
     public func become() throws(SystemCallError) {
-        // Not permitted to an ordinary user, whose groups are his own and stay.
+        // An ordinary user may not drop groups; they stay.
         _ = tapas_clear_groups()
         guard self != Identity.current || getuid() != user || getgid() != group else { return }
         try retrying("prctl", "PR_SET_KEEPCAPS") { tapas_set_keep_capabilities(1) }
@@ -49,13 +50,4 @@ public struct Identity: Hashable, Sendable {
         try retrying("prctl", "PR_SET_DUMPABLE") { tapas_set_dumpable(1) }
         try Capabilities.raiseEffective()
     }
-}
-
-/// Reads the beginning of a small file, at most 4 KiB, as text.
-func readSmallFile(_ path: String) throws(SystemCallError) -> String {
-    let file = try OwnedFileDescriptor.open(path, .readOnly)
-    let number = file.rawValue
-    var bytes = [UInt8](repeating: 0, count: 4096)
-    let count = try retrying("read", path) { unsafe read(number, &bytes, bytes.count) }
-    return String(decoding: bytes.prefix(count), as: UTF8.self)
 }

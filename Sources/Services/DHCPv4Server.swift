@@ -4,26 +4,26 @@ public import NetworkModel
 public import NetworkTypes
 public import Wire
 
-/// Gives the namespace its one IPv4 address (RFC 2131).
+/// Assigns the namespace its one IPv4 address (RFC 2131).
 ///
-/// Theory of operation. There is one guest, so there is one lease, and the server remembers who has it. A client is the
-/// one that has it if either its identifier or its hardware address is the same; others are not answered as long as the
-/// lease holds, because two machines behind the link (a bridge in the namespace) cannot have one address.
+/// Theory of operation. There is one guest, so there is one lease, and the server remembers its client. A client is the
+/// holder of the lease if either its identifier or its hardware address matches. Other clients are not answered while
+/// the lease lasts, because two machines behind the link (a bridge in the namespace) cannot have one address.
 ///
-/// The server is the authority of its link: a client that asks it for another address is refused at once (NAK), so that
-/// it asks anew. The refusal names the server that the client has its lease from, which may be an address that tapas had
-/// before: busybox's udhcpc ignores the refusal of a server that it does not know.
+/// The server is authoritative for its link: a client that requests another address is refused at once (NAK), so that
+/// it starts again. The refusal names the server that the client has its lease from, which may be a former address of
+/// tapas: busybox's udhcpc ignores the refusal of a server that it does not know.
 ///
-/// A change of the host makes the lease wrong; ``update(_:now:)`` says how much of it, and makes the
-/// message for clients that take FORCERENEW with a nonce (RFC 6704).
+/// A change of the host makes the lease wrong. ``update(_:now:)`` says how much of it, and makes the message for
+/// clients that accept FORCERENEW with a nonce (RFC 6704).
 ///
-/// Time is in milliseconds of any clock that only goes forward.
+/// Time is in milliseconds of any monotonic clock.
 public struct DHCPv4Server: Sendable {
     private typealias Code = DHCPv4Message.OptionCode
 
-    /// How much of a lease is no longer right.
+    /// How much of a lease is wrong.
     public enum Change: Comparable, Sendable {
-        /// Nothing, or nobody has a lease.
+        /// Nothing, or there is no lease.
         case nothing
         /// Resolvers, names or times.
         case details
@@ -31,15 +31,15 @@ public struct DHCPv4Server: Sendable {
         case lease
     }
 
-    /// Who has the lease, and what it was told.
+    /// The holder of the lease, and the configuration that it was sent.
     private struct Lease {
         var client: Client
         var address: IPv4Address
-        /// The server as the client knows it.
+        /// The server, as the client knows it.
         var server: IPv4Address
         /// The number of the client's last exchange: dhcpcd takes no FORCERENEW with another one.
         var transactionID: UInt32
-        var told: [UInt8: [UInt8]]
+        var announced: [UInt8: [UInt8]]
         /// When the lease ends; nil for never.
         var end: Int64?
         var takesForceRenew: Bool
@@ -66,24 +66,24 @@ public struct DHCPv4Server: Sendable {
     private static let nonceAlgorithm: UInt8 = 1
     /// The options whose change needs a new lease, not only a new answer.
     private static let essentials = [Code.subnetMask, Code.router, Code.classlessRoutes, Code.interfaceMTU]
-    /// The most former server addresses that are remembered.
+    /// The greatest number of former server addresses that are remembered.
     private static let mostFormerServers = 8
 
     private var settings: ServiceSettings
     private var lease: Lease?
-    /// Who had the lease that ended last, and the server as that client knows it.
+    /// The holder of the lease that ended last, and the server as that client knows it.
     private var last: (client: Client, server: IPv4Address)?
     private var key: ReconfigurationKey
-    /// The addresses that this server had before: a client that answers an offer of then is refused.
+    /// The server's former addresses; a client that accepts an offer from one is refused.
     private var formerServers: [IPv4Address] = []
     private var hasWarned = false
-    /// What a person should know, each once.
+    /// Messages for the user, each once.
     private var remarks = Remarks()
 
     /// Makes a server.
     ///
     /// - Parameters:
-    ///   - settings: what to tell.
+    ///   - settings: what to announce.
     ///   - key: the secret for FORCERENEW.
     public init(settings: ServiceSettings, key: ReconfigurationKey) {
         self.settings = settings
@@ -99,10 +99,10 @@ public struct DHCPv4Server: Sendable {
 
     /// Answers a message.
     ///
-    /// A DISCOVER is offered the address, or granted it at once if it allows that (RFC 4039). A REQUEST is granted if it
-    /// names the address or none, and refused if it names another; one meant for another server is not answered. INFORM
-    /// is told the settings without a lease (RFC 2131 §4.3.5). RELEASE and DECLINE end the lease. BOOTP clients are
-    /// granted the address.
+    /// A DISCOVER is offered the address, or granted it at once if the client allows that (RFC 4039). A REQUEST is
+    /// granted if it names the address or none, refused if it names another one, and not answered if it is meant for
+    /// another server. INFORM is answered with the settings, without a lease (RFC 2131 §4.3.5). RELEASE and DECLINE end
+    /// the lease. BOOTP clients are granted the address.
     ///
     /// - Parameters:
     ///   - request: the client's message.
@@ -143,20 +143,20 @@ public struct DHCPv4Server: Sendable {
         }
     }
 
-    /// Ends the lease if its time is over; who gave it is remembered for a client that comes late.
+    /// Ends the lease if its time is over, and remembers the server for a client that comes late.
     private mutating func endLease(_ now: Int64) {
         guard let lease, let end = lease.end, end <= now else { return }
         last = (lease.client, lease.server)
         self.lease = nil
     }
 
-    /// The server that a client has, or had, its lease from.
+    /// The server from which a client has, or had, its lease.
     private func known(by client: Client) -> IPv4Address? {
         if let lease, lease.client.isSame(as: client) { return lease.server }
         return last.flatMap { $0.client.isSame(as: client) ? $0.server : nil }
     }
 
-    /// Whether a client may have the lease: it has it already, or nobody has.
+    /// Whether a client may have the lease: it has it already, or there is none.
     private mutating func mayServe(_ client: Client, now: Int64) -> Bool {
         endLease(now)
         guard let holder = lease?.client, !holder.isSame(as: client) else { return true }
@@ -192,7 +192,7 @@ public struct DHCPv4Server: Sendable {
         if kind == .acknowledgment {
             lease = Lease(
                 client: client, address: address, server: settings.v4.serverAddress ?? address,
-                transactionID: request.transactionID, told: configuration,
+                transactionID: request.transactionID, announced: configuration,
                 end: time == ServiceSettings.infinite ? nil : now + Int64(time) * 1000,
                 takesForceRenew: takesForceRenew)
         }
@@ -211,7 +211,7 @@ public struct DHCPv4Server: Sendable {
         return reply
     }
 
-    /// A refusal says nothing but who refuses (RFC 2131 §4.3.2 and table 3), and goes to everyone unless the client
+    /// A refusal contains only the server's address (RFC 2131 §4.3.2 and table 3), and is broadcast unless the client
     /// renews.
     private func refusal(of request: DHCPv4Message, by server: IPv4Address) -> DHCPv4Message {
         var reply = DHCPv4Message(replyTo: request)
@@ -229,9 +229,9 @@ public struct DHCPv4Server: Sendable {
     /// Takes new settings.
     ///
     /// - Parameters:
-    ///   - new: what to tell from now on.
+    ///   - new: what to announce from now on.
     ///   - now: the time.
-    /// - Returns: how much of the lease is no longer right, and the FORCERENEW for a client that takes it.
+    /// - Returns: How much of the lease is wrong, and the FORCERENEW for a client that accepts it.
     public mutating func update(_ new: ServiceSettings, now: Int64) -> (change: Change, message: DHCPv4Message?) {
         if let old = settings.v4.serverAddress, old != new.v4.serverAddress {
             formerServers = ([old] + formerServers.filter { $0 != old }).dropLast(
@@ -245,16 +245,18 @@ public struct DHCPv4Server: Sendable {
         let address = new.v4.guestAddress?.address.v4
         let configuration = DHCPv4Options(settings: new).configuration
         let before = DHCPv4Options(settings: old).configuration
-        // A lease that was wrong before this change, and is so still, has been told of already.
+        // A lease that was wrong before this change, and still is, has been reported already.
         let isNew = old.v4.guestAddress?.address.v4 != address || before != configuration
-        if !isNew || lease.address == address && lease.told == configuration { return (.nothing, nil) }
-        func differ(_ told: [UInt8: [UInt8]]) -> Bool { Self.essentials.contains { told[$0] != configuration[$0] } }
-        let isWrong = lease.address != address || differ(lease.told)
+        if !isNew || lease.address == address && lease.announced == configuration { return (.nothing, nil) }
+        func differ(_ announced: [UInt8: [UInt8]]) -> Bool {
+            Self.essentials.contains { announced[$0] != configuration[$0] }
+        }
+        let isWrong = lease.address != address || differ(lease.announced)
         let isEssential = old.v4.guestAddress?.address.v4 != address || differ(before)
         return (isWrong && isEssential ? .lease : .details, lease.takesForceRenew ? forceRenew(lease) : nil)
     }
 
-    /// The message that makes the client renew at once (RFC 3203), signed with the nonce that it was given.
+    /// The message that makes the client renew at once (RFC 3203), signed with the client's nonce.
     private mutating func forceRenew(_ lease: Lease) -> DHCPv4Message {
         var message = DHCPv4Message(
             request: .forceRenew, transactionID: lease.transactionID, clientMAC: lease.client.mac)
@@ -268,7 +270,7 @@ public struct DHCPv4Server: Sendable {
         return message
     }
 
-    /// What a person should know and was not told yet.
+    /// Messages for the user that have not been reported yet.
     mutating func takeRemarks() -> [String] { remarks.take() }
 }
 
@@ -307,7 +309,7 @@ extension DHCPv4Server {
         at address: IPv4Address? = nil, to mac: MACAddress, into frame: inout MutableSpan<UInt8>
     ) -> Int {
         guard let server = message.address(DHCPv4Message.OptionCode.serverIdentifier) else { return 0 }
-        // INFORM and FORCERENEW go to the address that the client has.
+        // INFORM and FORCERENEW go to the client's address.
         let target = address ?? (message.yourAddress.isUnspecified ? message.clientAddress : message.yourAddress)
         let toAll = address == nil && message.wantsBroadcast || target.isUnspecified
         return UDPHeader.writeFrame(

@@ -99,7 +99,7 @@ public struct ICMPHeader: Hashable, Sendable {
     @inlinable
     public func write(
         into frame: inout MutableSpan<UInt8>, at offset: Int, ip: IPHeader, payloadLength: Int
-    ) -> ChecksumOwed {
+    ) -> UnfinishedChecksum {
         frame.store(UInt32(type) << 24 | UInt32(code) << 16, at: offset)
         frame.store(rest, at: offset &+ Self.restOffset)
         let pseudoHeader =
@@ -108,7 +108,7 @@ public struct ICMPHeader: Hashable, Sendable {
             : InternetChecksum(
                 pseudoHeaderFrom: ip.source, to: ip.destination, ipProtocol: .icmpv6,
                 length: Self.length &+ payloadLength)
-        return ChecksumOwed(
+        return UnfinishedChecksum(
             transportOffset: offset, fieldOffset: Self.checksumOffset, headerLength: Self.length,
             pseudoHeader: pseudoHeader)
     }

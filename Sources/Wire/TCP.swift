@@ -228,7 +228,7 @@ public struct TCPHeader: Hashable, Sendable {
     @inlinable
     public func write(
         into frame: inout MutableSpan<UInt8>, at offset: Int, ip: IPHeader, payloadLength: Int
-    ) -> ChecksumOwed {
+    ) -> UnfinishedChecksum {
         let headerLength = self.headerLength
         frame.store(sourcePort, at: offset)
         frame.store(destinationPort, at: offset &+ Offset.destinationPort)
@@ -238,7 +238,7 @@ public struct TCPHeader: Hashable, Sendable {
         frame.store(window, at: offset &+ Offset.window)
         frame.store(UInt32(0), at: offset &+ Offset.checksum)
         if headerLength > Self.length { writeOptions(into: &frame, at: offset &+ Self.length) }
-        return ChecksumOwed(
+        return UnfinishedChecksum(
             transportOffset: offset, fieldOffset: Offset.checksum, headerLength: headerLength,
             pseudoHeader: InternetChecksum(
                 pseudoHeaderFrom: ip.source, to: ip.destination, ipProtocol: .tcp,

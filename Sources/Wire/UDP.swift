@@ -55,11 +55,11 @@ public struct UDPHeader: Hashable, Sendable {
     ///   - ip: the packet's IP header.
     /// - Returns: the packet's checksum, which is still owed.
     @inlinable
-    public func write(into frame: inout MutableSpan<UInt8>, at offset: Int, ip: IPHeader) -> ChecksumOwed {
+    public func write(into frame: inout MutableSpan<UInt8>, at offset: Int, ip: IPHeader) -> UnfinishedChecksum {
         frame.store(sourcePort, at: offset)
         frame.store(destinationPort, at: offset &+ Offset.destinationPort)
         frame.store(UInt32(datagramLength) << 16, at: offset &+ Offset.length)
-        return ChecksumOwed(
+        return UnfinishedChecksum(
             transportOffset: offset, fieldOffset: Offset.checksum, headerLength: Self.length,
             pseudoHeader: InternetChecksum(
                 pseudoHeaderFrom: ip.source, to: ip.destination, ipProtocol: .udp, length: Int(datagramLength)),

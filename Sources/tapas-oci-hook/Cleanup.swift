@@ -8,12 +8,12 @@ import LinuxSystem
 import OCIHook
 import SystemPackage
 
-/// Makes sure that nothing of tapas is left when a container is gone.
+/// Makes sure that no tapas process is left when a container is gone.
 ///
-/// tapas ends by itself when the namespace does; this waits for it and helps.
+/// tapas ends when the namespace does; this waits for that, and helps.
 struct Cleanup {
     private let state: ContainerState
-    /// How long tapas may take to end, in milliseconds, by itself and after SIGTERM.
+    /// How long tapas may take to end, in milliseconds, before and after SIGTERM.
     private static let patience: CInt = 2000
 
     init(_ state: ContainerState) {
@@ -26,7 +26,7 @@ struct Cleanup {
     func run() throws(HookError) {
         guard let name = state.fileName else { return }
         let path = "\(try Places().runFolder())/\(name).pid"
-        guard let bytes = try SmallFile.read(path, limit: 64) else { return }
+        guard let bytes = try HookFiles.read(path, limit: 64) else { return }
         let text = String(decoding: bytes.prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
         if let process = pid_t(text), process > 1 { try Self.end(process, started: path) }
         unsafe unlink(path)
@@ -36,7 +36,7 @@ struct Cleanup {
         let number = tapas_pidfd_open(process)
         guard number >= 0 else { return }
         let descriptor = OwnedFileDescriptor(taking: number)
-        // Only after the descriptor is open: what it names cannot become another process any more.
+        // The check comes after the descriptor is open, so the descriptor cannot refer to another process.
         guard isOurs(process, pidFile) else { return }
         for signal in [SIGTERM, SIGKILL] {
             _ = tapas_pidfd_send_signal(descriptor.rawValue, signal)
@@ -46,9 +46,9 @@ struct Cleanup {
         throw HookError("tapas, process \(process)", "does not end")
     }
 
-    /// Whether a process was started with this pid file: a process id may have passed on to another program.
+    /// Whether a process was started with this pid file; its id may have been reused by another program.
     private static func isOurs(_ process: pid_t, _ pidFile: String) -> Bool {
-        guard let bytes = try? SmallFile.read("/proc/\(process)/cmdline", limit: 1 << 17) else { return false }
+        guard let bytes = try? HookFiles.read("/proc/\(process)/cmdline", limit: 1 << 17) else { return false }
         return bytes.split(separator: 0).contains { $0.elementsEqual(pidFile.utf8) }
     }
 }

@@ -3,10 +3,11 @@
 // Theory of operation
 //
 // An OCI runtime starts the hook twice in a container's life: in createRuntime, when the namespaces exist and the
-// container's program does not run yet, and in poststop, when the container is gone. The first reads the state and the
-// files, decides with HookCommand what to start, starts tapas for the container's process, and ends when tapas has gone
-// to the background: then the network is up. The process id is kept in a file of a private folder, named by the
-// container's id. The second ends that process, if it is still there, and removes the file.
+// container's program does not run yet, and in poststop, when the container is gone. In createRuntime, the hook reads
+// the state and the files, uses HookCommand to decide what to start, and starts tapas for the container's process. It
+// ends when tapas has gone to the background, since the network is up then. A file in a private folder, named by the
+// container's id, keeps the process id. In poststop, the hook ends that process, if it still runs, and removes the
+// file.
 //
 // syscalls: running(hook): close openat unlink
 
@@ -33,14 +34,14 @@ struct HookProgram: ParsableCommand {
     func run() throws {
         do throws(HookError) {
             let stage = try HookStage(argument: stage)
-            let state = try ContainerState(parsing: try SmallFile.standardInput(limit: ContainerState.greatestLength))
+            let state = try ContainerState(parsing: try HookFiles.standardInput(limit: ContainerState.greatestLength))
             try stage.check(state)
             switch stage {
             case .createRuntime: try Self.attach(state)
             case .poststop: try Cleanup(state).run()
             }
         } catch {
-            SmallFile.writeError("tapas-oci-hook: \(error)")
+            HookFiles.writeError("tapas-oci-hook: \(error)")
             throw ExitCode.failure
         }
     }
@@ -66,17 +67,17 @@ struct HookProgram: ParsableCommand {
             let sources = command.sources.isEmpty ? "" : " with \(command.sources.joined(separator: " and "))"
             throw HookError("tapas\(sources)", outcome.problem)
         }
-        for line in outcome.errorLines { SmallFile.writeError("tapas-oci-hook: \(line.escapingControlCharacters)") }
+        for line in outcome.errorLines { HookFiles.writeError("tapas-oci-hook: \(line.escapingControlCharacters)") }
     }
 
     private static func configuration(_ path: String) throws(HookError) -> HookConfiguration {
-        guard let bytes = try SmallFile.read(path, limit: HookConfiguration.greatestLength) else {
+        guard let bytes = try HookFiles.read(path, limit: HookConfiguration.greatestLength) else {
             return HookConfiguration()
         }
         return try HookConfiguration(parsing: bytes, path: path)
     }
 
-    /// Checks that the namespaces of the container's process may be opened, and says what helps if not.
+    /// Checks that the namespaces of the container's process may be opened; the error names a remedy.
     private static func checkNamespace(of process: Int32) throws(HookError) {
         let path = "/proc/\(process)/ns/net"
         do {

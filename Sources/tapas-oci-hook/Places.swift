@@ -14,7 +14,7 @@ struct Places {
     /// The system's configuration.
     let systemConfiguration = "/etc/tapas/hook.conf"
 
-    /// The user id that we have outside of the user namespace that a container engine has made for itself.
+    /// Our user id outside of the user namespace that a container engine has made for itself.
     private let userID: UInt32
 
     init() {
@@ -46,9 +46,9 @@ struct Places {
         throw HookError("tapas", "is neither beside tapas-oci-hook nor in PATH (\(search))")
     }
 
-    /// The private folder of the pid files; made if it is not there.
+    /// The private folder of the pid files; created if it does not exist.
     ///
-    /// - Throws: When no place can be had; what was found in each is told.
+    /// - Throws: When no place is suitable, with the reason for each.
     func runFolder() throws(HookError) -> String {
         var parents: [String] = []
         if let folder = Self.variable("XDG_RUNTIME_DIR"), folder.hasPrefix("/") { parents.append(folder) }
@@ -62,7 +62,7 @@ struct Places {
         throw HookError("no folder for the pid file", refused.joined(separator: "; "))
     }
 
-    /// Makes a folder that nobody else can write to; what stands in the way, if something does.
+    /// Makes a folder that only we can write to; returns the obstacle, if there is one.
     private static func makePrivate(_ path: String) -> String? {
         if unsafe mkdir(path, 0o700) != 0, currentErrno != .fileExists { return currentErrno.explanation }
         var status = stat()
@@ -81,7 +81,7 @@ struct Places {
 
     /// The home folder in /etc/passwd, read without the name service, which would load libraries.
     private static func homeFolder(of user: UInt32) -> String? {
-        guard let bytes = try? SmallFile.read("/etc/passwd", limit: 1 << 20) else { return nil }
+        guard let bytes = try? HookFiles.read("/etc/passwd", limit: 1 << 20) else { return nil }
         for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
             let fields = line.split(separator: ":", omittingEmptySubsequences: false)
             if fields.count > 5, UInt32(fields[2]) == user { return String(fields[5]) }
@@ -89,10 +89,10 @@ struct Places {
         return nil
     }
 
-    /// Our user id as the parent of our user namespace has it (user_namespaces(7)).
+    /// Our user id in the parent of our user namespace (user_namespaces(7)).
     private static func outsideUserID() -> UInt32 {
         let own = geteuid()
-        guard let bytes = try? SmallFile.read("/proc/self/uid_map", limit: 1 << 16) else { return own }
+        guard let bytes = try? HookFiles.read("/proc/self/uid_map", limit: 1 << 16) else { return own }
         for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
             let fields = line.split(separator: " ").compactMap { UInt32($0) }
             guard fields.count == 3, own >= fields[0], own - fields[0] < fields[2] else { continue }

@@ -34,6 +34,7 @@ enum CallTable {
         "eventfd": ["eventfd2"],
         "execvp": ["execve"], "execvpe": ["execve"], "execv": ["execve"],
         "fork": ["clone"],
+        "fstatat": ["newfstatat"],
         "fstat": ["fstat", "newfstatat"],
         "fdopendir": ["fcntl", "fstat", "newfstatat"],
         "getaddrinfo": ["openat", "read", "close", "socket", "connect"],
@@ -43,6 +44,8 @@ enum CallTable {
         "getpwnam": ["openat", "read", "close", "newfstatat", "socket", "connect"],
         "getpwuid": ["openat", "read", "close", "newfstatat", "socket", "connect"],
         "getrlimit": ["prlimit64"],
+        "if_indextoname": ["close", "ioctl", "socket"],
+        "if_nametoindex": ["close", "ioctl", "socket"],
         "isatty": ["ioctl"],
         "lstat": ["newfstatat"],
         "nanosleep": ["clock_nanosleep"],
@@ -101,6 +104,10 @@ enum CallTable {
         "OwnedFileDescriptor.open(": ["openat", "close"],
         "OwnedFileDescriptor(taking:": ["close"],
         ".duplicate()": ["fcntl", "close"],
+        "SmallFile.read(": ["openat", "read", "close"],
+        "SmallFile.line(": ["openat", "read", "close"],
+        "SmallFile.contents(": ["read"],
+        "SymbolicLink.target(": ["readlinkat"],
     ]
 
     /// The modules that bring these functions in: a Swift file without one of them can call none.

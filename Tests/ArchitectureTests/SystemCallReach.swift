@@ -17,8 +17,9 @@ struct SystemCallReach {
                 var calls: Set<String> = []
                 var callees: Set<String> = []
                 for (function, rest) in Self.calls(body) {
-                    if function == "syscall", rest.hasPrefix("SYS_") {
-                        calls.insert(String(rest.dropFirst(4).prefix { $0.isLetter || $0.isNumber || $0 == "_" }))
+                    let number = rest.drop(while: \.isWhitespace)
+                    if function == "syscall", number.hasPrefix("SYS_") {
+                        calls.insert(String(number.dropFirst(4).prefix { $0.isLetter || $0.isNumber || $0 == "_" }))
                     }
                     calls.formUnion(CallTable.functions[function] ?? [])
                     callees.insert(function)
@@ -97,7 +98,7 @@ struct SystemCallReach {
                 let before = String(decoding: bytes[max(0, start - 12)..<start], as: UTF8.self)
                 let isQualified = before.hasSuffix("Glibc.")
                 let isMember = before.last == "." && !isQualified
-                let isDeclared = before.hasSuffix("func ")
+                let isDeclared = before.hasSuffix("func ") || before.hasSuffix("case ")
                 let isOurs = own.contains(name) || shadowed.contains(name) && !before.hasSuffix("unsafe ")
                 if !isMember, !isDeclared, isQualified || !isOurs {
                     let rest = String(decoding: bytes[(end + 1)..<min(end + 60, bytes.count)], as: UTF8.self)

@@ -35,8 +35,9 @@ import Wire
         /// A socket for the client, as forwarded ports make it.
         func socket() throws -> CInt {
             let number = Glibc.socket(AF_INET, HostSocket.datagram | CInt(SOCK_NONBLOCK.rawValue), 0)
-            HostSocket.set(number, SOL_SOCKET, SO_REUSEADDR, 1)
-            try #require(local.bind(number) == 0 && peer.connect(number) == 0)
+            try HostSocket.set(number, SOL_SOCKET, SO_REUSEADDR, 1)
+            try local.bind(number)
+            try peer.connect(number)
             return number
         }
 

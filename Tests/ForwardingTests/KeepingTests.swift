@@ -166,11 +166,11 @@ struct KeepingTests {
         seen.adopt(rules)
         seen.observe(old.asIPv6, rules: rules)
         #expect(seen.v4 == old.asIPv6)
-        seen.leave([old], rules: rules)
+        seen.exclude([old], rules: rules)
         #expect(seen.v4 == IPAddress.v4(Lab.guest4).asIPv6)
         seen.observe(old.asIPv6, rules: rules)
         #expect(seen.v4 == IPAddress.v4(Lab.guest4).asIPv6)
-        seen.leave([], rules: rules)
+        seen.exclude([], rules: rules)
         seen.observe(old.asIPv6, rules: rules)
         #expect(seen.v4 == old.asIPv6)
     }

@@ -122,9 +122,9 @@ struct ObservedAddressTests {
         rules.families.v4.guestAddresses = [try #require(IPAddress("198.51.100.5"))]
         rules.families.v4.foreignAddresses.insert(try #require(IPAddress("10.1.0.2")))
         seen.adopt(rules)
-        seen.leave([try #require(IPAddress("10.1.0.2"))], rules: rules)
+        seen.exclude([try #require(IPAddress("10.1.0.2"))], rules: rules)
         #expect(seen.observe(old, rules: rules) == .taken && Self.v4(seen) == "198.51.100.5")
-        seen.leave([], rules: rules)
+        seen.exclude([], rules: rules)
         #expect(seen.observe(old, rules: rules) == .taken)
         #expect(seen.observe(try Self.address("10.1.0.1"), rules: rules) == .spoofed)
     }

@@ -250,11 +250,11 @@ import Wire
     @Test("the level of the log decides anew whether flows are told of")
     func theLogLevel() throws {
         let world = try World()
-        #expect(!world.forwarder.withPath { $0.narration.flows || $0.narration.batches })
+        #expect(!world.forwarder.withPath { $0.trace.flows || $0.trace.batches })
         world.forwarder.setLogLevel(.trace)
-        #expect(world.forwarder.withPath { $0.narration.flows && $0.narration.batches })
+        #expect(world.forwarder.withPath { $0.trace.flows && $0.trace.batches })
         world.forwarder.setLogLevel(.info)
-        #expect(!world.forwarder.withPath { $0.narration.flows || $0.narration.batches })
+        #expect(!world.forwarder.withPath { $0.trace.flows || $0.trace.batches })
     }
 
     // MARK: Addresses behind the namespace

@@ -64,7 +64,7 @@ struct MonitorCoreTests {
         let bench = try Bench()
         #expect(bench.core.nextDeadline == nil)
         #expect(bench.kernel.readings == [.all])
-        #expect(bench.core.shown?.epoch == 1)
+        #expect(bench.core.published?.epoch == 1)
     }
 
     @Test("a burst is one reading and one change")
@@ -88,11 +88,11 @@ struct MonitorCoreTests {
     func noChange() throws {
         let bench = try Bench()
         bench.kernel.host.announced = [.addresses]
-        let before = bench.core.shown
+        let before = bench.core.published
         bench.core.clockJumped(now: bench.now, sinceBoot: bench.now)
         try bench.settle()
         #expect(bench.changes.isEmpty)
-        #expect(bench.core.shown == before)
+        #expect(bench.core.published == before)
         #expect(bench.core.counters.unchanged == 1)
         #expect(bench.core.nextDeadline == nil)
     }
@@ -108,7 +108,7 @@ struct MonitorCoreTests {
         #expect(bench.core.counters.postponed == 1)
         bench.kernel.unrestPercent = 0
         bench.run(until: bench.now.advanced(milliseconds: 200))
-        #expect(bench.core.shown?.hasSameContent(as: bench.kernel.host.snapshot) == true)
+        #expect(bench.core.published?.hasSameContent(as: bench.kernel.host.snapshot) == true)
     }
 
     @Test("steady churn does not keep it silent")
@@ -131,7 +131,7 @@ struct MonitorCoreTests {
         try bench.settle()
         #expect(bench.core.counters.overflows == 1)
         #expect(bench.kernel.readings.last == .all)
-        #expect(bench.core.shown?.hasSameContent(as: bench.kernel.host.snapshot) == true)
+        #expect(bench.core.published?.hasSameContent(as: bench.kernel.host.snapshot) == true)
         #expect(bench.changes.last?.causes.overflow == true)
     }
 
@@ -147,7 +147,7 @@ struct MonitorCoreTests {
         #expect(bench.core.lastFailure != nil)
         bench.kernel.isFailing = false
         bench.run(until: bench.now.advanced(milliseconds: 60_000))
-        #expect(bench.core.shown?.hasSameContent(as: bench.kernel.host.snapshot) == true)
+        #expect(bench.core.published?.hasSameContent(as: bench.kernel.host.snapshot) == true)
         #expect(bench.core.lastFailure == nil)
     }
 
@@ -208,7 +208,7 @@ struct MonitorCoreTests {
         try bench.settle()
         #expect(bench.kernel.readings.count == 1)
         #expect(bench.changes.map(\.causes.description) == ["resolv.conf"])
-        #expect(bench.core.shown?.resolvers.servers.count == 1)
+        #expect(bench.core.published?.resolvers.servers.count == 1)
         bench.core.resolversReported(.text(Array("nameserver 192.0.2.54\n".utf8)), now: bench.now)
         bench.kernel.changeForSure()
         try bench.settle()
@@ -223,9 +223,9 @@ struct MonitorCoreTests {
         let start = bench.now
         bench.core.resolversReported(.text([]), now: bench.now)
         bench.run(until: start.advanced(milliseconds: 999))
-        #expect(bench.core.shown?.resolvers.servers.count == 1)
+        #expect(bench.core.published?.resolvers.servers.count == 1)
         bench.run(until: start.advanced(milliseconds: 1100))
-        #expect(bench.core.shown?.resolvers.servers.isEmpty == true)
+        #expect(bench.core.published?.resolvers.servers.isEmpty == true)
     }
 
     @Test("without notifications the host is looked at every ten seconds")
@@ -277,14 +277,14 @@ struct MonitorPropertyTests {
                 let unrest = bench.kernel.unrestPercent
                 bench.kernel.unrestPercent = 0
                 try bench.settle()
-                let shown = try #require(bench.core.shown)
+                let shown = try #require(bench.core.published)
                 #expect(shown.hasSameContent(as: bench.kernel.host.snapshot), "seed \(seed), step \(step)")
                 bench.kernel.unrestPercent = unrest
             }
         }
         bench.kernel.unrestPercent = 0
         try bench.settle()
-        let shown = try #require(bench.core.shown)
+        let shown = try #require(bench.core.published)
         #expect(shown.hasSameContent(as: bench.kernel.host.snapshot), "seed \(seed)")
         let fresh = MonitorCore(kernel: bench.kernel)
         #expect(try fresh.begin(now: bench.now).hasSameContent(as: shown), "seed \(seed): follow == fresh")
@@ -315,7 +315,7 @@ struct MonitorPropertyTests {
             bench.run(until: bench.now.advanced(milliseconds: 130))
             let isUsable = bench.kernel.host.snapshot.hasUsableIPv4
             if isUsable { usableSince = bench.now }
-            guard let usableSince, let shown = bench.core.shown, !shown.hasUsableIPv4, !isUsable else { continue }
+            guard let usableSince, let shown = bench.core.published, !shown.hasUsableIPv4, !isUsable else { continue }
             #expect(bench.now.milliseconds(since: usableSince) >= 2000 - 130, "seed \(seed)")
         }
     }

@@ -61,7 +61,8 @@ struct NetlinkMonitorTests {
         let (stream, continuation) = AsyncStream.makeStream(of: HostChange.self)
         let loop = thread.loop
         let monitor = NetlinkMonitor(
-            loop: loop, kernel: PipeKernel(OwnedFileDescriptor(taking: pipe.input)), logger: Logger(label: "test"))
+            loop: loop, kernel: PipeKernel(OwnedFileDescriptor(taking: pipe.input)), settings: .init(),
+            logger: Logger(label: "test"))
         let first = try await monitor.start {
             precondition(loop.isCurrent, "told off the loop's thread")
             continuation.yield($0)
@@ -100,7 +101,7 @@ struct NetlinkMonitorTests {
         let thread = try EventLoopThread.start()
         let monitor = NetlinkMonitor(
             loop: thread.loop, kernel: PipeKernel(OwnedFileDescriptor(taking: pipe.input)), resolverWatcher: watcher,
-            logger: Logger(label: "test"))
+            settings: .init(), logger: Logger(label: "test"))
         _ = try await monitor.start { continuation.yield($0) }
         let datagram = report.datagram
         try #require(send(child.rawValue, datagram, datagram.count, 0) == datagram.count)

@@ -6,6 +6,7 @@ import LinuxSystem
 import Netlink
 import NetworkModel
 import NetworkTypes
+import Planning
 import SystemPackage
 import Testing
 
@@ -156,13 +157,13 @@ struct HoldDownTests {
         var holdDown = HoldDown(milliseconds: 2000)
         let before = snapshot([w], [(w, "192.0.2.10/24")])
         let after = snapshot([w], [])
-        let outcome5 = holdDown.filter(after, shown: before, now: at(0))
+        let outcome5 = holdDown.filter(after, published: before, now: at(0))
         #expect(outcome5 == before)
         #expect(holdDown.deadline == at(2000))
         #expect(holdDown.held == [.v4])
-        let outcome6 = holdDown.filter(after, shown: before, now: at(1999))
+        let outcome6 = holdDown.filter(after, published: before, now: at(1999))
         #expect(outcome6 == before)
-        let outcome7 = holdDown.filter(after, shown: before, now: at(2000))
+        let outcome7 = holdDown.filter(after, published: before, now: at(2000))
         #expect(outcome7 == after)
         #expect(holdDown.deadline == nil)
     }
@@ -171,9 +172,9 @@ struct HoldDownTests {
     func gain() {
         var holdDown = HoldDown(milliseconds: 2000)
         let before = snapshot([w], [(w, "192.0.2.10/24")])
-        _ = holdDown.filter(snapshot([w], []), shown: before, now: at(0))
+        _ = holdDown.filter(snapshot([w], []), published: before, now: at(0))
         let other = snapshot([w, e], [(e, "198.51.100.5/24")])
-        let outcome8 = holdDown.filter(other, shown: before, now: at(500))
+        let outcome8 = holdDown.filter(other, published: before, now: at(500))
         #expect(outcome8 == other)
         #expect(holdDown.deadline == nil)
     }
@@ -183,7 +184,7 @@ struct HoldDownTests {
         var holdDown = HoldDown(milliseconds: 2000)
         let before = snapshot([w, e], [(w, "192.0.2.10/24"), (e, "2001:db8:2::5/64")])
         let actual = snapshot([e], [(e, "2001:db8:2::5/64"), (e, "2001:db8:2::6/64")])
-        let shown = holdDown.filter(actual, shown: before, now: at(0))
+        let shown = holdDown.filter(actual, published: before, now: at(0))
         #expect(shown.links == [w, e])
         #expect(shown.addresses.map(\.prefix.description) == ["192.0.2.10/24", "2001:db8:2::5/64", "2001:db8:2::6/64"])
     }
@@ -194,12 +195,12 @@ struct HoldDownTests {
         var down = w
         down.flags = .up
         let before = snapshot([w], [(w, "192.0.2.10/24")])
-        let outcome9 = holdDown.filter(snapshot([down], [(w, "192.0.2.10/24")]), shown: before, now: at(0))
+        let outcome9 = holdDown.filter(snapshot([down], [(w, "192.0.2.10/24")]), published: before, now: at(0))
         #expect(outcome9 == before)
         let both = snapshot([w, e], [(w, "192.0.2.10/24"), (e, "198.51.100.5/24")])
         let one = snapshot([down, e], [(w, "192.0.2.10/24"), (e, "198.51.100.5/24")])
         var second = HoldDown(milliseconds: 2000)
-        let outcome10 = second.filter(one, shown: both, now: at(0))
+        let outcome10 = second.filter(one, published: both, now: at(0))
         #expect(outcome10 == one)
     }
 
@@ -207,7 +208,7 @@ struct HoldDownTests {
     func off() {
         var holdDown = HoldDown(milliseconds: 0)
         let before = snapshot([w], [(w, "192.0.2.10/24")])
-        let outcome11 = holdDown.filter(snapshot([w], []), shown: before, now: at(0))
+        let outcome11 = holdDown.filter(snapshot([w], []), published: before, now: at(0))
         #expect(outcome11 == snapshot([w], []))
     }
 
@@ -216,7 +217,7 @@ struct HoldDownTests {
         var holdDown = HoldDown(milliseconds: 2000, interfaces: .init(v4: "w0", v6: nil))
         let before = snapshot([w, e], [(w, "192.0.2.10/24"), (e, "198.51.100.5/24")])
         let after = snapshot([w, e], [(e, "198.51.100.5/24")])
-        let outcome12 = holdDown.filter(after, shown: before, now: at(0)).addresses
+        let outcome12 = holdDown.filter(after, published: before, now: at(0)).addresses
         #expect(outcome12 == before.addresses)
     }
 
@@ -230,11 +231,12 @@ struct HoldDownTests {
         var configuration = Configuration()
         configuration.templateInterface = template
         configuration.outboundInterfaces = .init(v4: v4, v6: v6)
-        let settings = MonitorCore.Settings(configuration, holdDownMilliseconds: 700)
+        let settings = MonitorCore.Settings(
+            configuration, holdDownMilliseconds: 700, hasUsableAddress: hasUsableAddress(in:family:through:))
         var holdDown = HoldDown(milliseconds: settings.holdDownMilliseconds, interfaces: settings.interfaces)
         let rest = [(e, "198.51.100.5/24"), (e, "2001:db8:2::5/64")]
         let before = snapshot([w, e], [(w, "192.0.2.10/24"), (w, "2001:db8:1::10/64")] + rest)
-        _ = holdDown.filter(snapshot([w, e], rest), shown: before, now: at(0))
+        _ = holdDown.filter(snapshot([w, e], rest), published: before, now: at(0))
         #expect(holdDown.held == held)
         #expect(holdDown.deadline == (held.isEmpty ? nil : at(700)))
     }
@@ -251,7 +253,7 @@ struct HoldDownTests {
         let address = InterfaceAddress(
             interface: w.index, prefix: try #require(Prefix(text)), scope: scope, flags: flags)
         let before = HostSnapshot(links: [w], addresses: [address])
-        _ = holdDown.filter(snapshot([w], []), shown: before, now: at(0))
+        _ = holdDown.filter(snapshot([w], []), published: before, now: at(0))
         #expect(holdDown.held.isEmpty)
     }
 }

@@ -123,7 +123,7 @@ private final class TableKernel: HostKernel {
     }
 
     private var content: HostSnapshot? {
-        var state = core.shown
+        var state = core.published
         state?.epoch = kernel.snapshot.epoch
         return state
     }

@@ -55,7 +55,7 @@ private func follow(_ name: String) throws -> [HostSnapshot] {
         try core.kernelReadable(now: now)
         now = now.advanced(milliseconds: 100)
         core.expire(now: now)
-        let shown = try #require(core.shown)
+        let shown = try #require(core.published)
         let fresh = RecordedKernel(trace)
         fresh.replay.position = position
         let start = try MonitorCore(kernel: fresh).begin(now: now)

@@ -12,6 +12,7 @@ import LinuxSystem
 import Netlink
 import NetworkModel
 import NetworkTypes
+import Planning
 import SystemPackage
 
 /// A monitor with the loop that drives it: waits for notifications and deadlines, and counts its wake-ups.
@@ -23,7 +24,7 @@ private final class Driver {
 
     init(holdDownMilliseconds: Int64 = 2000) throws {
         kernel = try NetlinkHostKernel()
-        var settings = MonitorCore.Settings()
+        var settings = MonitorCore.Settings(hasUsableAddress: hasUsableAddress(in:family:through:))
         settings.holdDownMilliseconds = holdDownMilliseconds
         core = MonitorCore(kernel: kernel, settings: settings)
         _ = try core.begin(now: .now)
@@ -50,8 +51,9 @@ private final class Driver {
 
     /// Whether what is shown is what a fresh start sees.
     func isTrue() throws -> Bool {
-        let fresh = try MonitorCore(kernel: NetlinkHostKernel()).begin(now: .now)
-        return core.shown?.hasSameContent(as: fresh) ?? false
+        let settings = MonitorCore.Settings(hasUsableAddress: hasUsableAddress(in:family:through:))
+        let fresh = try MonitorCore(kernel: NetlinkHostKernel(), settings: settings).begin(now: .now)
+        return core.published?.hasSameContent(as: fresh) ?? false
     }
 }
 
@@ -100,7 +102,7 @@ func measure() throws {
         try driver.run(until: start.advanced(milliseconds: 30_000), untilQuiet: true)
     }
     require(try driver.isTrue(), "after the burst the monitor shows the kernel's state")
-    require(driver.core.shown?.routes.filter { $0.destination.length == 32 }.count == 2000, "2,000 routes are left")
+    require(driver.core.published?.routes.filter { $0.destination.length == 32 }.count == 2000, "2,000 routes are left")
     let counters = driver.core.counters
     lines.append(
         """

@@ -17,7 +17,7 @@ import Planning
 
 private let device = "d"
 
-/// The state's lines, the link-local address that the kernel or the programmer adds by itself left out.
+/// The state's lines, the link-local address that the kernel or the interface adds by itself left out.
 private func lines(_ state: AppliedState) -> [String] {
     var state = state
     state.addresses.removeAll { $0.value.family == .v6 && $0.value.address.isLinkLocal }
@@ -42,15 +42,15 @@ func recordStates() throws {
             """)
         defer { run("ip link del dev \(device)") }
         print("seed \(seed)")
-        var programmer = try NamespaceProgrammer(interfaceName: device)
+        var interface = try NamespaceInterface(interfaceName: device)
         var operations = RandomOperations(seed: seed)
-        var state = try programmer.state()
+        var state = try interface.state()
         var before = lines(state)
         for _ in 0..<30 {
             let operation = operations.next(state)
             print("op \(operation.text(device: device))")
-            for failure in programmer.apply([operation]) { print("refused \(failure)") }
-            state = try programmer.state()
+            for failure in interface.apply([operation]) { print("refused \(failure)") }
+            state = try interface.state()
             let after = lines(state)
             for line in before where !after.contains(line) { print("- \(line)") }
             for line in after where !before.contains(line) { print("+ \(line)") }

@@ -13,7 +13,7 @@ struct PortSpecificationPropertyTests {
         do {
             let rules = try PortSpecification.parse(
                 text, direction: direction, transport: .udp, ephemeralRange: ephemeral)
-            var table = ForwardTable()
+            var table = ForwardRuleSet()
             #expect(throws: Never.self, "seed \(seed): \(text)") { try table.add(rules) }
             for rule in rules {
                 #expect(rule.first.rawValue > 0 && rule.first <= rule.last, "seed \(seed): \(text)")

@@ -31,10 +31,10 @@ private final class Patient: Sendable {
         NamespaceSockets(
             open: { requests in
                 Issue.record("a change at run time waits for the namespace")
-                return requests.map { $0.open() }
+                return NamespaceRequest.answers(to: requests)
             },
             openLater: { requests, completion in
-                self.waiting.withLock { $0.append { completion(requests.map { $0.open() }) } }
+                self.waiting.withLock { $0.append { completion(NamespaceRequest.answers(to: requests)) } }
             })
     }
 

@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+import Netlink
 import NetworkModel
 import NetworkTypes
 import SystemPackage
@@ -62,7 +63,8 @@ import Testing
 @Suite("Socket diagnosis (sock_diag(7))") struct SocketDiagnosticsTests {
     @Test("a request asks for the sockets of a family that can be connected to")
     func aRequest() {
-        let request = SocketDiagnostics.request(family: 10, transport: .udp, sequence: 0x0102_0304)
+        var writer = SocketListMessage.dump(.v6, .udp)
+        let request = writer.finish(sequence: 0x0102_0304, portID: 0)
         let expected = hex(
             """
             48000000                        // length 72
@@ -93,13 +95,13 @@ import Testing
     @Test("an answer gives port, user and inode, and ends with its last message")
     func anAnswer() {
         var sockets: [ListedSocket] = []
-        #expect(SocketDiagnostics.parse(Self.listed.span, sequence: 7, into: &sockets) == .more)
+        #expect(SocketListMessage.parse(Self.listed.span, sequence: 7, into: &sockets) == .more)
         #expect(sockets == [ListedSocket(port: 8089, user: 0, inode: 0x1035_5202)])
-        #expect(SocketDiagnostics.parse(Self.done.span, sequence: 7, into: &sockets) == .done)
+        #expect(SocketListMessage.parse(Self.done.span, sequence: 7, into: &sockets) == .done)
         let both = Self.listed + Self.done
-        #expect(SocketDiagnostics.parse(both.span, sequence: 7, into: &sockets) == .done)
+        #expect(SocketListMessage.parse(both.span, sequence: 7, into: &sockets) == .done)
         #expect(sockets.count == 2)
-        #expect(SocketDiagnostics.parse(both.span, sequence: 8, into: &sockets) == .more)
+        #expect(SocketListMessage.parse(both.span, sequence: 8, into: &sockets) == .more)
         #expect(sockets.count == 2, "an answer to another request")
     }
 
@@ -108,7 +110,7 @@ import Testing
         var sockets: [ListedSocket] = []
         let refusal = hex("24000000 0200 0000 07000000 00000000 feffffff 48000000 1400 0103 07000000 00000000")
         #expect(
-            SocketDiagnostics.parse(refusal.span, sequence: 7, into: &sockets) == .failed(.noSuchFileOrDirectory))
+            SocketListMessage.parse(refusal.span, sequence: 7, into: &sockets) == .failed(.noSuchFileOrDirectory))
     }
 
     @Test("cut and damaged answers are refused or passed over, and never trap", arguments: [UInt64(1), 2, 3, 4])
@@ -118,16 +120,16 @@ import Testing
         var sockets: [ListedSocket] = []
         for length in 0..<whole.count {
             let cut = Array(whole.prefix(length))
-            _ = SocketDiagnostics.parse(cut.span, sequence: 7, into: &sockets)
+            _ = SocketListMessage.parse(cut.span, sequence: 7, into: &sockets)
         }
         for _ in 0..<5000 {
             var bytes = whole
             for _ in 0..<4 {
                 bytes[Int(random.next() % UInt64(bytes.count))] = UInt8(truncatingIfNeeded: random.next())
             }
-            _ = SocketDiagnostics.parse(bytes.span, sequence: 7, into: &sockets)
+            _ = SocketListMessage.parse(bytes.span, sequence: 7, into: &sockets)
             let noise = random.bytes(upTo: 300)
-            _ = SocketDiagnostics.parse(noise.span, sequence: 7, into: &sockets)
+            _ = SocketListMessage.parse(noise.span, sequence: 7, into: &sockets)
         }
     }
 
@@ -140,14 +142,14 @@ import Testing
                2: rubbish
             """
         #expect(
-            SocketDiagnostics.parseProcNet(tcp, transport: .tcp)
+            ProcNet.parse(tcp, transport: .tcp)
                 == [ListedSocket(port: 8089, user: 1000, inode: 4242)])
         let udp6 = """
               sl  local_address                         remote_address                        st ...
               913: 00000000000000000000000000000000:1388 00000000000000000000000000000000:0000 07 0:0 0:0 0 0 0 77 2 0 0
               914: 00000000000000000000000000000000:1389 00000000000000000000000000000000:0050 01 0:0 0:0 0 0 0 78 2 0 0
             """
-        #expect(SocketDiagnostics.parseProcNet(udp6, transport: .udp).map(\.port) == [5000])
+        #expect(ProcNet.parse(udp6, transport: .udp).map(\.port) == [5000])
     }
 
     @Test("what others listen on leaves out what we do; a number of TCP counts for UDP")

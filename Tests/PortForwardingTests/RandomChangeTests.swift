@@ -2,6 +2,7 @@
 
 import Glibc
 import LinuxSystem
+import Netlink
 import NetworkModel
 import NetworkTypes
 import SystemPackage
@@ -78,8 +79,9 @@ private final class RandomChanges {
             guard !taken.contains(where: { $0.port == rule.first.rawValue }) else { continue }
             let address = rule.address.map { $0.isUnspecified ? "127.0.0.1" : "\($0)" } ?? "127.0.0.1"
             let client = try Peer.make(HostSocket.stream, address)
-            let result = try Peer.endpoint(address, rule.first.rawValue).connect(client.number)
-            guard result == 0 || errno == EINPROGRESS, HostSocket.peerEndpoint(client.number) != nil else {
+            let endpoint = try Peer.endpoint(address, rule.first.rawValue)
+            let isBegun = (try? endpoint.connect(client.number, mayGoOn: true)) != nil
+            guard isBegun, HostSocket.peerEndpoint(client.number) != nil else {
                 faults.insert("a port that a rule names is not listened on")
                 continue
             }
@@ -145,7 +147,7 @@ private final class RandomChanges {
 
     /// What the kernel says is listened on, of our ports.
     private func listening() -> Set<UInt16> {
-        guard var sockets = ListeningSockets({ $0.map { $0.open() } }), let all = sockets.list(.tcp) else { return [] }
+        guard let sockets = ListeningSockets(NamespaceRequest.answers), let all = sockets.list(.tcp) else { return [] }
         let range = first..<first + Self.portCount * 2
         return Set(all.map(\.port).filter { port in range.contains(port) && !taken.contains { $0.port == port } })
     }

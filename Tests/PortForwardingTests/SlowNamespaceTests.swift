@@ -15,9 +15,9 @@ private final class SlowNamespace: Sendable {
 
     var sockets: NamespaceSockets {
         NamespaceSockets(
-            open: { $0.map { $0.open() } },
+            open: NamespaceRequest.answers,
             openLater: { requests, completion in
-                self.waiting.withLock { $0.append { completion(requests.map { $0.open() }) } }
+                self.waiting.withLock { $0.append { completion(NamespaceRequest.answers(to: requests)) } }
             })
     }
 
@@ -106,7 +106,7 @@ extension ForwardedPortsTests {
         let asked = Asked()
         let bench = try Bench(
             namespace: NamespaceSockets(
-                open: { $0.map { $0.open() } },
+                open: NamespaceRequest.answers,
                 openLater: { requests, completion in
                     asked.count()
                     completion(requests.map { _ in .failure(.noMemory) })

@@ -1,8 +1,8 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// What Swift cannot import: headers that the Glibc module leaves out, function-like macros, and calls declared only
-// under _GNU_SOURCE. Prototypes begin with tapas_; each wraps the one call it is named for and returns as that call
-// does (-1 and errno), so that all judgement stays in Swift.
+// What Swift cannot import: headers that the Glibc module leaves out, function-like macros, and calls that are declared
+// only under _GNU_SOURCE. Prototypes begin with tapas_. Each wraps the call that it is named for and returns as that
+// call does (-1 and errno); Swift code decides what the results mean.
 
 #ifndef TAPAS_LINUX_H
 #define TAPAS_LINUX_H
@@ -35,7 +35,7 @@ int tapas_set_nonblocking(int fd, int enabled);
 /// close_range(2).
 int tapas_close_range(unsigned first, unsigned last);
 
-/// TUNSETIFF with a name of up to 15 bytes and IFF_* flags; the kernel's choice of name is written to chosen[16].
+/// TUNSETIFF with a name of up to 15 bytes and IFF_* flags; writes the name that the kernel chose to chosen[16].
 int tapas_tun_set_interface(int fd, const char *name, short flags, char *chosen);
 /// TUNSETOFFLOAD with TUN_F_* flags.
 int tapas_tun_set_offload(int fd, unsigned flags);
@@ -46,10 +46,10 @@ int tapas_tun_set_carrier(int fd, int on);
 /* Whether an interface of the network namespace of socket `fd` is running (IFF_RUNNING); -1 with errno. */
 int tapas_interface_is_running(int fd, const char *name);
 
-/// SIOCGIFHWADDR of the tap itself, whichever namespace its interface is in.
+/// SIOCGIFHWADDR of the tap itself, in whichever namespace its interface is.
 int tapas_tun_get_mac(int fd, uint8_t mac[6]);
 
-/// TUN_F_USO4 | TUN_F_USO6: absent from the oldest headers we build with.
+/// TUN_F_USO4 | TUN_F_USO6, which the oldest supported headers lack.
 unsigned tapas_tun_uso_flags(void);
 
 /// FIONREAD and the like: an ioctl(2) that reads one int.
@@ -57,13 +57,13 @@ int tapas_ioctl_get_int(int fd, unsigned long request, int *value);
 /// The request number of SIOCINQ, which Swift does not import.
 unsigned long tapas_siocinq(void);
 
-/// read(2), write(2), writev(2), sendmsg(2) and recvmsg(2) that are no cancellation points: those of the C library take
-/// two atomic operations more in a program with threads, which shows when there is one call for each datagram.
+/// read(2), write(2), writev(2), sendmsg(2) and recvmsg(2) that are no cancellation points. In a program with threads,
+/// those of the C library execute two more atomic operations, which is measurable with one call for each datagram.
 ssize_t tapas_read(int fd, void *memory, size_t length);
 ssize_t tapas_write(int fd, const void *memory, size_t length);
 /// Sleeps for less than a second; a signal ends it early (clock_nanosleep(2)).
 void tapas_rest(int64_t nanoseconds);
-/// How late the kernel may be with the calling thread's timers (PR_SET_TIMERSLACK, prctl(2)).
+/// Sets how late the kernel may expire timers of the calling thread (PR_SET_TIMERSLACK, prctl(2)).
 int tapas_set_timer_slack(unsigned long nanoseconds);
 ssize_t tapas_writev(int fd, const struct iovec *vectors, int count);
 ssize_t tapas_sendmsg(int fd, const struct msghdr *message, int flags);
@@ -83,7 +83,7 @@ int tapas_recvmmsg(int fd, struct tapas_message *messages, unsigned count, int f
 int tapas_sendmmsg(int fd, struct tapas_message *messages, unsigned count, int flags);
 /// pipe2(2).
 int tapas_pipe(int fds[2], int flags);
-/// fcntl(2) F_SETPIPE_SZ: the size in bytes that the kernel made of it.
+/// fcntl(2) F_SETPIPE_SZ; returns the size in bytes that the kernel set.
 int tapas_pipe_resize(int fd, int size);
 /// splice(2) between two descriptors without offsets.
 ssize_t tapas_splice(int in, int out, size_t length, unsigned flags);
@@ -99,7 +99,7 @@ void *tapas_cmsg_data(struct cmsghdr *control);
 size_t tapas_cmsg_space(size_t length);
 size_t tapas_cmsg_length(size_t length);
 
-/// The options that the headers of the oldest supported distribution lack or keep under _GNU_SOURCE.
+/// Socket options that the headers of the oldest supported distribution lack or declare under _GNU_SOURCE only.
 enum {
     TAPAS_SO_BUF_LOCK = 72, // asm-generic/socket.h, Linux 5.17; missing in older headers
     TAPAS_UDP_SEGMENT = 103, // linux/udp.h, not compatible with netinet/udp.h

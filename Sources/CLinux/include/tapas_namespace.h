@@ -37,16 +37,18 @@ int tapas_namespace_type(int fd);
 long tapas_filesystem_type(const char *path);
 /// The same for what a descriptor stands for.
 long tapas_filesystem_type_of(int fd);
-/// openat(2) with O_PATH and O_NOFOLLOW: what a name stands for, a symbolic link included.
+/// openat(2) with O_PATH and O_NOFOLLOW: opens what a name stands for, a symbolic link itself included.
 int tapas_open_node(int folder, const char *name);
 
-/// mount(2): makes every mount of the calling process's mount namespace a slave, so that nothing goes back.
+/// mount(2): makes every mount of the calling process's mount namespace a slave, so that no mount made here propagates
+/// back.
 int tapas_mounts_make_slave(void);
 /// mount(2): an empty tmpfs, read-only, noexec, nosuid, nodev on a folder.
 int tapas_mount_empty(const char *folder);
 /// pivot_root(".", ".") in a folder that is a mount, and umount2(MNT_DETACH) of the old root.
 int tapas_pivot_into(const char *folder);
-/// The same by MS_MOVE and chroot(2), for a root that pivot_root(2) refuses; the old root stays, out of reach.
+/// As tapas_pivot_into, by MS_MOVE and chroot(2), for a root that pivot_root(2) refuses. The old root stays, but cannot
+/// be reached.
 int tapas_move_into(const char *folder);
 
 /// prctl(2).
@@ -61,13 +63,14 @@ int tapas_set_thread_name(const char *name);
 int tapas_clear_groups(void);
 int tapas_set_ids(uid_t uid, gid_t gid);
 
-/// open(2) with the rights of another user and group, without supplementary groups; to be called with one thread only.
+/// open(2) with the rights of another user and group, without supplementary groups. The process must have one thread
+/// only.
 int tapas_open_as(uid_t uid, gid_t gid, const char *path, int flags, mode_t mode);
 
-/// fork(2), to be called with one thread only.
+/// fork(2). The process must have one thread only.
 pid_t tapas_fork(void);
 
-/// What the init of the wrapped command does before it waits for the word to go.
+/// What the init of the wrapped command sets up before it waits for its start byte.
 struct tapas_command {
     /// The program for execvp(3).
     const char *file;
@@ -96,7 +99,7 @@ enum tapas_step {
 enum tapas_report_kind {
     /// A step failed: value is the step, error its errno.
     TAPAS_REPORT_STEP_FAILED = 1,
-    /// Everything is done; the init waits for the word to go.
+    /// All steps are done; the init waits for its start byte.
     TAPAS_REPORT_READY,
     /// The command was stopped: value is the signal.
     TAPAS_REPORT_STOPPED,
@@ -112,19 +115,20 @@ struct tapas_report {
 
 /// Clones the init of the wrapped command into new namespaces.
 ///
-/// The child is process 1 of its process namespace: it carries out the steps, reports, waits for one byte on the
-/// channel (ends on its close), starts the command, passes signals on to it, reaps, and ends as the command does
-/// (128+N for a signal). It dies with the calling thread.
+/// The child is process 1 of its process namespace. It carries out the steps, reports, and waits for one byte on the
+/// channel; it ends if the channel is closed. Then it starts the command, passes signals on to it, and reaps processes.
+/// It ends with the command's exit status (128+N for a signal), and dies with the calling thread.
 ///
 /// channel: the caller's end of a SOCK_SEQPACKET pair. Returns the child's process id, or -1 and errno.
 pid_t tapas_clone_init(const struct tapas_command *command, int *channel);
 
-/// Receives the init's network namespace: its first message, to be received before any report. The child is not to be
-/// inspected (PR_SET_DUMPABLE), so that its files in /proc are closed to us. Returns the descriptor, or -1 and errno.
+/// Receives the init's network namespace, which is its first message; call it before any report is read. The child is
+/// not dumpable (PR_SET_DUMPABLE), so its files in /proc cannot be opened from here. Returns the descriptor, or -1 and
+/// errno.
 int tapas_receive_namespace(int channel);
-/// Reads one report without waiting: 1, 0 when the channel is closed, -1 and errno (EAGAIN).
+/// Reads one report; with `wait` 0 without waiting. Returns 1, 0 when the channel is closed, or -1 and errno (EAGAIN).
 int tapas_read_report(int channel, int wait, struct tapas_report *report);
-/// Gives the word to go.
+/// Sends the start byte.
 int tapas_release_command(int channel);
 
 /// Sends a word other than 0 over a SOCK_SEQPACKET pair, with a descriptor unless that is -1. Returns 0, or -1 and errno.
@@ -132,14 +136,15 @@ int tapas_send_word(int channel, int word, int fd);
 /// Waits for a word and a descriptor, which is -1 if none came. Returns 1, or 0 at the end of the channel.
 int tapas_receive_word(int channel, int *word, int *fd);
 
-/// Forks a helper that keeps the present credentials and opens `path` for reading and writing in a network namespace
-/// that it is told of later; the caller may change its own ids meanwhile. Returns its process id; channel as above.
+/// Forks a helper that keeps the present credentials. Later it opens `path` for reading and writing in a network
+/// namespace that it is sent; the caller may change its own ids meanwhile. Returns its process id; channel as above.
 pid_t tapas_fork_opener(const char *path, int *channel);
-/// Has the helper enter the network namespace and open the file; ends and reaps it. Returns the descriptor, or -1.
+/// Has the helper enter the network namespace and open the file, and reaps the helper. Returns the descriptor, or -1
+/// and errno.
 int tapas_open_by_opener(pid_t opener, int channel, int network_namespace);
 
-/// Leaves the last closing of a descriptor to the kernel's collector of sockets in flight, after the process's end; the
-/// descriptor stays open here until then. Two more are opened, for good.
+/// Defers the last closing of a descriptor until after the process has ended, to the kernel's garbage collector of
+/// sockets in flight. The descriptor stays open here until then. The call opens two more, which stay open.
 int tapas_close_after_exit(int fd);
 
 #endif

@@ -12,9 +12,8 @@
 //
 // The protocol has no answer. What could not be done is said in the log, and nothing was changed then.
 //
-// syscalls: running(control): accept4 close recvfrom sendto
+// syscalls: running(control): close recvfrom sendto
 
-internal import CLinux
 internal import Glibc
 public import LinuxSystem
 public import Logging
@@ -105,11 +104,8 @@ public actor PestoServer {
 
     private func acceptNext() {
         guard client == nil, !isBusy else { return }
-        var address = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let number = unsafe tapas_accept(socket.listener.rawValue, &address, &length)
-        guard number >= 0 else { return }
-        let descriptor = OwnedFileDescriptor(taking: number)
+        guard let accepted = try? HostSocket.accept(socket.listener.rawValue) else { return }
+        let descriptor = OwnedFileDescriptor(taking: accepted.socket)
         guard PeerCheck.isOwnerOrRoot(descriptor.descriptor) else {
             logger.warning("control socket: a client of another user was refused")
             return

@@ -2,20 +2,21 @@
 //
 // Theory of operation
 //
-// The namespace asks one address for its whole life (`--dns-forward`); who answers changes with the host. A query over
-// UDP is kept until it is answered and goes to the host's servers in turn: the next one after `patience`, at once
-// if a server refuses or cannot be reached, all of them `rounds` times, then SERVFAIL. Without servers it is SERVFAIL
-// at once. When the resolvers change, queries in flight start again with the new ones.
+// The namespace sends queries to one address for its whole life (`--dns-forward`); the servers that answer change with
+// the host. A query over UDP is kept until it is answered and is sent to the host's servers in turn: to the next one
+// after `patience`, or at once if a server refuses or cannot be reached, to all of them `rounds` times; then the answer
+// is SERVFAIL. Without servers, the answer is SERVFAIL at once. When the resolvers change, pending queries start again
+// with the new ones.
 //
-// The socket of such a flow is not connected, and of both families in one (IPv4 servers as mapped addresses), so that
-// it can ask any server; an answer counts only if it comes from a server that was asked, port included, and carries the
-// identifier of a query of this flow. Its port is the kernel's choice, which is what makes answers hard to forge.
-// Queries are not the hot path: they may allocate. What one flow may have in flight is bounded.
+// The socket of such a flow is not connected, and reaches both families (IPv4 servers by mapped addresses), so that it
+// can send to any server. An answer counts only if it comes from a server that was asked, port included, and carries
+// the identifier of a query of this flow. The kernel chooses the socket's port, which makes answers hard to forge.
+// Queries are not the hot path, so they may allocate memory. The number of pending queries of a flow is bounded.
 //
-// Over TCP a flow is an ordinary one whose connection attempt goes on to the next server when one fails
+// Over TCP, a flow is an ordinary one, except that its connection attempt goes on to the next server when one fails
 // (`connectNextResolver`).
 //
-// syscalls: running(data-path): recvfrom sendto socket
+// syscalls: running(data-path): close ioctl recvfrom socket
 
 internal import CLinux
 internal import Glibc
@@ -26,15 +27,15 @@ internal import Services
 internal import SystemPackage
 internal import Wire
 
-/// Queries of the namespace that wait for an answer, by flow.
+/// Pending queries of the namespace, by flow.
 struct DNSRelay {
-    /// How long a server may take before the next is asked, in milliseconds.
+    /// How long to wait for a server before the next one is asked, in milliseconds.
     static let patience: Int64 = 700
     /// How often each server is asked.
     static let rounds = 2
-    /// Queries in flight for one flow at most; more are dropped, the client asks again.
+    /// The greatest number of pending queries of a flow; more are dropped, and the client repeats them.
     static let queriesPerFlow = 64
-    /// The longest query that is kept, in bytes.
+    /// The greatest length of a query that is kept, in bytes.
     static let longestQuery = 4096
 
     struct Query {
@@ -45,7 +46,7 @@ struct DNSRelay {
         var deadline: Int64 = 0
         /// The servers that were asked.
         var asked: Set<Endpoint> = []
-        /// The one of them that was asked last.
+        /// The server that was asked last.
         var last: Endpoint?
     }
 
@@ -55,7 +56,7 @@ struct DNSRelay {
 }
 
 extension DataPath {
-    /// The servers to ask at a port, in order.
+    /// The servers to ask on a port, in order.
     func resolvers(port asked: UInt16) -> [Endpoint] {
         let port = options.resolverPort ?? asked
         return translator.rules.dnsServers.map { server in
@@ -68,27 +69,34 @@ extension DataPath {
         }
     }
 
-    /// Opens a flow for queries over UDP; nil if there is no socket to be had.
+    /// Opens a flow for queries over UDP; nil if no socket can be opened.
     mutating func openQueries(_ key: FlowKey, hash: UInt32) -> Int? {
         guard let index = addFlow(key, hash: hash, as: .question) else { return nil }
         table[index].state = .datagram
         table[index].flags.insert(.dns)
-        let type = HostSocket.datagram | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue)
-        let number = socket(AF_INET6, type, 0)
         let device = translator.rules.resolverInterface
-        guard number >= 0, device.map({ HostSocket.bind(number, toDevice: $0) }) ?? true,
-            HostSocket.set(number, CInt(IPPROTO_IPV6), IPV6_V6ONLY, 0),
-            watch(index, socket: number)
-        else {
-            if number >= 0 && table[index].socket < 0 { HostSocket.close(number) }
+        guard let number = try? Self.openDualStack(device: device), watch(index, socket: number) else {
             counters.drop(.socket)
             closeFlow(index)
             return nil
         }
-        HostSocket.set(number, CInt(IPPROTO_IP), IP_RECVERR, 1)
-        HostSocket.set(number, CInt(IPPROTO_IPV6), IPV6_RECVERR, 1)
+        HostSocket.setIfPossible(number, CInt(IPPROTO_IP), IP_RECVERR, 1)
+        HostSocket.setIfPossible(number, CInt(IPPROTO_IPV6), IPV6_RECVERR, 1)
         setDeadline(index, milliseconds: options.udpTimeout)
         return index
+    }
+
+    /// Makes a datagram socket that reaches resolvers of both families.
+    private static func openDualStack(device: String?) throws(Errno) -> CInt {
+        let number = try HostSocket.open(.v6, type: HostSocket.datagram)
+        do throws(Errno) {
+            if let device { try HostSocket.bind(number, toDevice: device) }
+            try HostSocket.set(number, CInt(IPPROTO_IPV6), IPV6_V6ONLY, 0)
+        } catch {
+            HostSocket.close(number)
+            throw error
+        }
+        return number
     }
 
     /// A datagram from the namespace for the address that stands for the host's resolvers.
@@ -107,7 +115,7 @@ extension DataPath {
             guestPort: summary.sourcePort, remotePort: summary.destinationPort, transport: .udp)
         let hash = key.hash
         guard let index = table.find(key, hash: hash) ?? openQueries(key, hash: hash) else { return }
-        // A flow from before the address stood for the resolvers, or from a port forwarded to this very client.
+        // The flow existed before the address stood for the resolvers, or belongs to a port forwarded to this client.
         guard table[index].flags.contains(.dns) else { return closeFlow(index) }
         let end = summary.payloadOffset + summary.payloadLength
         ask(index, message: unsafe Self.bytes(frame, count).extracting(summary.payloadOffset..<end))
@@ -122,7 +130,7 @@ extension DataPath {
         var pending = dns.queries[index] ?? []
         dns.statistics.queries &+= 1
         table[index].countFromGuest(message.count)
-        // The same again is the client's own retry: it takes the place of the first.
+        // An equal query is the client's retry, which replaces the first one.
         pending.removeAll { $0.identifier == header.identifier }
         guard pending.count < DNSRelay.queriesPerFlow else { return counters.drop(.notSent) }
         let bytes = unsafe message.withUnsafeBufferPointer { unsafe Array($0) }
@@ -155,7 +163,7 @@ extension DataPath {
         if let failure = DNSFailureResponder.serverFailure(for: query.message.span) { deliver(index, failure) }
     }
 
-    /// Forgets what has been given up and sets the flow's deadline for the rest.
+    /// Removes the queries that were given up and sets the flow's deadline for the rest.
     private mutating func scheduleQueries(_ index: Int) {
         dns.queries[index]?.removeAll { $0.deadline == 0 }
         guard let earliest = dns.queries[index]?.map(\.deadline).min() else {
@@ -183,10 +191,10 @@ extension DataPath {
         scheduleQueries(index)
     }
 
-    /// An answer, or an error, for a flow of queries.
+    /// A flow of queries has received an answer, or an error.
     mutating func answerReady(_ index: Int, _ readiness: Readiness) {
         if readiness.contains(.error) {
-            // Some server cannot be reached: queries that wait for that one move on at once, others stay where they are.
+            // A server cannot be reached: queries that wait for it move on at once, others keep waiting.
             _ = HostSocket.takeError(table[index].socket)
             let unreachable = takeUnreachable(index)
             for (position, query) in (dns.queries[index] ?? []).enumerated() {
@@ -218,7 +226,7 @@ extension DataPath {
         scheduleQueries(index)
     }
 
-    /// Empties the error queue: the servers that its errors are about.
+    /// Empties the error queue; returns the servers that its errors are about.
     private func takeUnreachable(_ index: Int) -> Set<Endpoint> {
         var servers: Set<Endpoint> = []
         var buffer: [UInt8] = .init(repeating: 0, count: 256)
@@ -244,7 +252,7 @@ extension DataPath {
         }
     }
 
-    /// The host's resolvers have changed: queries in flight go to the new ones at once.
+    /// The host's resolvers have changed: pending queries are sent to the new ones at once.
     mutating func restartQueries() {
         for index in Array(dns.queries.keys) {
             for position in (dns.queries[index] ?? []).indices {
@@ -259,51 +267,31 @@ extension DataPath {
 extension Endpoint {
     /// Sends a datagram on a dual-stack socket.
     ///
-    /// - Returns: Whether the kernel took it.
+    /// - Returns: Whether the kernel accepted it.
     func send(_ message: [UInt8], on number: CInt) -> Bool {
-        var storage = sockaddr_in6()
-        storage.sin6_family = sa_family_t(AF_INET6)
-        storage.sin6_port = port.bigEndian
-        unsafe withUnsafeMutableBytes(of: &storage.sin6_addr) { bytes in
-            unsafe bytes.storeBytes(of: address.high.bigEndian, toByteOffset: 0, as: UInt64.self)
-            unsafe bytes.storeBytes(of: address.low.bigEndian, toByteOffset: 8, as: UInt64.self)
-        }
-        storage.sin6_scope_id = scope
-        // A pending error is of another query; the queue of errors tells of which.
+        // A pending error belongs to another query; the error queue tells to which.
         for _ in 0..<2 {
-            let result = unsafe withUnsafePointer(to: &storage) { pointer in
-                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                    transferring {
-                        unsafe sendto(
-                            number, message, message.count, CInt(MSG_NOSIGNAL | MSG_DONTWAIT), address,
-                            socklen_t(MemoryLayout<sockaddr_in6>.size))
-                    }
-                }
-            }
+            let result = sendDualStack(message, on: number)
             if case .bytes = result { return true }
             guard case .failed(.connectionRefused) = result else { return false }
         }
         return false
     }
 
-    /// Receives a datagram and who sent it, or with `MSG_ERRQUEUE` what an error is about and whom that was sent to; nil
-    /// if there is none.
+    /// Receives a datagram with its source; nil if there is none.
+    ///
+    /// With `MSG_ERRQUEUE` it receives the datagram that an error is about, with its destination.
     static func receive(
         into buffer: inout [UInt8], on number: CInt, flags: CInt = 0
     ) -> (count: Int, sender: Endpoint)? {
-        var storage = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let result = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                transferring {
-                    unsafe buffer.withUnsafeMutableBytes {
-                        unsafe recvfrom(
-                            number, $0.baseAddress, $0.count, flags | CInt(MSG_DONTWAIT), address, &length)
-                    }
+        let received = unsafe Endpoint.written { address, length in
+            transferring {
+                unsafe buffer.withUnsafeMutableBytes {
+                    unsafe recvfrom(number, $0.baseAddress, $0.count, flags | CInt(MSG_DONTWAIT), address, &length)
                 }
             }
         }
-        guard case .bytes(let count) = result, var sender = unsafe Endpoint(&storage) else { return nil }
+        guard case .bytes(let count) = received.result, var sender = received.endpoint else { return nil }
         if !sender.address.isLinkLocal { sender.scope = 0 }
         return (count, sender)
     }

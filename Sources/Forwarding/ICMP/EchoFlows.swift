@@ -1,8 +1,8 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// ICMP from the namespace. Echo requests for the host's loopback are answered here, as the kernel would; others go
-// through ping sockets (icmp(7)), which any group within net.ipv4.ping_group_range may open. Neighbour discovery has gone
-// to its service by now (DataPath+Services). Nothing else leaves the namespace.
+// ICMP from the namespace. Echo requests for the host's loopback are answered here, as the kernel would do. Others go
+// through ping sockets (icmp(7)), which every group within net.ipv4.ping_group_range may open. Neighbour discovery has
+// gone to its service already (DataPath+Services). No other ICMP message leaves the namespace.
 //
 // syscalls: running(data-path): sendto
 
@@ -41,7 +41,7 @@ extension DataPath {
         } else {
             switch translator.outbound(to: key.remoteAddress, port: 0, transport: summary.ipProtocol) {
             case .host(let endpoint, _, _) where IPAddress(unmapping: endpoint.address).isLoopback:
-                // What the kernel's own loopback would answer.
+                // The answer of the kernel's own loopback.
                 sendFrame { span, rules in
                     EchoResponder.reply(
                         to: unsafe Self.bytes(frame, count), summary: summary, rules: rules, into: &span)
@@ -84,12 +84,18 @@ extension DataPath {
         guard let index = addFlow(key, hash: hash, as: .echo) else { return nil }
         table[index].state = .datagram
         let ipProtocol = key.isIPv4 ? CInt(IPPROTO_ICMP) : CInt(IPPROTO_ICMPV6)
-        let start = connectHost(
-            index, to: Endpoint(address: target.address, port: 0, scope: target.scope), type: HostSocket.datagram,
-            ipProtocol: ipProtocol, source: source, device: device)
-        guard case .socket(let number) = start, watch(index, socket: number) else {
+        let number: CInt
+        do throws(Errno) {
+            number = try connectHost(
+                index, to: Endpoint(address: target.address, port: 0, scope: target.scope), type: HostSocket.datagram,
+                ipProtocol: ipProtocol, source: source, device: device)
+        } catch {
             counters.drop(.socket)
-            if case .failed(let error) = start { echoRefused(error, table[index]) }
+            echoRefused(error, table[index])
+            closeFlow(index)
+            return nil
+        }
+        guard watch(index, socket: number) else {
             closeFlow(index)
             return nil
         }

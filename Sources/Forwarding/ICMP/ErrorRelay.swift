@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // ICMP errors for the namespace: those that the host's kernel queues on a socket (IP_RECVERR, ip(7)), with the address
-// of the router or host that sent them, and those made here of an errno.
+// of the router or host that sent them, and those made here from an errno.
 //
 // syscalls: running(data-path): recvmsg
 
@@ -21,12 +21,13 @@ enum Unreachable: UInt8 {
 }
 
 extension DataPath {
-    /// The address that errors of our own come from.
+    /// The source address of our own errors.
     func errorSource(_ family: AddressFamily, instead: IPv6Address) -> IPv6Address {
         translator.rules.families[family].ownAddress?.asIPv6 ?? instead
     }
 
-    /// Tells the namespace that the other end of a TCP or echo flow cannot be reached, quoting what opened the flow.
+    /// Reports to the namespace that the other end of a TCP or echo flow cannot be reached, and quotes the flow's first
+    /// packet.
     mutating func reportUnreachable(_ flow: Flow, _ reason: Unreachable) {
         let family = flow.key.family
         let message: ICMPError
@@ -38,7 +39,7 @@ extension DataPath {
         let packet = IPHeader(
             flow.key.family, source: flow.key.guest, destination: flow.key.remote, ipProtocol: flow.key.transport,
             hopLimit: flow.ttl)
-        // What the kernel looks for in the quote: ports and sequence number, or type and identifier.
+        // The kernel reads these parts of the quote: ports and sequence number, or type and identifier.
         var quote: [20 of UInt8] = .init(repeating: 0)
         if flow.key.transport == .tcp {
             Self.store(flow.key.guestPort, &quote, 0)
@@ -67,7 +68,7 @@ extension DataPath {
         bytes[offset + 1] = UInt8(value & 0xFF)
     }
 
-    /// Tells the namespace of an error about a datagram that it sent.
+    /// Reports to the namespace an error about a datagram that it sent.
     mutating func reportDatagram(
         _ flow: Flow, _ message: ICMPError, length: Int, offender: IPv6Address? = nil, payload: Span<UInt8> = Span()
     ) {
@@ -86,14 +87,14 @@ extension DataPath {
 
     // MARK: The error queue
 
-    /// Relays what is queued on a socket as errors.
+    /// Relays the errors that are queued on a socket.
     mutating func readErrors(_ index: Int) {
         for _ in 0..<16 {
             guard let error = readError(index) else { break }
             relay(index, error)
             guard table[index].state == .datagram else { return }
         }
-        // The pending error of the socket would otherwise fail the next call.
+        // Otherwise the pending error of the socket would make the next call fail.
         _ = HostSocket.takeError(table[index].socket)
     }
 
@@ -105,11 +106,11 @@ extension DataPath {
         var info: UInt32
         var errno: Errno
         var offender: IPv6Address?
-        /// The bytes that came back of the datagram, in the scratch memory.
+        /// The quoted bytes of the datagram, in the scratch memory.
         var quoted: Int
     }
 
-    /// Where the quoted payload lies: behind what `sendFrame` uses.
+    /// The address of the quoted payload: behind the memory that `sendFrame` uses.
     private var quotePlace: UnsafeMutableRawPointer { unsafe scratch + Size.segment - 4096 }
 
     private func readError(_ index: Int) -> QueuedError? {
@@ -146,17 +147,17 @@ extension DataPath {
 
     /// Reads `struct sock_extended_err` and the offender's address behind it (SO_EE_OFFENDER).
     private static func parse(_ data: UnsafeMutableRawPointer, quoted: Int) -> QueuedError {
-        let number = unsafe data.loadUnaligned(fromByteOffset: 0, as: UInt32.self)
-        let origin = unsafe data.loadUnaligned(fromByteOffset: 4, as: UInt8.self)
-        let type = unsafe data.loadUnaligned(fromByteOffset: 5, as: UInt8.self)
-        let code = unsafe data.loadUnaligned(fromByteOffset: 6, as: UInt8.self)
-        let info = unsafe data.loadUnaligned(fromByteOffset: 8, as: UInt32.self)
+        let error = unsafe data.loadUnaligned(as: sock_extended_err.self)
+        // The address is a sockaddr_in or a sockaddr_in6, the longer of the two.
         var storage = sockaddr_storage()
         unsafe withUnsafeMutableBytes(of: &storage) { bytes in
-            unsafe bytes.copyMemory(from: UnsafeRawBufferPointer(start: data + 16, count: 28))
+            let address = unsafe UnsafeRawBufferPointer(
+                start: data + MemoryLayout<sock_extended_err>.stride, count: MemoryLayout<sockaddr_in6>.size)
+            unsafe bytes.copyMemory(from: address)
         }
         return QueuedError(
-            origin: origin, type: type, code: code, info: info, errno: Errno(rawValue: CInt(bitPattern: number)),
+            origin: error.ee_origin, type: error.ee_type, code: error.ee_code, info: error.ee_info,
+            errno: Errno(rawValue: CInt(bitPattern: error.ee_errno)),
             offender: unsafe Endpoint(&storage)?.address, quoted: quoted)
     }
 
@@ -168,7 +169,7 @@ extension DataPath {
         case CInt(SO_EE_ORIGIN_ICMP), CInt(SO_EE_ORIGIN_ICMP6):
             message = ICMPError(family, type: error.type, code: error.code, mtu: Self.mtu(family, error))
         default:
-            // Raised by the host itself.
+            // The host itself has raised the error.
             switch error.errno {
             case .messageTooLong: message = .packetTooBig(family, mtu: error.info)
             case .noRouteToHost: message = .hostUnreachable(family)
@@ -177,7 +178,7 @@ extension DataPath {
             }
         }
         var offender = error.offender
-        // The peer itself is known to the namespace by the flow's address; loopback by none but that.
+        // The namespace knows the peer by the flow's address, and loopback by no other address.
         if let address = offender {
             let plain = IPAddress(unmapping: address)
             if plain.isLoopback || plain.isUnspecified || error.errno == .connectionRefused {
@@ -192,7 +193,7 @@ extension DataPath {
         }
     }
 
-    /// The MTU of a "too big" error; 0 for others, which have none.
+    /// The MTU of a "too big" error; 0 for other errors.
     private static func mtu(_ family: AddressFamily, _ error: QueuedError) -> UInt32 {
         let isTooBig =
             family == .v4
@@ -204,7 +205,7 @@ extension DataPath {
     /// Relays an error about an echo request, with the identifier that the namespace used.
     private mutating func reportEcho(_ flow: Flow, _ message: ICMPError, offender: IPv6Address, quoted: Int) {
         let place = unsafe quotePlace
-        // A ping socket gives back the whole message, with the kernel's identifier in it.
+        // A ping socket returns the whole message, with the kernel's identifier in it.
         if quoted >= ICMPHeader.length {
             unsafe place.storeBytes(of: flow.key.guestPort.bigEndian, toByteOffset: 4, as: UInt16.self)
         }

@@ -110,7 +110,7 @@ struct SeenAddresses: Equatable {
     }
 
     /// Excludes addresses from new flows.
-    mutating func leave(_ addresses: Set<IPAddress>, rules: TranslationRules) {
+    mutating func exclude(_ addresses: Set<IPAddress>, rules: TranslationRules) {
         leaving = Set(addresses.map(\.asIPv6))
         if let address = v4, leaving.contains(address) { restore(.v4, rules) }
         if let address = v6, leaving.contains(address) { restore(.v6, rules) }

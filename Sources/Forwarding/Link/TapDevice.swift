@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(namespace): ioctl fcntl socket
+// syscalls: setup(namespace): close fcntl ioctl socket
 // syscalls: running(data-path): close ioctl read write writev
 
 internal import CLinux
@@ -10,11 +10,11 @@ public import NetworkTypes
 public import SystemPackage
 internal import Wire
 
-/// The tap: frames in and out, each behind a virtio-net header where the kernel offers that.
+/// The tap: receives and sends frames, each behind a virtio-net header where the kernel supports that.
 public struct TapDevice: ~Copyable, Sendable {
     /// The interface's name as the kernel chose it.
     public let name: String
-    /// What the kernel agreed to.
+    /// The capabilities that the kernel accepted.
     public let capabilities: LinkCapabilities
     private let owner: OwnedFileDescriptor
     /// A socket of the interface's network namespace, to ask for its state; nil where there is none.
@@ -24,7 +24,7 @@ public struct TapDevice: ~Copyable, Sendable {
 
     /// Makes the interface in the network namespace in which `tun` was opened.
     ///
-    /// The best set of offloads that the kernel takes is chosen: with USO, with TSO only, with a header only, without.
+    /// It uses the best set of offloads that the kernel accepts: with USO, with TSO only, with a header only, without.
     ///
     /// - Parameters:
     ///   - tun: `/dev/net/tun`, opened for reading and writing in the target namespace.
@@ -75,7 +75,7 @@ public struct TapDevice: ~Copyable, Sendable {
     /// The descriptor, lent.
     public var descriptor: FileDescriptor { owner.descriptor }
 
-    /// Switches the carrier (`TUNSETCARRIER`), on which a DHCP client in the namespace asks again.
+    /// Switches the carrier (`TUNSETCARRIER`), which makes a DHCP client in the namespace ask again.
     ///
     /// - Throws: The error of the ioctl.
     public func setCarrier(_ isOn: Bool) throws(SystemCallError) {
@@ -122,7 +122,7 @@ extension TapDevice: FrameLink {
         return false
     }
 
-    /// Whether the namespace's kernel has told its programs that there is a carrier (`IFF_RUNNING`); nil if unknown.
+    /// Whether the namespace's kernel has reported a carrier to its programs (`IFF_RUNNING`); nil if unknown.
     var showsCarrier: Bool? {
         guard observing >= 0 else { return nil }
         let result = unsafe name.withCString { unsafe tapas_interface_is_running(observing, $0) }

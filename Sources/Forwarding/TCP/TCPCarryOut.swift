@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Carries out what TCP's state machine has decided (TCPSteps.swift). Nothing here decides anything about a connection.
+// Carries out the steps that TCP's state machine returns (TCPSteps.swift). Nothing here decides about a connection.
 //
 // syscalls: running(data-path): recvfrom shutdown
 
@@ -12,7 +12,7 @@ internal import SystemPackage
 internal import Wire
 
 extension DataPath {
-    /// Carries out what an event of a flow came to; reading and retransmitting included.
+    /// Carries out the steps of a flow's event, with reading and retransmitting.
     mutating func carryOut(_ steps: TCPSteps, for index: Int) {
         let actions = steps.actions
         if actions.contains(.flush), gather.flow == index {
@@ -37,9 +37,10 @@ extension DataPath {
         }
     }
 
-    /// Has the host socket read from its first byte again, which is the first that the namespace has not acknowledged.
+    /// Makes the host socket read again from its first byte, which is the first that the namespace has not
+    /// acknowledged.
     ///
-    /// - Returns: False if the flow had to be given up, because the socket did not drop what comes before that byte.
+    /// - Returns: False if the flow had to be ended, because the socket did not discard the bytes before that one.
     private mutating func rewind(_ index: Int) -> Bool {
         discardAcknowledged(index)
         guard table[index].discardable == 0 else {
@@ -47,12 +48,12 @@ extension DataPath {
             return false
         }
         if !table[index].flags.contains(.peeksFromStart) {
-            HostSocket.set(table[index].socket, SOL_SOCKET, SO_PEEK_OFF, 0)
+            HostSocket.setIfPossible(table[index].socket, SOL_SOCKET, SO_PEEK_OFF, 0)
         }
         return true
     }
 
-    /// Lets the host socket drop what the namespace has acknowledged.
+    /// Makes the host socket discard what the namespace has acknowledged.
     @inline(__always)
     mutating func discardAcknowledged(_ index: Int) {
         while table[index].discardable > 0 {
@@ -64,7 +65,7 @@ extension DataPath {
         }
     }
 
-    /// The host socket is in error.
+    /// The host socket has an error.
     mutating func hostFailed(_ index: Int, _ error: Errno) {
         if table[index].state == .connecting, table[index].flags.contains(.dns), connectNextResolver(index) { return }
         carryOut(table[index].hostFailed(error), for: index)

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// The sockets of TCP flows that begin; what is to be done, and when, is said in TCPHandshakeSteps.swift.
+// The sockets of new TCP flows; TCPHandshakeSteps.swift decides what to do, and when.
 
 internal import CLinux
 internal import Glibc
@@ -37,12 +37,14 @@ extension DataPath {
         table[index].countFromGuest(summary.payloadLength)
         table[index].beginOutbound(
             TCPSegment(summary), options: options, initial: table[index].initialSequence(at: now.nanoseconds))
-        let start = connectHost(index, to: target, type: HostSocket.stream, source: source, device: device)
-        guard case .socket(let number) = start, watch(index, socket: number) else {
-            if case .failed(let error) = start { hostFailed(index, error) } else { closeFlow(index) }
-            return
+        let number: CInt
+        do throws(Errno) {
+            number = try connectHost(index, to: target, type: HostSocket.stream, source: source, device: device)
+        } catch {
+            return hostFailed(index, error)
         }
-        // Known already, and needed if the address goes before there is an answer.
+        guard watch(index, socket: number) else { return closeFlow(index) }
+        // The address is known already, and is needed if it goes before there is an answer.
         if let local = HostSocket.localEndpoint(number) { table[index].local = local.address }
     }
 
@@ -61,7 +63,7 @@ extension DataPath {
         hostFailed(index, .connectionRefused)
     }
 
-    /// Connects to the resolver after the one that failed; false if there is none left.
+    /// Connects to the resolver after the one that failed; false if none is left.
     mutating func connectNextResolver(_ index: Int) -> Bool {
         let servers = resolvers(port: table[index].key.remotePort)
         while Int(table[index].retries) < servers.count {
@@ -72,7 +74,7 @@ extension DataPath {
                 table[index].socket = -1
             }
             guard
-                case .socket(let number) = connectHost(
+                let number = try? connectHost(
                     index, to: server, type: HostSocket.stream, source: nil,
                     device: translator.rules.resolverInterface),
                 watch(index, socket: number)
@@ -90,14 +92,14 @@ extension DataPath {
         return UInt16(clamping: max(size, 88))
     }
 
-    /// The options of a SYN or SYN-ACK of ours: a SYN offers scaled windows, a SYN-ACK where the namespace does.
+    /// The options of our SYN or SYN-ACK: a SYN offers window scaling, a SYN-ACK only if the namespace has offered it.
     func handshakeOptions(_ index: Int, _ flags: TCPFlags) -> TCPOptions {
         var options = TCPOptions(maximumSegmentSize: offeredSegmentSize(table[index].key))
         if !flags.contains(.ack) || table[index].flags.contains(.scales) { options.windowScale = TCPWindow.scale }
         return options
     }
 
-    /// The host socket of a connecting flow has news.
+    /// The host socket of a connecting flow is ready.
     mutating func connectReady(_ index: Int, _ readiness: Readiness) {
         guard !readiness.isDisjoint(with: [.writable, .error, .hangUp]) else { return }
         if let error = HostSocket.takeError(table[index].socket) {
@@ -106,30 +108,34 @@ extension DataPath {
         }
         guard readiness.contains(.writable), !readiness.contains(.hangUp) else { return }
         prepareConnected(index)
-        // There is no other edge for what has come with this one.
+        // No other edge will report what has arrived with this one.
         table[index].noteEnds(of: readiness)
         carryOut(table[index].hostConnected(), for: index)
     }
 
-    /// Sets what a connected socket needs, and learns its address.
+    /// Sets the options of a connected socket, and determines its address.
     private mutating func prepareConnected(_ index: Int) {
         let number = table[index].socket
-        // Urgent bytes are bytes of the stream: a hole in it would put the peek offset out of step.
-        HostSocket.set(number, SOL_SOCKET, SO_OOBINLINE, 1)
-        if !HostSocket.set(number, SOL_SOCKET, SO_PEEK_OFF, 0) { table[index].flags.insert(.peeksFromStart) }
+        // Urgent bytes belong to the stream: a gap in it would make the peek offset wrong.
+        HostSocket.setIfPossible(number, SOL_SOCKET, SO_OOBINLINE, 1)
+        do throws(Errno) {
+            try HostSocket.set(number, SOL_SOCKET, SO_PEEK_OFF, 0)
+        } catch {
+            table[index].flags.insert(.peeksFromStart)
+        }
         guard table[index].local.isUnspecified, let local = HostSocket.localEndpoint(number) else { return }
         table[index].local = local.address
     }
 
     // MARK: From the host
 
-    /// Starts a flow for a connection that was accepted on the host: `key` is as the namespace is to see it.
+    /// Starts a flow for a connection that was accepted on the host; `key` is what the namespace will see.
     mutating func openInbound(_ socket: CInt, key: FlowKey) -> Bool {
         let hash = key.hash
         if table.find(key, hash: hash) != nil { return false }
         guard let index = addFlow(key, hash: hash, as: .inboundHandshake) else { return false }
         let steps = table[index].beginInbound(initial: table[index].initialSequence(at: now.nanoseconds))
-        HostSocket.set(socket, CInt(IPPROTO_TCP), TCP_NODELAY, 1)
+        HostSocket.setIfPossible(socket, CInt(IPPROTO_TCP), TCP_NODELAY, 1)
         guard watch(index, socket: socket) else {
             table[index].socket = -1
             closeFlow(index)

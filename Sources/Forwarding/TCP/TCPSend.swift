@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Segments and super-frames to the namespace: reads what the state machine (TCPSteps.swift) asks for, and writes it.
-// `pump` does whatever a flow has to do at the end of a batch.
+// Segments and super-frames to the namespace: reads what the state machine (TCPSteps.swift) requests, and sends it.
+// `pump` does the work of a flow at the end of a batch.
 //
 // syscalls: running(data-path): recvmsg
 
@@ -23,7 +23,7 @@ extension DataPath {
         unsafe sendSegment(index, flags: flags, sequence: sequence, payload: start, count: 0, options: options)
     }
 
-    /// Sends a segment whose payload lies at `payload`, with ``Size/headroom`` bytes free before it.
+    /// Sends a segment whose payload is at `payload`, with ``Size/headroom`` bytes free before it.
     @inline(__always)
     mutating func sendSegment(
         _ index: Int, flags: TCPFlags, sequence: UInt32, payload: UnsafeMutableRawPointer, count: Int,
@@ -65,32 +65,33 @@ extension DataPath {
         }
     }
 
-    /// Bounds what waits in the host socket while its server is near, in units of ``Size/queueLook`` bytes received.
+    /// Bounds the queue of the host socket while its server is near, in steps of ``Size/queueLook`` bytes received.
     ///
-    /// A server faster than we are fills any queue, and the kernel lets it grow to 6 or 32 MB (`net.ipv4.tcp_rmem`): what
-    /// we read then comes from memory and not from a cache, at half as much again for a byte with several streams. From a
-    /// server so near, a queue as small never runs dry; one farther away gets the kernel's own measure.
+    /// A server that is faster than we are fills any queue, and the kernel lets it grow to 6 or 32 MB
+    /// (`net.ipv4.tcp_rmem`). What we read is then in memory and no longer in a cache, which costs half as much again
+    /// for each byte with several streams. With a server so near, even a small queue never runs empty; for a more
+    /// distant one the kernel's own size is used.
     @inline(never)
     mutating func boundQueue(_ index: Int) {
         guard boundsQueues else { return }
         let number = table[index].socket
         guard let roundTrip = HostSocket.roundTripTime(number), roundTrip < Size.nearRoundTrip else {
-            HostSocket.set(number, SOL_SOCKET, CInt(TAPAS_SO_BUF_LOCK), 0)
+            HostSocket.setIfPossible(number, SOL_SOCKET, CInt(TAPAS_SO_BUF_LOCK), 0)
             return
         }
         // The kernel doubles the value, for its own overhead (socket(7)).
         guard HostSocket.get(number, SOL_SOCKET, SO_RCVBUF) != 2 * Size.nearQueue else { return }
-        HostSocket.set(number, SOL_SOCKET, SO_RCVBUF, Size.nearQueue)
+        HostSocket.setIfPossible(number, SOL_SOCKET, SO_RCVBUF, Size.nearQueue)
         if HostSocket.get(number, SOL_SOCKET, SO_RCVBUF) != 2 * Size.nearQueue {
-            // net.core.rmem_max is lower: too little for a fast stream.
+            // net.core.rmem_max is lower, which is too little for a fast stream.
             boundsQueues = false
-            HostSocket.set(number, SOL_SOCKET, CInt(TAPAS_SO_BUF_LOCK), 0)
+            HostSocket.setIfPossible(number, SOL_SOCKET, CInt(TAPAS_SO_BUF_LOCK), 0)
         }
     }
 
     // MARK: The end of a batch
 
-    /// Drops what the namespace has acknowledged from the host socket, sends what its window allows, acknowledges.
+    /// Discards what the namespace has acknowledged from the host socket, sends what its window allows, acknowledges.
     mutating func pump(_ index: Int) {
         if table[index].state == .established {
             discardAcknowledged(index)
@@ -107,7 +108,7 @@ extension DataPath {
         if steps.actions.contains(.send) { sendControl(index, flags: steps.segment, sequence: steps.sequence) }
     }
 
-    /// Sends data, and FIN after the last of it, as far as the namespace's window reaches; a bounded amount at a time.
+    /// Sends data, and FIN behind the last of it, as far as the namespace's window allows; a bounded amount at a time.
     mutating func sendData(_ index: Int) {
         var round = 0
         while true {
@@ -116,7 +117,7 @@ extension DataPath {
             let chunk = link.capabilities.contains(.tcpSegmentation) ? largest / mss * mss : mss
             let wanted = table[index].transmission(round: round, most: chunk * Size.segments)
             guard wanted.actions.contains(.read) else { return carryOut(wanted, for: index) }
-            // What the link has no room for stays in the host socket, and the flow in the queue.
+            // If the link has no room, data stays in the host socket and the flow in the queue.
             guard link.canTransmit else { return enqueue(index) }
             round += 1
             let flight = table[index].sendNext &- table[index].sendUnacknowledged
@@ -136,12 +137,12 @@ extension DataPath {
         }
     }
 
-    /// Reads what follows the bytes in flight, without taking it, into the payload places of the send arena.
+    /// Reads the bytes behind those in flight, without removing them, into the payload places of the send arena.
     private mutating func peek(_ index: Int, want: Int, chunk: Int, skipping flight: UInt32) -> IOResult {
         var vectors = 0
         var skipped = 0
         if table[index].flags.contains(.peeksFromStart) {
-            // Without SO_PEEK_OFF the bytes in flight come first: into the scratch page, again and again.
+            // Without SO_PEEK_OFF the bytes in flight come first; they go to the scratch page, again and again.
             var rest = Int(flight)
             while rest > 0 && vectors < 100 {
                 let part = min(rest, Size.segment)
@@ -172,7 +173,7 @@ extension DataPath {
         return table[index].flags.contains(.hostClosing) ? .bytes(0) : .wouldBlock
     }
 
-    /// Sends what ``peek`` has placed in the arena.
+    /// Sends the bytes that ``peek`` has read into the arena.
     @inline(__always)
     private mutating func sendPeeked(_ index: Int, count: Int, chunk: Int) {
         var sent = 0
@@ -194,7 +195,7 @@ extension DataPath {
 
     /// A TCP flow's deadline has passed.
     mutating func tcpDeadline(_ index: Int) {
-        // Only a connection to a resolver has a deadline of its own while it is made: the next one's turn.
+        // While it is connecting, only a connection to a resolver has a deadline of its own, for the next server.
         if table[index].state == .connecting, table[index].flags.contains(.dns) {
             return hostFailed(index, .connectionRefused)
         }

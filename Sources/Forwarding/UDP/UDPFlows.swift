@@ -3,10 +3,10 @@
 // UDP: one connected host socket for each flow. That of a flow to a multicast group is not connected (`Flow.Flags.group`):
 // answers come from whoever has joined the group, and reach the namespace with their own source.
 //
-// From the namespace, equal datagrams of one flow that follow each other in a batch go out with one call
-// (UDP_SEGMENT); so does a super-frame (USO). Towards it, datagrams are received many at once (recvmmsg) and equal
-// ones become one super-frame. What the host's kernel says of a datagram (no route, too big, port unreachable, TTL
-// exceeded) reaches the namespace as the ICMP error it would have got.
+// From the namespace, equal consecutive datagrams of one flow are sent with one call (UDP_SEGMENT), and so is a
+// super-frame (USO). Towards it, many datagrams are received at once (recvmmsg), and equal ones become one super-frame.
+// An error of the host's kernel about a datagram (no route, too big, port unreachable, TTL exceeded) reaches the
+// namespace as the ICMP error that it would have received.
 //
 // syscalls: running(data-path): sendmsg
 
@@ -26,7 +26,7 @@ extension DataPath {
     ) {
         guard options.forwardsUDP else { return counters.drop(.protocolOff) }
         let isSuper = header.segmentation.kind == .udp && header.segmentSize > 0
-        // Sent piece by piece, one frame could otherwise keep the event loop for 65,000 calls.
+        // If it were sent piece by piece, one frame could occupy the event loop for 65,000 calls.
         if isSuper, summary.payloadLength > Int(header.segmentSize) * Size.largestSegmentCount {
             return counters.drop(.tooManySegments)
         }
@@ -45,7 +45,7 @@ extension DataPath {
                 if index < 0 { return }
             }
         }
-        // The address has stood for the host's resolvers, and does no longer.
+        // The address has stood for the host's resolvers, and no longer does.
         if table[index].flags.contains(.dns) { return closeFlow(index) }
         if table[index].flags.contains(.answered), !table[index].flags.contains(.returned) {
             table[index].flags.formUnion([.returned, .stream])
@@ -72,7 +72,7 @@ extension DataPath {
             guard table[index].state == .datagram else { return }
             gather.flow = index
             gather.segmentSize = max(size, 1)
-            // Empty datagrams and super-frames stand alone.
+            // Empty datagrams and super-frames are runs of their own.
             gather.isClosed = isSuper || count == 0
         } else if count < gather.segmentSize {
             gather.isClosed = true
@@ -82,7 +82,7 @@ extension DataPath {
         gather.bytes += count
     }
 
-    /// Sends a run of datagrams, with one call where there are several.
+    /// Sends a run of datagrams, with one call if there are several.
     mutating func flushUDP(_ run: Gather) {
         let index = run.flow
         guard table[index].state == .datagram else { return }
@@ -90,7 +90,7 @@ extension DataPath {
             switch sendVectors(index, from: 0, count: run.count, segmentSize: run.segmentSize) {
             case .bytes, .wouldBlock: return
             case .failed(let error):
-                // Larger than the path takes in one piece, or no such offload: one by one.
+                // The path does not accept it in one piece, or there is no such offload: one by one.
                 guard error == .invalidArgument || error == .messageTooLong || error == .ioError else {
                     datagramRefused(index, error, at: 0)
                     return
@@ -106,7 +106,7 @@ extension DataPath {
         }
     }
 
-    /// Sends the pieces of one super-frame by themselves.
+    /// Sends the pieces of one super-frame separately.
     private mutating func splitSuperFrame(_ index: Int, _ run: Gather) {
         let whole = unsafe gatherVectors[0]
         var offset = 0
@@ -163,14 +163,14 @@ extension DataPath {
             }
             var result = transferring { unsafe tapas_sendmsg(number, &message, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) }
             if case .failed(.connectionRefused) = result {
-                // The pending error of an earlier datagram; the queue of errors tells the namespace.
+                // The error belongs to an earlier datagram; the error queue tells the namespace.
                 result = transferring { unsafe tapas_sendmsg(number, &message, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) }
             }
             return result
         }
     }
 
-    /// Tells the namespace why the host's kernel did not take a datagram.
+    /// Reports to the namespace why the host's kernel did not accept a datagram.
     private mutating func datagramRefused(_ index: Int, _ error: Errno, at position: Int) {
         counters.drop(.notSent)
         let length = unsafe gatherVectors[position].iov_len
@@ -189,11 +189,12 @@ extension DataPath {
         }
     }
 
-    /// The ICMP error that gives a datagram socket in the namespace what send(2) gave ours.
+    /// The ICMP error that makes a datagram socket in the namespace return the errno that send(2) returned here.
     ///
     /// On the host such a call fails at once. The usual "unreachable" codes 0 and 1 (IPv6: 0 and 3) are soft errors,
-    /// which Linux keeps from datagram sockets; these are the hard ones with the same or the nearest errno: network
-    /// unknown (ENETUNREACH), host administratively prohibited (EHOSTUNREACH), and for IPv6 reject route (EACCES).
+    /// which Linux does not report to datagram sockets. These are the hard errors with the same or the nearest errno:
+    /// network unknown (ENETUNREACH), host administratively prohibited (EHOSTUNREACH), and for IPv6 reject route
+    /// (EACCES).
     private static func refusal(_ error: Errno, _ family: AddressFamily) -> ICMPError? {
         let code: UInt8
         switch error {
@@ -209,7 +210,7 @@ extension DataPath {
 
     // MARK: Flows
 
-    /// Opens a flow for a datagram; -1 if there is none to be.
+    /// Opens a flow for a datagram; returns -1 if that is impossible.
     private mutating func openUDP(
         _ summary: FrameSummary, key: FlowKey, hash: UInt32, frame: UnsafeMutableRawPointer, count: Int
     ) -> Int {
@@ -222,7 +223,8 @@ extension DataPath {
             source = address
             device = name
         case .resolver(let endpoint):
-            // Queries over UDP have gone to their service; this is DNS over QUIC (port 853), a flow like any other.
+            // Queries over UDP have gone to their service already; this is DNS over QUIC (port 853), a flow like any
+            // other.
             target = endpoint
         case .noResolver:
             counters.drop(.notSent)
@@ -235,14 +237,18 @@ extension DataPath {
         table[index].state = .datagram
         let isGroup = key.remoteAddress.isMulticast
         if isGroup { table[index].flags.insert(.group) }
-        let start = connectHost(
-            index, to: target, type: HostSocket.datagram, source: source, sourcePort: isGroup ? 0 : key.guestPort,
-            device: device)
-        guard case .socket(let number) = start, watch(index, socket: number) else {
-            if case .failed(let error) = start {
-                counters.drop(.socket)
-                refuseOpening(error, summary, frame: unsafe Self.bytes(frame, count))
-            }
+        let number: CInt
+        do throws(Errno) {
+            number = try connectHost(
+                index, to: target, type: HostSocket.datagram, source: source,
+                sourcePort: isGroup ? 0 : key.guestPort, device: device)
+        } catch {
+            counters.drop(.socket)
+            refuseOpening(error, summary, frame: unsafe Self.bytes(frame, count))
+            closeFlow(index)
+            return -1
+        }
+        guard watch(index, socket: number) else {
             closeFlow(index)
             return -1
         }
@@ -251,7 +257,7 @@ extension DataPath {
         return index
     }
 
-    /// Tells the namespace that a flow cannot be opened, as the errno of connect(2) says.
+    /// Reports to the namespace that a flow cannot be opened, according to the errno of connect(2).
     private mutating func refuseOpening(_ error: Errno, _ summary: FrameSummary, frame: Span<UInt8>) {
         guard ICMPError.mayAnswer(summary) else { return }
         guard let message = Self.refusal(error, summary.family) else { return }
@@ -274,7 +280,7 @@ extension DataPath {
     mutating func setHopLimit(_ index: Int, _ hopLimit: UInt8) {
         table[index].ttl = hopLimit
         let isIPv4 = table[index].key.isIPv4
-        HostSocket.set(
+        HostSocket.setIfPossible(
             table[index].socket, isIPv4 ? CInt(IPPROTO_IP) : CInt(IPPROTO_IPV6), isIPv4 ? IP_TTL : IPV6_UNICAST_HOPS,
             CInt(max(hopLimit, 1)))
     }
@@ -298,7 +304,7 @@ extension DataPath {
             case .bytes(let received): count = received
             case .wouldBlock: return
             case .failed:
-                // The error is told and gone; datagrams may lie behind it.
+                // The error is reported and cleared; there may be datagrams behind it.
                 readErrors(index)
                 guard table[index].state == .datagram else { return }
                 continue
@@ -320,12 +326,12 @@ extension DataPath {
             }
             if count < datagrams.capacity { return }
         }
-        // Edge-triggered: what is left needs another look.
+        // The socket is watched edge-triggered, so what is left must be read later.
         table[index].flags.insert(.readable)
         enqueue(index)
     }
 
-    /// Sends received datagrams to the guest, equal neighbours as one super-frame.
+    /// Sends received datagrams to the guest; equal consecutive ones become one super-frame.
     mutating func forwardDatagrams(_ index: Int, first: Int, count: Int) {
         var first = first
         let end = first + count

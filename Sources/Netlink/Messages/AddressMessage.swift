@@ -4,7 +4,7 @@ internal import CLinux
 package import NetworkModel
 package import NetworkTypes
 
-/// How an addition treats what is there already.
+/// What an addition does if the object exists already.
 public enum NetlinkAddition: Hashable, Sendable {
     /// It fails with EEXIST (`NLM_F_CREATE`, `NLM_F_EXCL`).
     case exclusive
@@ -20,36 +20,17 @@ public enum NetlinkAddition: Hashable, Sendable {
     }
 }
 
-/// How long an address lives from now, in seconds; nil is for ever (`struct ifa_cacheinfo`).
-public struct AddressLifetime: Hashable, Sendable {
-    /// Until it is deleted.
-    public var valid: UInt32?
-    /// Until it is deprecated; not above ``valid``.
-    public var preferred: UInt32?
-
-    /// Makes a lifetime.
-    public init(valid: UInt32?, preferred: UInt32?) {
-        self.valid = valid
-        self.preferred = preferred
-    }
-
-    /// For ever, and preferred.
-    public static let infinite = AddressLifetime(valid: nil, preferred: nil)
-    /// For ever, but not for new flows.
-    public static let deprecated = AddressLifetime(valid: nil, preferred: 0)
-}
-
 /// `RTM_NEWADDR`, `RTM_DELADDR`, `RTM_GETADDR`: `struct ifaddrmsg` and its attributes.
 package enum AddressMessage {
     /// The length of `struct ifaddrmsg`: family, prefix length, flags, scope, index.
     package static let headerByteCount = 8
 
-    /// The flags that may be asked for; the others are the kernel's to set.
+    /// The flags that a request may contain; the kernel sets the others.
     package static let settableFlags: InterfaceAddress.Flags = [
         .noDuplicateDetection, .optimistic, .home, .manageTemporary, .noPrefixRoute, .multicastAutoJoin,
     ]
 
-    /// The address that a message tells of; nil for other families and for messages without an address.
+    /// The address in a message; nil for other families and for messages without an address.
     package static func parse(_ payload: Span<UInt8>) -> InterfaceAddress? {
         guard payload.count >= headerByteCount, let family = payload.byte(at: 0).flatMap(AddressFamily.init),
             let length = payload.byte(at: 1), let flags = payload.byte(at: 2), let scope = payload.byte(at: 3),
@@ -84,7 +65,7 @@ package enum AddressMessage {
         return writer
     }
 
-    /// The request to add an address; a deprecated one is added as such unless a lifetime says otherwise.
+    /// The request to add an address; a deprecated address gets a preferred lifetime of 0 unless a lifetime is given.
     package static func add(
         _ address: InterfaceAddress, _ addition: NetlinkAddition, lifetime: AddressLifetime?
     ) -> MessageWriter {

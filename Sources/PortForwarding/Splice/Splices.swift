@@ -2,15 +2,15 @@
 //
 // Theory of operation
 //
-// A spliced connection is two sockets, the client's and the server's, of different network namespaces. Bytes go from
-// one into a pipe and from the pipe into the other by splice(2), which moves pages and copies nothing. Both sockets are
-// watched edge-triggered: an edge sets `readable` or `writable`, EAGAIN clears it, and `move` goes on as long as either
-// end of a direction makes progress. splice(2) into a pipe says EAGAIN for an empty socket and for a full pipe alike;
-// which of the two is meant is known when the pipe is empty.
+// A spliced connection has two sockets, the client's and the server's, in different network namespaces. splice(2) moves
+// bytes from one socket into a pipe and from the pipe into the other socket; it moves pages and copies nothing. Both
+// sockets are watched edge-triggered: an edge sets `readable` or `writable`, EAGAIN clears it, and `move` continues as
+// long as either end of a direction makes progress. splice(2) into a pipe returns EAGAIN both for an empty socket and
+// for a full pipe; if the pipe is empty, it was the socket.
 //
-// A direction is shut down when its source has ended and its pipe is empty; the connection is closed when both are. An
-// error on one side becomes a reset on the other. A connection that moves more than its share in one turn stands in a
-// queue for the next, so that it cannot starve the others.
+// A direction is shut down when its source has ended and its pipe is empty; the connection is closed when both
+// directions are. An error on one side becomes a reset on the other. A connection that moves more than its share in one
+// turn is queued for the next turn, so that it cannot starve the others.
 //
 // syscalls: running(ports): shutdown splice
 
@@ -21,7 +21,7 @@ internal import NetworkModel
 internal import NetworkTypes
 internal import SystemPackage
 
-/// One end of a spliced connection, and what has been read from it and not yet written to the other end.
+/// One end of a spliced connection, with the bytes that were read from it and not yet written to the other end.
 private struct SpliceEnd {
     var socket: CInt = -1
     var pipe: SplicePipe?
@@ -29,9 +29,9 @@ private struct SpliceEnd {
     var count = 0
     var isReadable = false
     var isWritable = false
-    /// Its peer sends no more.
+    /// Whether its peer has ended the stream.
     var hasEnded = false
-    /// That was passed on to the other end.
+    /// Whether that end was passed on to the other end.
     var isPassedOn = false
     /// Bytes of it that the other end has taken.
     var passedOn: UInt64 = 0
@@ -43,7 +43,7 @@ private struct Splice {
     var server = SpliceEnd()
     var generation: UInt32 = 0
     var isUsed = false
-    /// The server's socket is still connecting: nothing is moved before.
+    /// Whether the server's socket is still connecting; nothing is moved before.
     var isConnecting = true
     var isQueued = false
     /// The next free slot, or -1.
@@ -57,7 +57,7 @@ private struct Splice {
 
 /// All spliced TCP connections.
 struct Splices {
-    /// Bytes of one direction that a connection may move before others get their turn.
+    /// The number of bytes of one direction that a connection may move before the others get their turn.
     private static let share = 4 << 20
 
     private let loop: EventLoop
@@ -76,15 +76,15 @@ struct Splices {
     /// Whether a connection waits for its next turn.
     var hasWork: Bool { !queue.isEmpty }
 
-    /// Joins a client's connection and one to its server that may still be connecting; both belong to the splice then.
+    /// Joins a client's connection and one to its server, which may still be connecting; the splice owns both then.
     ///
-    /// - Returns: False if they cannot be watched; the client's is the caller's still, and the server's is closed.
+    /// - Returns: False if they cannot be watched; then the caller still owns the client's, and the server's is closed.
     mutating func join(_ client: CInt, _ server: CInt, _ direction: ForwardDirection) -> Bool {
         let index = allocate()
         slots[index].direction = direction
         slots[index].client.socket = client
         slots[index].server.socket = server
-        for socket in [client, server] { HostSocket.set(socket, CInt(IPPROTO_TCP), TCP_NODELAY, 1) }
+        for socket in [client, server] { HostSocket.setIfPossible(socket, CInt(IPPROTO_TCP), TCP_NODELAY, 1) }
         do {
             try watch(client, TokenKind.spliceClient, index)
             try watch(server, TokenKind.spliceServer, index)
@@ -146,7 +146,7 @@ struct Splices {
         if isServer {
             if isReadable { slots[index].server.isReadable = true }
             if isWritable { slots[index].server.isWritable = true }
-            // A socket that is not connecting yet hangs up, too; one that is connected is writable.
+            // A socket that does not connect yet hangs up, too; a connected one is writable.
             if isWritable, !readiness.contains(.hangUp) { slots[index].isConnecting = false }
         } else {
             if isReadable { slots[index].client.isReadable = true }
@@ -155,7 +155,7 @@ struct Splices {
         if !slots[index].isConnecting { move(index) }
     }
 
-    /// Goes on with connections that had more than their share.
+    /// Continues connections that exceeded their share.
     mutating func serveQueue() {
         if queue.isEmpty { return }
         let due = queue
@@ -168,7 +168,7 @@ struct Splices {
 
     // MARK: Moving
 
-    /// What moving bytes of one direction came to.
+    /// The result of moving bytes in one direction.
     private enum Progress {
         case waits
         case hasMore
@@ -228,7 +228,7 @@ struct Splices {
                     source.hasEnded = true
                     source.isReadable = false
                 case .wouldBlock:
-                    // With something in it the pipe may be what is full: then the socket is asked again.
+                    // If the pipe is not empty, it may be the full one; then the socket is asked again.
                     if source.count == 0 { source.isReadable = false }
                 case .failed:
                     return .failed
@@ -299,7 +299,7 @@ struct Splices {
     }
 
     private mutating func discardPipes(_ index: Int) {
-        // What is in them belongs to nobody any more.
+        // The bytes in them have no receiver any more.
         if let pipe = slots[index].client.pipe { PipePool.close(pipe) }
         if let pipe = slots[index].server.pipe { PipePool.close(pipe) }
     }

@@ -200,7 +200,7 @@ final class DataPathSequence: EventSink {
             path.translator = Translator(rules: rules)
             path.seen.adopt(rules)
             if number & 4 != 0 {
-                _ = path.leave([IPv6Address(mapping: .loopback)], present: number & 8 == 0 ? nil : [])
+                _ = path.endOrMoveFlows(at: [IPv6Address(mapping: .loopback)], present: number & 8 == 0 ? nil : [])
             }
             if number & 16 != 0 { _ = path.flowsKeeping([IPv6Address(mapping: Self.guest)]) }
         }
@@ -342,15 +342,16 @@ private struct LoopbackServers: @unchecked Sendable {
 
     init() {
         func bound(_ type: CInt) -> CInt {
-            let number = socket(AF_INET, type | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
-            precondition(Endpoint(address: IPv6Address(mapping: .loopback), port: 0).bind(number) == 0)
+            guard let number = try? HostSocket.open(.v4, type: type),
+                (try? Endpoint(address: IPv6Address(mapping: .loopback), port: 0).bind(number)) != nil
+            else { preconditionFailure("no socket on the loopback") }
             return number
         }
         listener = bound(HostSocket.stream)
         datagrams = bound(HostSocket.datagram)
         // Small, so that backlogs come about.
-        HostSocket.set(listener, SOL_SOCKET, SO_RCVBUF, 4096)
-        precondition(listen(listener, 64) == 0)
+        HostSocket.setIfPossible(listener, SOL_SOCKET, SO_RCVBUF, 4096)
+        precondition((try? HostSocket.listen(listener, backlog: 64)) != nil)
         streamPort = HostSocket.localEndpoint(listener)?.port ?? 0
         datagramPort = HostSocket.localEndpoint(datagrams)?.port ?? 0
     }
@@ -363,10 +364,7 @@ private struct LoopbackServers: @unchecked Sendable {
 
     func connect() -> CInt? {
         let target = Endpoint(address: IPv6Address(mapping: .loopback), port: streamPort)
-        guard
-            case .socket(let number) = HostSocket.connect(to: target, type: HostSocket.stream, source: nil, device: nil)
-        else { return nil }
-        return number
+        return try? HostSocket.connect(to: target, type: HostSocket.stream, source: nil, device: nil)
     }
 
     /// Sends a datagram that has come back to whoever sent it.

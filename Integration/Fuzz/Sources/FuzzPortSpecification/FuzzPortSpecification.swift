@@ -21,7 +21,7 @@ private func check(_ text: String, _ direction: ForwardDirection, _ families: Se
         let rules = try PortSpecification.parse(
             text, direction: direction, transport: .tcp, families: families,
             ephemeralRange: Port(32768)...Port(60999))
-        var table = ForwardTable()
+        var table = ForwardRuleSet()
         do {
             try table.add(rules)
         } catch {

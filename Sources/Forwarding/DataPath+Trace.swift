@@ -10,7 +10,7 @@ internal import Wire
 
 extension DataPath {
     /// How much is told.
-    struct Narration {
+    struct FlowTrace {
         /// A line for each flow that begins or ends.
         let flows: Bool
         /// A line for each batch of frames.
@@ -25,7 +25,7 @@ extension DataPath {
 
     /// Tells of a flow, out of line.
     @inline(never)
-    func tell(_ index: Int, _ what: String) {
+    func traceFlow(_ index: Int, _ what: String) {
         let key = table[index].key
         let guest = Endpoint(address: key.guest, port: key.guestPort)
         let remote = Endpoint(address: key.remote, port: key.remotePort)
@@ -40,7 +40,7 @@ extension DataPath {
 
     /// Tells of a batch of frames, out of line.
     @inline(never)
-    func tellBatch(frames: Int, bytes: Int) {
+    func traceBatch(frames: Int, bytes: Int) {
         options.logger.trace("tap: \(frames) frames, \(bytes) bytes; \(table.count) flows")
     }
 }

@@ -2,23 +2,22 @@
 //
 // Theory of operation
 //
-// What is planned for the namespace's interface is carried out here, one `NamespaceOperation` after the other, by
-// rtnetlink requests of a socket in the namespace. Nothing is fatal: what the kernel refuses is reported, and the next
-// `diff()` starts from what was read back. A route whose gateway is not reachable yet is tried again after all else, in
-// passes, as long as a pass gets one of them through.
+// This type carries out the plan for the namespace's interface, one `NamespaceOperation` after the other, with
+// rtnetlink requests on a socket in the namespace. No failure is fatal: what the kernel refuses is reported, and the
+// next `diff()` starts from the state that was read back. A route whose gateway cannot be reached yet is tried again
+// after all other operations, in passes, as long as a pass adds at least one such route.
 //
-// Changes of routes that follow each other go to the kernel in batches, since a host may have 100,000 routes.
+// Consecutive changes of routes go to the kernel in batches, since a host may have 100,000 routes.
 //
-// The kernel cannot be asked who made an object that keeps the host's protocol number, so the programmer remembers
-// what it added (`AppliedState.Ownership`) and marks it in each state that it reads back.
+// The kernel does not record who added an object that keeps the host's protocol number. So this type remembers what it
+// added (`AppliedState.Ownership`) and marks it in each state that it reads back.
 //
-// Setting the link up makes the kernel add a link-local address and start duplicate detection for it on a work queue,
-// so that it would be unusable for a second. Instead, the kernel is told to make none (`IN6_ADDR_GEN_MODE_NONE`), the
-// same address is added without detection, and the mode is set back.
+// When a link is set up, the kernel adds a link-local address and starts duplicate detection for it, so that the
+// address would be unusable for a second. Instead, the kernel is told to add none (`IN6_ADDR_GEN_MODE_NONE`), the same
+// address is added without detection, and the mode is restored.
 //
-// All calls are for the namespace's thread: the socket's requests need its capabilities.
-// syscalls: setup(namespace): close socket
-// syscalls: running(namespace): close socket
+// All calls must be made on the namespace's thread, because the requests need its capabilities.
+// syscalls: setup(namespace): close ioctl socket
 
 internal import Glibc
 internal import LinuxSystem
@@ -27,11 +26,11 @@ public import NetworkModel
 public import NetworkTypes
 internal import SystemPackage
 
-/// An operation that was not carried out.
+/// An operation that failed.
 public struct OperationFailure: Hashable, Sendable, CustomStringConvertible {
     /// The operation.
     public var operation: NamespaceOperation
-    /// Why: the request in ip(8)'s words and what the kernel said.
+    /// The reason: the request in ip(8)'s words and the kernel's answer.
     public var reason: String
 
     /// Makes a failure.
@@ -44,30 +43,30 @@ public struct OperationFailure: Hashable, Sendable, CustomStringConvertible {
     public var description: String { reason }
 }
 
-/// What carrying out operations came to.
+/// The result of carrying out operations.
 public struct AppliedResult: Hashable, Sendable {
-    /// The addresses of ours that are there afterwards, as read back.
+    /// Our addresses that exist afterwards, as read back.
     public var ourAddresses: Set<IPAddress>
-    /// What was not carried out.
+    /// The operations that failed.
     public var failures: [OperationFailure]
 }
 
 /// Programs the namespace's interface; lives on the ``NamespaceThread``.
-public struct NamespaceProgrammer: ~Copyable, Sendable {
+public struct NamespaceInterface: ~Copyable, Sendable {
     /// The interface's index in the namespace.
     public let interface: InterfaceIndex
     /// The interface's name.
     public let name: String
     private var socket: NetlinkSocket
-    /// What we have added, to be told from what others have.
+    /// What we have added, so that it can be distinguished from what others have added.
     private var ours = AppliedState.Ownership()
     /// The routes that were read back last.
     private var memory = AppliedRouteMemory()
     private var promotesSecondaries = false
 
-    /// Opens a socket in the calling thread's network namespace and looks the interface up.
+    /// Opens a socket in the calling thread's network namespace and looks up the interface.
     ///
-    /// - Throws: If there is no socket to be had or no such interface.
+    /// - Throws: If the socket cannot be opened or the interface does not exist.
     public init(interfaceName: String) throws(NamespaceError) {
         let index = unsafe if_nametoindex(interfaceName)
         guard index > 0 else {
@@ -84,7 +83,7 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         interface = InterfaceIndex(rawValue: index)
     }
 
-    /// Makes a programmer over a socket, for tests that play the kernel.
+    /// Makes an interface over a socket, for tests that play the kernel.
     package init(interface: InterfaceIndex, name: String, socket: consuming NetlinkSocket) {
         self.interface = interface
         self.name = name
@@ -93,7 +92,7 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
 
     /// Sets `lo` up in the calling thread's network namespace.
     ///
-    /// - Throws: What the kernel said.
+    /// - Throws: The kernel's error.
     public static func bringLoopbackUp() throws(NamespaceError) {
         do {
             var socket = try NetlinkSocket()
@@ -103,13 +102,13 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         }
     }
 
-    /// Frames that the tap holds for us at most.
+    /// The number of frames that the tap queues for us.
     ///
-    /// The kernel's 500 are a burst of 10,000 connections, or 6 ms of a gigabit in datagrams: more than a scheduler
-    /// may keep us waiting (docs/benchmarks.md).
+    /// The kernel's default of 500 covers a burst of 10,000 connections, or 6 ms of datagrams at a gigabit: a scheduler
+    /// may keep us waiting longer (docs/benchmarks.md).
     private static let queueLength: UInt32 = 8192
 
-    /// Lengthens the tap's queue in the calling thread's network namespace; where that is refused it stays as it is.
+    /// Lengthens the tap's queue in the calling thread's network namespace, where the kernel permits it.
     public static func lengthenQueue(of interface: String) {
         let index = unsafe if_nametoindex(interface)
         guard index > 0 else { return }
@@ -123,7 +122,7 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         }
     }
 
-    /// The families that the calling thread's network namespace has: its kernel may lack IPv6, or have it switched off.
+    /// The families of the calling thread's network namespace, whose kernel may lack IPv6 or have it switched off.
     public static func families() -> Set<AddressFamily> {
         let probe = Glibc.socket(AF_INET6, CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
         guard probe >= 0 else { return [.v4] }
@@ -133,10 +132,11 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
 
     // MARK: Operations
 
-    /// Makes the sysctls of the interface what copying needs: no Router Advertisements, so that what is copied is all
-    /// there is, and secondary addresses that outlive their primary.
+    /// Sets the sysctls of the interface as copying needs them.
     ///
-    /// Where /proc/sys cannot be written, both stay as they are and the operations go round them.
+    /// Router Advertisements are refused, so that the namespace has only what is copied, and secondary addresses
+    /// outlive their primary. Where /proc/sys cannot be written, both keep their values and the operations work around
+    /// them.
     public mutating func prepare() {
         _ = Sysctl.write("0", to: "/proc/sys/net/ipv6/conf/\(name)/accept_ra")
         promotesSecondaries = Sysctl.write("1", to: "/proc/sys/net/ipv4/conf/\(name)/promote_secondaries")
@@ -145,9 +145,9 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
     /// Carries out operations in order.
     ///
     /// - Parameters:
-    ///   - operations: what to do, as `diff()` returned it.
-    ///   - resetFlows: called where ``NamespaceOperation/resetFlows(_:)`` stands, before the address goes.
-    /// - Returns: what was not carried out.
+    ///   - operations: the operations, as `diff()` returned them.
+    ///   - resetFlows: called for each ``NamespaceOperation/resetFlows(_:)``, before the address is removed.
+    /// - Returns: The operations that failed.
     public mutating func apply(
         _ operations: [NamespaceOperation], resetFlows: (IPAddress) -> Void = { _ in }
     ) -> [OperationFailure] {
@@ -166,13 +166,14 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         return failures
     }
 
-    /// Carries out the first operation, or all changes of routes that the list begins with, in one go; one that may
-    /// succeed later is put with those that wait.
+    /// Carries out the first operation, or all consecutive route changes at the beginning of the list, at once.
+    ///
+    /// An operation that may succeed later goes to the waiting ones.
     ///
     /// - Parameters:
-    ///   - operations: what to do; what was done is taken off.
-    ///   - waiting: where those go that may succeed later.
-    ///   - failures: where those go that were refused for good.
+    ///   - operations: the operations; those that were carried out are removed.
+    ///   - waiting: receives the operations that may succeed later.
+    ///   - failures: receives the operations that were refused for good.
     mutating func perform(
         _ operations: inout ArraySlice<NamespaceOperation>, _ waiting: inout [NamespaceOperation],
         _ failures: inout [OperationFailure]
@@ -201,7 +202,7 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         }
     }
 
-    /// Tries what waits again, in passes, until a pass gets nothing through.
+    /// Tries the waiting operations again, in passes, until a pass has no success.
     mutating func retry(_ operations: [NamespaceOperation], _ failures: inout [OperationFailure]) {
         var waiting = operations
         while !waiting.isEmpty {
@@ -223,9 +224,9 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         }
     }
 
-    /// Reads back what holds, with what is ours marked.
+    /// Reads back the state, with what is ours marked.
     ///
-    /// - Throws: If the interface is gone or the kernel cannot be asked.
+    /// - Throws: If the interface is gone or the kernel does not answer.
     public mutating func state() throws(NamespaceError) -> AppliedState {
         let read: AppliedState?
         do {
@@ -238,9 +239,9 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         return state
     }
 
-    /// The addresses of ours that are there: ``state()`` without its routes, of which there may be many.
+    /// Our addresses that exist: as ``state()``, but without the routes, of which there may be many.
     ///
-    /// - Throws: If the kernel cannot be asked.
+    /// - Throws: If the kernel does not answer.
     mutating func ourAddresses() throws(NamespaceError) -> Set<IPAddress> {
         var found: Set<IPAddress> = []
         do {
@@ -256,12 +257,12 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         return found
     }
 
-    /// What holds on an interface that was made a moment ago, without asking.
+    /// The state of an interface that was made a moment ago, without asking the kernel.
     public var initialState: AppliedState { AppliedState(promotesSecondaries: promotesSecondaries) }
 
-    /// Carries out one operation; a refusal that says that the state is what was wanted is success.
+    /// Carries out one operation; a refusal because the state is the wanted one already counts as success.
     ///
-    /// - Returns: whether we changed anything: what was there before is not ours.
+    /// - Returns: Whether we changed anything; an object that existed before is not ours.
     private mutating func carryOut(_ operation: NamespaceOperation) throws(NetlinkError) -> Bool {
         do throws(NetlinkError) {
             try request(operation)
@@ -272,9 +273,9 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
         }
     }
 
-    /// Whether a refusal says that the state is what was wanted, though not by us.
+    /// Whether a refusal means that the state is the wanted one already, although we did not make it so.
     private mutating func holdsAnyway(_ operation: NamespaceOperation, _ error: NetlinkError) -> Bool {
-        // Somebody else has been at the routes: who has which is found out anew.
+        // Another program has changed the routes, so the owners of all routes are determined anew.
         memory = AppliedRouteMemory()
         switch operation {
         case .addAddress, .addRoute: return error.alreadyExists
@@ -315,7 +316,7 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
                 try socket.setLink(interface, LinkChange(addressGeneration: AddressGeneration.none))
                 isPrepared = true
             } catch {
-                // No IPv6 on the link: there will be no link-local address, either.
+                // The link has no IPv6, so it will have no link-local address either.
             }
         }
         try socket.setLink(interface, LinkChange(isUp: true))
@@ -327,12 +328,12 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
                 InterfaceAddress(
                     interface: interface, prefix: prefix, scope: .link, flags: .noDuplicateDetection), .exclusive)
         } catch {
-            // Switched off for this interface (disable_ipv6): the kernel would have made none, either.
+            // IPv6 is switched off for this interface (disable_ipv6); the kernel would have added no address either.
         }
         try socket.setLink(interface, LinkChange(addressGeneration: .eui64))
     }
 
-    /// IPv6 addresses skip duplicate detection: the link has no other host but us.
+    /// IPv6 addresses skip duplicate detection, since we are the only other host on the link.
     private func interfaceAddress(_ address: PlannedAddress) -> InterfaceAddress {
         var value = InterfaceAddress(
             interface: interface, prefix: address.prefix, peer: address.peer, broadcast: address.broadcast,
@@ -343,7 +344,7 @@ public struct NamespaceProgrammer: ~Copyable, Sendable {
 }
 
 extension NamespaceOperation {
-    /// The change of the routing table that this is; nil for the others.
+    /// The operation as a change of the routing table; nil for other operations.
     fileprivate var routeChange: RouteChange? {
         switch self {
         case .addRoute(let route): .add(route)

@@ -11,17 +11,17 @@ import Testing
 
 private let interface = InterfaceIndex(rawValue: 7)
 
-/// A programmer over a kernel that refuses requests by their type: the errnos of each type in turn, then success.
+/// A interface over a kernel that refuses requests by their type: the errnos of each type in turn, then success.
 private func withProgrammer<Result>(
-    refusing refusals: [UInt16: [Int32]] = [:], _ body: (inout NamespaceProgrammer) throws -> Result
+    refusing refusals: [UInt16: [Int32]] = [:], _ body: (inout NamespaceInterface) throws -> Result
 ) rethrows -> (result: Result, types: [UInt16]) {
     var left = refusals
     let kernel = ScriptedNetlink { request, _ in
         let errno = left[request.type]?.isEmpty == false ? left[request.type]?.removeFirst() ?? 0 : 0
         return [.datagram([.acknowledgement(errno, of: request)])]
     }
-    var programmer = NamespaceProgrammer(interface: interface, name: "tap0", socket: NetlinkSocket(over: kernel))
-    let result = try body(&programmer)
+    var interface = NamespaceInterface(interface: interface, name: "tap0", socket: NetlinkSocket(over: kernel))
+    let result = try body(&interface)
     return (result, kernel.requests.map(\.type))
 }
 
@@ -32,7 +32,7 @@ private func route(_ destination: String, via gateway: String? = nil) throws -> 
 }
 
 @Suite("Programming the namespace")
-struct NamespaceProgrammerTests {
+struct NamespaceInterfaceTests {
     // linux/rtnetlink.h
     private static let newLink: UInt16 = 16
     private static let newAddress: UInt16 = 20
@@ -56,8 +56,8 @@ struct NamespaceProgrammerTests {
     func resetsFlowsInOrder() throws {
         let old = try #require(IPAddress("192.0.2.5"))
         var reset: [IPAddress] = []
-        let (failures, types) = try withProgrammer { programmer in
-            programmer.apply(
+        let (failures, types) = try withProgrammer { interface in
+            interface.apply(
                 [.resetFlows(old), .removeAddress(PlannedAddress(prefix: try #require(Prefix("192.0.2.5/24"))))]
             ) { reset.append($0) }
         }

@@ -4,7 +4,7 @@ public import NetworkModel
 internal import NetworkTypes
 
 /// The rules of both directions, none of which conflict.
-public struct ForwardTable: Hashable, Sendable {
+public struct ForwardRuleSet: Hashable, Sendable {
     /// How many rules a direction may have.
     public static let ruleLimit = 255
     /// How many listening sockets a direction may need.
@@ -19,7 +19,7 @@ public struct ForwardTable: Hashable, Sendable {
     /// Adds rules, all or none of them.
     ///
     /// - Throws: Which rules conflict, or which limit would be exceeded; the table is as before then.
-    public mutating func add(_ rules: [PortForward]) throws(ForwardTableError) {
+    public mutating func add(_ rules: [PortForward]) throws(ForwardRuleSetError) {
         var changed = forwards
         for rule in rules {
             if let existing = changed.first(where: { $0.conflicts(with: rule) }) {
@@ -35,17 +35,17 @@ public struct ForwardTable: Hashable, Sendable {
     }
 }
 
-/// Why rules cannot be added to a ``ForwardTable``.
-public enum ForwardTableError: Error, Hashable, Sendable {
+/// Why rules cannot be added to a ``ForwardRuleSet``.
+public enum ForwardRuleSetError: Error, Hashable, Sendable {
     /// A rule would listen where another one listens.
     case conflict(PortForward, existing: PortForward)
-    /// The direction would have more than ``ForwardTable/ruleLimit`` rules.
+    /// The direction would have more than ``ForwardRuleSet/ruleLimit`` rules.
     case tooManyRules(ForwardDirection)
-    /// The direction would need more than ``ForwardTable/socketLimit`` sockets.
+    /// The direction would need more than ``ForwardRuleSet/socketLimit`` sockets.
     case tooManySockets(ForwardDirection, needed: Int)
 }
 
-extension ForwardTableError: CustomStringConvertible {
+extension ForwardRuleSetError: CustomStringConvertible {
     /// One line: what is wrong, and a remedy.
     public var description: String {
         switch self {
@@ -55,9 +55,9 @@ extension ForwardTableError: CustomStringConvertible {
             leave one out, or exclude its ports from the other with '~'
             """
         case .tooManyRules(let direction):
-            "more than \(ForwardTable.ruleLimit) \(direction.words) rules; use ranges"
+            "more than \(ForwardRuleSet.ruleLimit) \(direction.words) rules; use ranges"
         case .tooManySockets(let direction, let needed):
-            "\(needed) \(direction.words) sockets needed, more than \(ForwardTable.socketLimit); forward fewer ports"
+            "\(needed) \(direction.words) sockets needed, more than \(ForwardRuleSet.socketLimit); forward fewer ports"
         }
     }
 }

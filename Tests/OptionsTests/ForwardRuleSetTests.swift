@@ -6,8 +6,8 @@ import Options
 import Testing
 
 /// A table of TCP rules from the host; throws what refused them.
-private func table(_ specifications: [String]) throws -> ForwardTable {
-    var table = ForwardTable()
+private func table(_ specifications: [String]) throws -> ForwardRuleSet {
+    var table = ForwardRuleSet()
     for text in specifications {
         try table.add(
             PortSpecification.parse(text, direction: .inbound, transport: .tcp, ephemeralRange: ephemeral))
@@ -16,7 +16,7 @@ private func table(_ specifications: [String]) throws -> ForwardTable {
 }
 
 @Suite("Forwarding table")
-struct ForwardTableTests {
+struct ForwardRuleSetTests {
     @Test(
         "accepts rules that listen apart",
         arguments: [
@@ -39,15 +39,15 @@ struct ForwardTableTests {
         #expect {
             try table(specifications)
         } throws: { error in
-            guard case .conflict? = error as? ForwardTableError else { return false }
+            guard case .conflict? = error as? ForwardRuleSetError else { return false }
             return true
         }
-        #expect(throws: ForwardTableError.self) { try table(specifications.reversed()) }
+        #expect(throws: ForwardRuleSetError.self) { try table(specifications.reversed()) }
     }
 
     @Test("TCP and UDP, inbound and outbound are apart")
     func apart() throws {
-        var table = ForwardTable()
+        var table = ForwardRuleSet()
         for direction: ForwardDirection in [.inbound, .outbound] {
             for transport: TransportProtocol in [.tcp, .udp] {
                 try table.add(PortSpecification.parse("80", direction: direction, transport: transport))
@@ -58,14 +58,14 @@ struct ForwardTableTests {
 
     @Test("255 rules a direction, over both protocols; a refusal leaves the table as it was")
     func ruleLimit() throws {
-        var table = ForwardTable()
+        var table = ForwardRuleSet()
         let odd = (0..<200).map { String(2 * $0 + 1) }
         try table.add(
             PortSpecification.parse(odd.joined(separator: ","), direction: .inbound, transport: .tcp))
         try table.add(
             PortSpecification.parse(odd[..<55].joined(separator: ","), direction: .inbound, transport: .udp))
         let full = table
-        #expect(throws: ForwardTableError.tooManyRules(.inbound)) {
+        #expect(throws: ForwardRuleSetError.tooManyRules(.inbound)) {
             try table.add(PortSpecification.parse("1001", direction: .inbound, transport: .udp))
         }
         #expect(table == full)
@@ -75,13 +75,13 @@ struct ForwardTableTests {
 
     @Test("327,680 sockets a direction")
     func socketLimit() throws {
-        var table = ForwardTable()
+        var table = ForwardRuleSet()
         for host in 1...5 {
             try table.add(
                 PortSpecification.parse("127.0.0.\(host)/1-65535", direction: .inbound, transport: .tcp))
         }
         try table.add(PortSpecification.parse("127.0.0.6/1-5", direction: .inbound, transport: .tcp))
-        #expect(throws: ForwardTableError.tooManySockets(.inbound, needed: 327_681)) {
+        #expect(throws: ForwardRuleSetError.tooManySockets(.inbound, needed: 327_681)) {
             try table.add(PortSpecification.parse("127.0.0.7/1", direction: .inbound, transport: .tcp))
         }
     }

@@ -5,7 +5,7 @@ public import NetworkTypes
 extension InternetChecksum {
     /// The sum over a pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1).
     ///
-    /// IPv4 addresses are given mapped: their prefix adds twice 0xFFFF, which is nothing in ones' complement.
+    /// IPv4 addresses are given in mapped form: the prefix adds twice 0xFFFF, which is zero in ones' complement.
     ///
     /// - Parameters:
     ///   - source: the source address of the packet.
@@ -24,14 +24,13 @@ extension InternetChecksum {
     }
 }
 
-/// A transport packet whose header is written and whose checksum is not: the only ways on are to finish it here or to
-/// leave it to the receiver.
+/// A transport packet whose header is written and whose checksum is not.
 ///
-/// Theory of operation. The kernel takes a packet from a tap with `VIRTIO_NET_HDR_F_NEEDS_CSUM`: the checksum field
+/// Theory of operation. The kernel accepts a packet on a tap with `VIRTIO_NET_HDR_F_NEEDS_CSUM`: the checksum field
 /// then holds the folded, not complemented, sum of the pseudo-header, and the virtio header says where to start summing
-/// and where the field is. A packet for a receiver without that offload needs the whole sum. Writers of headers return
-/// this value instead of a finished packet, so that neither is forgotten.
-public struct ChecksumOwed: ~Copyable {
+/// and where the field is. A packet for a receiver without that offload needs the complete sum. Writers of headers
+/// return this value instead of a finished packet, so that a caller must do one or the other.
+public struct UnfinishedChecksum: ~Copyable {
     /// Where the transport header starts in the frame.
     public let transportOffset: Int
     /// Where the checksum field is, from the transport header.

@@ -7,7 +7,7 @@ internal import PortForwarding
 
 /// What joins forwarded ports and the data path, which do not know each other: descriptors and values go from loop to
 /// loop.
-struct TapLink: TapFlows {
+struct TapFlowBridge: TapFlows {
     private let dataPath: LoopBound<Forwarder>
     private let targets = Published(SpliceTargets())
 
@@ -52,3 +52,6 @@ struct TapLink: TapFlows {
 
     var spliceTargets: SpliceTargets { targets.value }
 }
+
+// The former name, until all changes that use it have landed.
+typealias TapLink = TapFlowBridge

@@ -8,7 +8,7 @@ internal import Sandbox
 internal import SystemPackage
 
 /// The namespaces, made or joined, and the init of the command that waits in them; all with one thread.
-struct Entrance: ~Copyable {
+struct NamespaceSetup: ~Copyable {
     /// The network namespace that was named on the command line.
     private var given: NamespaceFile?
     /// The helper that may open the tun device where the program itself may not.

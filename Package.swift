@@ -47,6 +47,7 @@ let package = Package(
     name: "tapas",
     products: [
         .executable(name: "tapas", targets: ["tapas"]),
+        .executable(name: "tapasctl", targets: ["tapasctl"]),
         .executable(name: "tapas-oci-hook", targets: ["tapas-oci-hook"]),
     ],
     dependencies: [
@@ -95,6 +96,8 @@ let package = Package(
         room(
             "Control", ["JSON", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
 
+        room("ControlClient", ["Control", "JSON", "LinuxSystem", "CLinux", "NetworkTypes", systemPackage]),
+
         // The order of start-up, following, serving: what the executable calls.
         room(
             "Engine",
@@ -108,6 +111,12 @@ let package = Package(
             dependencies: ["Engine", "Options", "Sandbox", "Diagnostics", "LinuxSystem", "NetworkTypes"],
             swiftSettings: productSettings, linkerSettings: programLinkerSettings),
 
+        .executableTarget(
+            name: "tapasctl",
+            dependencies: [
+                "ControlClient", "Control", "JSON", "LinuxSystem", "NetworkTypes", systemPackage, argumentParser,
+            ],
+            swiftSettings: productSettings, linkerSettings: programLinkerSettings),
         .executableTarget(
             name: "tapas-oci-hook",
             dependencies: ["OCIHook", "LinuxSystem", "NetworkTypes", "CLinux", systemPackage, argumentParser],
@@ -147,12 +156,14 @@ let package = Package(
             of: "PortForwarding", ["Netlink", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
         tests(
             of: "Control", ["JSON", "LinuxSystem", "NetworkModel", "NetworkTypes", systemPackage, logging]),
+        tests(of: "ControlClient", ["Control", "JSON", "LinuxSystem", "NetworkTypes", systemPackage, logging]),
         tests(of: "Sandbox", ["LinuxSystem", systemPackage]),
         tests(
             of: "Engine",
             [
-                "Planning", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding", "Control", "JSON",
-                "Options", "Wire", "LinuxSystem", "NetworkModel", "NetworkTypes", logging,
+                "Planning", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding", "Control",
+                "ControlClient", "JSON", "Options", "Wire", "LinuxSystem", "NetworkModel", "NetworkTypes",
+                systemPackage, logging,
             ]),
         .target(
             name: "NetlinkTestSupport",

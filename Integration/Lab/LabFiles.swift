@@ -29,8 +29,10 @@ enum LabFiles {
         } else {
             binary = directory + "/tapas"
             try copy(source, to: binary, mode: 0o755)
-            let hook = FilePath(source).removingLastComponent().appending("tapas-oci-hook").string
-            if access(hook, X_OK) == 0 { try copy(hook, to: directory + "/tapas-oci-hook", mode: 0o755) }
+            for name in ["tapas-oci-hook", "tapasctl"] {
+                let program = FilePath(source).removingLastComponent().appending(name).string
+                if access(program, X_OK) == 0 { try copy(program, to: "\(directory)/\(name)", mode: 0o755) }
+            }
         }
         let programs = FilePath(#filePath).removingLastComponent().appending("Programs")
         let names = [

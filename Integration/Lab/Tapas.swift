@@ -6,6 +6,9 @@ public var binary: String { (try? LabFiles.shared.get().binary) ?? "tapas" }
 /// The path of the OCI hook that was built with it.
 public var hookBinary: String { ((try? LabFiles.shared.get().directory) ?? "") + "/tapas-oci-hook" }
 
+/// The path of the client of the control socket that was built with it.
+public var controlBinary: String { ((try? LabFiles.shared.get().directory) ?? "") + "/tapasctl" }
+
 /// Whether the tests run inside `contrib/dev/lab`: elsewhere they would have to make namespaces of the machine's own.
 public var isInsideLab: Bool { environmentVariable("TAPAS_LAB_DIRECTORY") != nil }
 

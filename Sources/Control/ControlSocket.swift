@@ -1,7 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): close fchmod geteuid listen mkdir newfstatat openat unlink
-// syscalls: running(control): newfstatat unlinkat
+// syscalls: setup(main): fchmod geteuid listen mkdir newfstatat unlink
 
 internal import Glibc
 internal import LinuxSystem
@@ -26,18 +25,10 @@ public struct ControlSocket: ~Copyable, Sendable {
     /// Connections that may wait to be accepted.
     private static let waitingConnections: CInt = 16
 
-    /// The path as it was given.
-    public let path: String
     /// The listening socket.
     let listener: OwnedFileDescriptor
-    private let folder: OwnedFileDescriptor
-    private let name: String
-    private let identity: FileIdentity
-
-    private struct FileIdentity: Hashable, Sendable {
-        var device: UInt64
-        var inode: UInt64
-    }
+    /// The file, which is to be removed at the end.
+    public let file: ControlSocketFile
 
     /// Makes the socket and listens.
     ///
@@ -50,23 +41,17 @@ public struct ControlSocket: ~Copyable, Sendable {
                     : "'\(path)': longer than the \(UnixSocketAddress.greatestLength) bytes that the address of a socket has"
             )
         }
-        let parts = Self.split(path)
-        let listener = try Self.explaining(path) { () throws(SystemCallError) in try Self.listen(at: address) }
-        let folder = try Self.explaining(path) { () throws(SystemCallError) in
-            try OwnedFileDescriptor.open(parts.folder, .readOnly, options: .directory)
+        do throws(SystemCallError) {
+            let socket = try Self.listen(at: address)
+            file = try ControlSocketFile(path: path)
+            listener = socket
+        } catch {
+            throw Self.explained(error, path)
         }
-        identity = Self.identity(of: parts.name, in: folder.descriptor) ?? FileIdentity(device: 0, inode: 0)
-        self.path = path
-        self.listener = listener
-        self.folder = folder
-        name = parts.name
     }
 
     /// Removes the file, unless another socket stands there by now.
-    public borrowing func remove() {
-        guard Self.identity(of: name, in: folder.descriptor) == identity else { return }
-        unsafe unlinkat(folder.rawValue, name, 0)
-    }
+    public borrowing func remove() { file.remove() }
 
     // MARK: Making
 
@@ -101,16 +86,6 @@ public struct ControlSocket: ~Copyable, Sendable {
         }
     }
 
-    private static func explaining(
-        _ path: String, _ body: () throws(SystemCallError) -> OwnedFileDescriptor
-    ) throws(ControlSocketError) -> OwnedFileDescriptor {
-        do {
-            return try body()
-        } catch {
-            throw explained(error, path)
-        }
-    }
-
     private static func explained(_ error: SystemCallError, _ path: String) -> ControlSocketError {
         switch error.errno {
         case .addressInUse:
@@ -121,18 +96,6 @@ public struct ControlSocket: ~Copyable, Sendable {
             ControlSocketError("'\(path)': the folder does not exist")
         default: ControlSocketError("'\(path)': \(error.call): \(error.errno.explanation)")
         }
-    }
-
-    private static func split(_ path: String) -> (folder: String, name: String) {
-        guard let slash = path.lastIndex(of: "/") else { return (".", path) }
-        let folder = path[..<slash]
-        return (folder.isEmpty ? "/" : String(folder), String(path[path.index(after: slash)...]))
-    }
-
-    private static func identity(of name: String, in folder: FileDescriptor) -> FileIdentity? {
-        var status = stat()
-        guard unsafe fstatat(folder.rawValue, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return nil }
-        return FileIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
     }
 }
 

@@ -4,7 +4,7 @@
 // syscalls: running(any): write
 
 internal import Glibc
-public import LinuxSystem
+internal import LinuxSystem
 public import Logging
 internal import NetworkTypes
 internal import Synchronization
@@ -23,24 +23,25 @@ public final class LogDestinations: Sendable {
     private let state: Mutex<State>
     private let program: String
     private let showsTimes: Bool
-    private let start: MonotonicTime
+    private let stampsTimes: Bool
 
     /// Makes the set of destinations.
     ///
     /// - Parameters:
-    ///   - program: the program's name, with which lines begin.
-    ///   - showsTimes: whether lines on standard error begin with the seconds since `start` and the level (`-d`).
-    ///   - standardError: whether messages go to standard error, until ``limitStandardError(to:)`` is called.
+    ///   - program: the program's name, which lines begin with.
+    ///   - showsTimes: whether lines on standard error begin with the time and the level (`-d`).
+    ///   - stampsTimes: whether they begin with the time and the program's name (`-f`).
+    ///   - standardError: whether messages go to standard error, until ``limitStandardError(to:)`` says otherwise.
     ///   - file: the log file, if one is wanted.
-    ///   - systemLog: the system's log, if it is wanted and available.
-    ///   - start: the program's start.
+    ///   - systemLog: the system's log, if it is wanted and there.
     public init(
-        program: String, showsTimes: Bool, standardError: Bool = true, file: consuming LogFile? = nil,
-        systemLog: consuming SystemLog? = nil, start: MonotonicTime = .now
+        program: String, showsTimes: Bool, stampsTimes: Bool = false, standardError: Bool = true,
+        file: consuming LogFile? = nil,
+        systemLog: consuming SystemLog? = nil
     ) {
         self.program = program
         self.showsTimes = showsTimes
-        self.start = start
+        self.stampsTimes = stampsTimes
         state = Mutex(State(standardErrorLevel: standardError ? .trace : nil, file: file, systemLog: systemLog))
     }
 
@@ -61,10 +62,11 @@ public final class LogDestinations: Sendable {
         let text = text.escapingControlCharacters
         state.withLock { state in
             if let least = state.standardErrorLevel, level >= least {
-                let prefix = showsTimes ? "\(time) \(level): " : "\(program): "
+                let name = stampsTimes ? "\(WallTime.now) \(program): " : "\(program): "
+                let prefix = showsTimes ? "\(WallTime.now) \(level): " : name
                 Self.writeToStandardError("\(prefix)\(text)\n")
             }
-            state.file?.write("\(time) \(level): \(text)\n")
+            state.file?.write("\(WallTime.now) \(level): \(text)\n")
             state.systemLog?.send(level, program: program, text)
         }
     }
@@ -82,12 +84,5 @@ public final class LogDestinations: Sendable {
                 done += count
             }
         }
-    }
-
-    /// Seconds since the start with four decimals.
-    private var time: String {
-        let units = (MonotonicTime.now.nanoseconds - start.nanoseconds) / 100_000
-        let fraction = String(units % 10_000)
-        return "\(units / 10_000).\(String(repeating: "0", count: 4 - fraction.count))\(fraction)"
     }
 }

@@ -39,6 +39,11 @@ actor DataPathControl: FlowControl {
         dataPath.onLoop { $0.forgetObserved(addresses) }
     }
 
+    /// How many flows there are.
+    func flowCount() -> Int {
+        dataPath.onLoop { $0.flowCount }
+    }
+
     func flowsKeeping(_ leaving: Set<IPAddress>) -> [IPAddress: Int] {
         dataPath.onLoop { $0.flowsKeeping(leaving) }
     }

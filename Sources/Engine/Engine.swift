@@ -13,7 +13,7 @@
 // Whatever fails on the way ends the program with one line and status 1; the init sees its channel close and ends.
 
 internal import Diagnostics
-public import LinuxSystem
+internal import LinuxSystem
 internal import Logging
 internal import NamespaceControl
 public import NetworkTypes
@@ -33,15 +33,15 @@ public enum Engine {
     ///
     /// Failures are told where messages go.
     ///
-    /// - Parameters:
-    ///   - invocation: what the command line asks for.
-    ///   - start: when the program began, which times in the log count from.
+    /// - Parameter invocation: what the command line asks for.
     /// - Returns: how the program is to end.
-    public static func run(_ invocation: Invocation, start: MonotonicTime) -> Ending {
+    public static func run(_ invocation: Invocation) -> Ending {
         var console: LogDestinations?
         let helpers = HelperProcesses()
         // A process 1 that reaps nothing would keep them as zombies.
         defer { helpers.endAll() }
+        let controlFiles = ControlFiles()
+        defer { controlFiles.removeAll() }
         do {
             if let lack = ProcessLimits.lack { throw Failure(lack) }
             let namespaces = try GivenNamespaces(invocation)
@@ -49,11 +49,11 @@ public enum Engine {
             InheritedDescriptors.closeAll(keeping: namespaces.descriptors + waiters.descriptors)
             let identity = try RunAs.identity(invocation)
             let background = try goToBackground(invocation)
-            let log = try Log(invocation, becoming: identity, start: start)
+            let log = try Log(invocation, becoming: identity)
             console = log.destinations
             let session = try Session(
                 invocation, log: log, namespaces: namespaces, waiters: waiters, background: background,
-                becoming: identity, helpers: helpers)
+                becoming: identity, helpers: helpers, controlFiles: controlFiles)
             return try session.run()
         } catch {
             if let console {

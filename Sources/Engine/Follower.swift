@@ -42,6 +42,7 @@ actor Follower {
     private let families: Set<AddressFamily>
     private let flows: any FlowControl
     private let interface: (any InterfaceControl)?
+    private let chronicle: Chronicle?
     private let logger: Logger
     /// How often the connections on lingering addresses are looked at again, in milliseconds.
     private let lingeringCheck: Int64
@@ -58,6 +59,8 @@ actor Follower {
     private var lingering: [IPAddress: Int] = [:]
     /// The addresses that the namespace's interface had when it was last read.
     private var interfaceAddresses: Set<IPAddress> = []
+    /// What was last carried out in the namespace.
+    private var done: (operations: [NamespaceOperation], failures: [String]) = ([], [])
     private var task: Task<Void, Never>?
     private var recheck: EventLoop.TimerID?
 
@@ -73,12 +76,13 @@ actor Follower {
     ///   - flows: the data path.
     ///   - interface: the namespace's interface; nil without `--config-net`.
     ///   - neighbours: watches the host's neighbours, on the same loop; nil if they are not followed.
+    ///   - chronicle: what is told to those who ask; on the same loop.
     ///   - logger: where to tell.
     ///   - lingeringCheck: how often connections on lingering addresses are looked at again, in milliseconds.
     init(
         loop: EventLoop, configuration: Configuration, families: Set<AddressFamily>, start: Start,
         flows: any FlowControl, interface: (any InterfaceControl)?, neighbours: NeighbourWatch? = nil,
-        logger: Logger, lingeringCheck: Int64 = 1000
+        chronicle: Chronicle? = nil, logger: Logger, lingeringCheck: Int64 = 1000
     ) {
         self.loop = loop
         self.configuration = configuration
@@ -88,6 +92,7 @@ actor Follower {
         self.flows = flows
         self.interface = interface
         neighbourWatch = neighbours
+        self.chronicle = chronicle
         self.logger = logger
         self.lingeringCheck = lingeringCheck
     }
@@ -156,23 +161,52 @@ actor Follower {
     }
 
     private func follow(_ change: HostChange) async {
+        let begin = MonotonicTime.now
         if let changes = change.routeChanges, await follow(change, of: changes) { return }
         let fates = flowFates(from: snapshot, to: change.snapshot)
         let old = plan
         var next = Planning.plan(
             change.snapshot, configuration, previous: old, namespaceFamilies: families)
-        tell(change, from: old, to: next)
+        let planned = MonotonicTime.now
+        tell(from: old, to: next)
         snapshot = essence(of: change.snapshot)
         next.note(lingering: lingering)
         plan = next
         followNeighbours()
         let leaving = plannedAddresses(of: old).union(lingering.keys).subtracting(plannedAddresses(of: next))
         let ended = await flows.publish(next.rules, next.services, fates: fates, leaving: leaving)
-        if ended > 0 { logger.notice("\(ended) flows ended or moved: their host address is gone") }
-        let isChanged = await configure()
-        if isChanged || ended > 0 || old.families != next.families || old.rules != next.rules {
-            let milliseconds = MonotonicTime.now.milliseconds(since: change.lastEvent)
-            logger.info("host change \(change.snapshot.epoch) applied \(milliseconds) ms after its last event")
+        let published = MonotonicTime.now
+        await configure()
+        var report = self.report(of: change, begin, planned, published)
+        report.changes = planChanges(from: old, to: next)
+        report.endedFlows = ended
+        report.pinned = fates.pinned.sorted { "\($0.key)" < "\($1.key)" }.map { ($0.key, $0.value) }
+        await tell(report, change)
+    }
+
+    /// What was done for a change, and how long it took.
+    private func report(
+        of change: HostChange, _ begin: MonotonicTime, _ planned: MonotonicTime, _ published: MonotonicTime
+    ) -> FollowedChange {
+        let end = MonotonicTime.now
+        var report = FollowedChange(
+            number: change.snapshot.epoch, time: WallTime.now.milliseconds, causes: "\(change.causes)")
+        report.held = change.held
+        report.operations = FollowedChange.words(of: done.operations, on: plan.interfaceName)
+        report.operationCount = done.operations.count
+        report.failures = done.failures
+        report.latencies = FollowedChange.Latencies(
+            settled: change.told.milliseconds(after: change.firstEvent), planned: planned.milliseconds(after: begin),
+            published: published.milliseconds(after: planned), applied: end.milliseconds(after: published),
+            total: end.milliseconds(after: change.lastEvent))
+        return report
+    }
+
+    /// Tells a change in one line, and those who watch.
+    private func tell(_ report: FollowedChange, _ change: HostChange) async {
+        let report = await chronicle?.record(report, chronicleState) ?? report
+        if report.isEffective {
+            logger.info("\(report.line)")
         } else {
             logger.debug("host change \(change.snapshot.epoch) makes no difference (\(change.causes))")
         }
@@ -182,10 +216,12 @@ actor Follower {
     ///
     /// - Returns: false if the ordinary way is to be gone.
     private func follow(_ change: HostChange, of changes: [RouteEvent]) async -> Bool {
+        let begin = MonotonicTime.now
         let old = plan.services
         guard isInStep, lingering.isEmpty,
             let operations = amend(&plan, by: changes, snapshot: change.snapshot, configuration: configuration)
         else { return false }
+        let planned = MonotonicTime.now
         // None of them says anything of the way out.
         let essential = snapshot.routes
         snapshot = change.snapshot
@@ -193,24 +229,34 @@ actor Follower {
         if plan.services != old {
             _ = await flows.publish(plan.rules, plan.services, fates: FlowFates(), leaving: [])
         }
-        guard let interface, !operations.isEmpty else { return true }
-        do {
-            let result = try await interface.apply(operations) { _ in }
-            guard result.failures.isEmpty else { return false }
-        } catch {
-            return false
+        let published = MonotonicTime.now
+        done = ([], [])
+        if let interface, !operations.isEmpty {
+            do {
+                let result = try await interface.apply(operations) { _ in }
+                guard result.failures.isEmpty else { return false }
+            } catch {
+                return false
+            }
+            done.operations = operations
         }
-        let milliseconds = MonotonicTime.now.milliseconds(since: change.lastEvent)
-        logger.info("host change \(change.snapshot.epoch) applied \(milliseconds) ms after its last event")
+        var report = self.report(of: change, begin, planned, published)
+        report.changes = PlanChange.routes(of: operations)
+        await tell(report, change)
         return true
+    }
+
+    /// What holds, for those who ask.
+    private var chronicleState: Chronicle.State {
+        Chronicle.State(snapshot: snapshot, plan: plan, lingering: lingering, failures: done.failures)
     }
 
     /// Makes the namespace what is planned, as far as its kernel takes it.
     ///
-    /// - Returns: whether anything differed.
-    @discardableResult
-    private func configure() async -> Bool {
-        guard let interface else { return false }
+    /// What was done for it is in ``done`` afterwards.
+    private func configure() async {
+        done.operations = []
+        guard let interface else { return }
         isInStep = false
         do {
             let state = try await interface.state()
@@ -224,25 +270,23 @@ actor Follower {
             let kept = await flows.flowsKeeping(leaving)
             let operations = diff(applied: state, plan: plan, retaining: Set(kept.keys))
             var remaining = leaving
-            var failures = 0
+            done = (operations, [])
             if !operations.isEmpty {
                 let path = flows
                 let result = try await interface.apply(operations) { address in
                     await path.resetFlows(of: address)
                 }
-                for failure in result.failures { logger.warning("skipped: \(failure)") }
-                failures = result.failures.count
+                done.failures = result.failures.map(\.description)
+                for failure in done.failures { logger.warning("skipped: \(failure)") }
                 remaining = result.ourAddresses.subtracting(planned)
                 // What came from such an address between its resets and its end has nobody to answer to.
                 for address in leaving.subtracting(remaining) { await path.resetFlows(of: address) }
             }
             note(lingering: kept.filter { remaining.contains($0.key) })
             checkAgainLater(lingers: !lingering.isEmpty)
-            isInStep = failures == 0
-            return !operations.isEmpty
+            isInStep = done.failures.isEmpty
         } catch {
             logger.error("the namespace cannot be reprogrammed: \(error)")
-            return false
         }
     }
 
@@ -257,9 +301,11 @@ actor Follower {
         let kept = await flows.flowsKeeping(Set(lingering.keys))
         guard Set(kept.keys) == Set(lingering.keys), !kept.isEmpty else {
             await configure()
+            await chronicle?.note(chronicleState)
             return
         }
         note(lingering: kept)
+        await chronicle?.note(chronicleState)
         checkAgainLater(lingers: true)
     }
 
@@ -290,20 +336,19 @@ actor Follower {
         }
     }
 
-    /// Says what changed and why, for people.
-    private func tell(_ change: HostChange, from old: NamespacePlan, to new: NamespacePlan) {
-        for family in AddressFamily.allCases where old.families[family].mode != new.families[family].mode {
-            logger.notice(
-                "\(family): \(old.families[family].mode) -> \(new.families[family].mode) (\(change.causes))")
-        }
-        if old.rules.dnsServers != new.rules.dnsServers {
-            let servers = new.rules.dnsServers.map { "\($0.address)" }.joined(separator: ", ")
-            logger.notice("resolvers: \(servers.isEmpty ? "none" : servers)")
-        }
+    /// Says why, for people; what changed is told in one line once it is done.
+    private func tell(from old: NamespacePlan, to new: NamespacePlan) {
         let said = old.summary
-        for line in new.summary where !said.contains(line) { logger.info("\(line)") }
+        for line in new.summary where !said.contains(line) { logger.debug("\(line)") }
         let known = Set(old.reasons)
         for reason in new.reasons where !known.contains(reason) { logger.debug("\(reason)") }
         for warning in new.warnings where !old.warnings.contains(warning) { logger.warning("\(warning)") }
+    }
+}
+
+extension MonotonicTime {
+    /// The milliseconds from another moment to this one, with fractions.
+    fileprivate func milliseconds(after other: MonotonicTime) -> Double {
+        Double(nanoseconds - other.nanoseconds) / 1e6
     }
 }

@@ -18,7 +18,7 @@ struct HostView: ~Copyable {
     /// The control loop, on whose thread the host is followed; nobody serves it yet.
     let control: EventLoop
     private let reading: HostReading
-    /// Follows the host from ``follow(_:network:flows:ports:logger:)`` on; nil with `--no-monitor`.
+    /// Follows the host from ``follow(_:network:flows:ports:chronicle:logger:)`` on; nil with `--no-monitor`.
     private let monitor: NetlinkMonitor?
     private let neighbours: NeighbourWatch?
 
@@ -66,6 +66,12 @@ struct HostView: ~Copyable {
         }
     }
 
+    /// Asks what the monitor has counted; nil with `--no-monitor`.
+    var counters: @Sendable () async -> MonitorCounters? {
+        let monitor = monitor
+        return { await monitor?.counters.monitor }
+    }
+
     /// Starts to follow, on the control loop, unless the host is to be taken as it was.
     ///
     /// - Parameters:
@@ -73,10 +79,11 @@ struct HostView: ~Copyable {
     ///   - network: the namespace's network, whose interface is taken over.
     ///   - flows: the data path.
     ///   - ports: the forwarded ports, which retry what waits for the host to change.
+    ///   - chronicle: what is told to those who ask.
     ///   - logger: where to tell.
     func follow(
         _ invocation: Invocation, network: inout Network, flows: DataPathControl,
-        ports: LoopBound<ForwardedPorts>?, logger: Logger
+        ports: LoopBound<ForwardedPorts>?, chronicle: Chronicle, logger: Logger
     ) {
         guard let monitor else { return }
         var configurator: NamespaceConfigurator?
@@ -86,7 +93,7 @@ struct HostView: ~Copyable {
         let follower = Follower(
             loop: control, configuration: invocation.configuration, families: network.families,
             start: .init(snapshot: snapshot, plan: network.plan), flows: flows, interface: configurator,
-            neighbours: neighbours, logger: logger)
+            neighbours: neighbours, chronicle: chronicle, logger: logger)
         let first = reading
         // The loop keeps both alive, by way of the monitor's descriptors.
         control.perform {

@@ -21,13 +21,13 @@ struct Log {
     /// Opens the log.
     ///
     /// - Throws: If the file of `--log-file` cannot be opened.
-    init(_ invocation: Invocation, becoming identity: Identity?, start: MonotonicTime) throws(Failure) {
+    init(_ invocation: Invocation, becoming identity: Identity?) throws(Failure) {
         let isVerbose = invocation.verbosity >= .debug
+        let isForeground = invocation.foreground && !invocation.isSpawn
         let level: Logger.Level =
             switch invocation.verbosity {
             case .quiet: .warning
-            // What was copied is of interest to those who connect a namespace, not to those who start a command.
-            case .standard: invocation.isSpawn ? .notice : .info
+            case .standard, .verbose: .info
             case .debug: .debug
             case .trace: .trace
             }
@@ -40,21 +40,29 @@ struct Log {
             } catch {
                 throw Failure("--log-file '\(path)': \(error)")
             }
-            destinations = LogDestinations(program: Engine.name, showsTimes: isVerbose, file: file, start: start)
+            destinations = LogDestinations(
+                program: Engine.name, showsTimes: isVerbose, stampsTimes: isForeground, file: file)
         } else {
             destinations = LogDestinations(
-                program: Engine.name, showsTimes: isVerbose, systemLog: isVerbose ? nil : SystemLog(), start: start)
+                program: Engine.name, showsTimes: isVerbose, stampsTimes: isForeground,
+                systemLog: isVerbose ? nil : SystemLog())
         }
         logger = TapasLogHandler.logger(level: level, destinations: destinations)
         runningLevel =
-            if isVerbose || invocation.foreground && !invocation.isSpawn {
+            if isVerbose || isForeground {
                 .trace
             } else if invocation.isSpawn {
                 // The terminal is the command's: only what a person has to know is said there.
-                invocation.verbosity == .quiet ? .error : .warning
+                switch invocation.verbosity {
+                case .quiet: .error
+                case .verbose: .info
+                default: .warning
+                }
             } else {
                 nil
             }
+        // What was copied is of interest to those who connect a namespace, not to those who start a command.
+        if invocation.isSpawn, invocation.verbosity == .standard { destinations.limitStandardError(to: .notice) }
         for warning in invocation.warnings { logger.warning("\(warning)") }
         for option in invocation.unsupported { logger.warning("\(option) is not supported yet and has no effect") }
     }

@@ -27,6 +27,8 @@ struct Network: ~Copyable {
     var tap: TapDevice?
     /// Who reprograms the interface; nil without `--config-net`.
     var interface: NamespaceInterface?
+    /// What the namespace's kernel has refused.
+    let failures: [String]
 
     /// Plans, makes the tap and programs the namespace.
     ///
@@ -58,6 +60,7 @@ struct Network: ~Copyable {
         self.families = families
         self.plan = plan
         tap = made.tap
+        failures = made.failures.map(\.description)
         interface = made.interface
     }
 }

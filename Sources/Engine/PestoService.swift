@@ -19,10 +19,11 @@ enum PestoService {
     ///   - commands: checks what clients send.
     ///   - ports: the forwarded ports.
     ///   - logger: where to tell what was changed, and what could not be.
+    /// - Returns: the server, which somebody has to keep: the loop does not.
     static func start(
         _ socket: consuming ControlSocket, on loop: EventLoop, _ invocation: Invocation, _ commands: ForwardCommands,
         _ ports: PortsControl, logger: Logger
-    ) {
+    ) -> PestoServer {
         var capabilities: PestoGreeting.Capabilities = [.scanning, .interfaces]
         if invocation.configuration.families.contains(.v4) { capabilities.insert(.ipv4) }
         if invocation.configuration.families.contains(.v6) { capabilities.insert(.ipv6) }
@@ -48,5 +49,6 @@ enum PestoService {
                 }
             }
         }
+        return server
     }
 }

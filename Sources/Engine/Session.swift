@@ -28,19 +28,26 @@ struct Session: ~Copyable {
     private let watch: NamespaceWatch?
     private var host: HostView
     private let portHolders: PortHolders
+    private var window: ControlWindow?
+    private let controlFiles: ControlFiles
 
     /// Sets everything up but the last restrictions.
     ///
     /// - Throws: One line on what went wrong.
     init(
         _ invocation: Invocation, log: Log, namespaces: consuming GivenNamespaces, waiters: Waiters,
-        background: consuming Background?, becoming identity: Identity?, helpers: HelperProcesses
+        background: consuming Background?, becoming identity: Identity?, helpers: HelperProcesses,
+        controlFiles: ControlFiles
     ) throws {
         // In a user namespace of our own nobody's name can be found out any more.
         portHolders = PortHolders(of: invocation.forwards)
         let pidFile = try Self.openPIDFile(invocation, identity)
         let capture = try Self.openCapture(invocation, identity)
+        // By whoever the program goes on as, but where that is somebody else than root and the folder is root's.
+        let isEarly = identity == nil || ControlWindow.needsRoot(invocation)
+        var window = isEarly ? try ControlWindow(invocation, files: controlFiles, logger: log.logger) : nil
         var setup = try NamespaceSetup(invocation, namespaces, becoming: identity, log.logger)
+        if !isEarly { window = try ControlWindow(invocation, files: controlFiles, logger: log.logger) }
         // A reader of ours that goes must not take us along; the command, whose init is there already, is not concerned.
         signal(SIGPIPE, SIG_IGN)
         // Nor is it by this: it keeps the limit that it was started with.
@@ -60,6 +67,8 @@ struct Session: ~Copyable {
         self.waiters = waiters
         self.pidFile = pidFile
         self.capture = capture
+        self.window = window
+        self.controlFiles = controlFiles
         command = setup.command
         // What else the setup holds open is closed here.
         signals = setup.signals
@@ -94,7 +103,15 @@ struct Session: ~Copyable {
             invocation, network.tap.take(), network.plan, capture.take(), server, log)
         let tap = forwarder.map { TapFlowBridge($0, on: loop) }
         let ports = try Ports.open(
-            invocation, network.thread, tap, portHolders, log.logger, isControlled: false)
+            invocation, network.thread, tap, portHolders, log.logger, isControlled: !controlFiles.isEmpty)
+        // What reads files, while there are any.
+        let start = MonotonicTime.now
+        let forwardCommands =
+            controlFiles.isEmpty
+            ? nil
+            : ForwardCommands(
+                invocation, ephemeralRange: Engine.ephemeralRange())
+        let memory = controlFiles.isEmpty ? nil : MemoryMeter()
         do {
             try MountIsolation.enterEmptyRoot(fallback: invocation.usesChrootFallback)
         } catch {
@@ -120,8 +137,24 @@ struct Session: ~Copyable {
                 ports: served.map { PortsControl($0) })
             control.perform { printer.assumeIsolated { $0.start() } }
         }
+        let chronicle = Chronicle(
+            loop: control, .init(snapshot: host.snapshot, plan: network.plan, failures: network.failures))
+        if let window = window.take(), let forwardCommands {
+            let counters = host.counters
+            let follows = invocation.monitorsHost
+            let methods = RunningMethods(
+                dataPath: dataPath, ports: served.map { PortsControl($0) }, forwards: forwardCommands,
+                log: log.destinations, memory: memory, start: start,
+                monitorFigures: { (await counters(), follows ? await chronicle.figures : nil) })
+            window.serve(
+                ControlContext(
+                    invocation: invocation, loop: control, chronicle: chronicle, dataPath: dataPath, methods: methods,
+                    log: log),
+                files: controlFiles)
+        }
         guard let forwarder, let dataPath else { return try server.run(NoEvents()) }
-        host.follow(invocation, network: &network, flows: dataPath, ports: served, logger: log.logger)
+        host.follow(
+            invocation, network: &network, flows: dataPath, ports: served, chronicle: chronicle, logger: log.logger)
         return try server.run(forwarder)
     }
 

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// What the data path tells for -d (flows) and --trace (batches). Whether it tells anything is known from the start, so
+// What the data path tells for --trace: flows and batches. Whether it tells anything is known from the start, so
 // that the hot path pays one test of a stored Bool.
 
 internal import LinuxSystem
@@ -18,7 +18,7 @@ extension DataPath {
 
         init(of logger: Logger) {
             let level = logger.logLevel
-            flows = level <= .debug
+            flows = level <= .trace
             batches = level <= .trace
         }
     }
@@ -35,7 +35,7 @@ extension DataPath {
         case .udp: name = "UDP"
         default: name = "echo"
         }
-        options.logger.debug("flow \(index) \(what): \(name) \(guest) - \(remote), \(table.count) flows")
+        options.logger.trace("flow \(index) \(what): \(name) \(guest) - \(remote), \(table.count) flows")
     }
 
     /// Tells of a batch of frames, out of line.

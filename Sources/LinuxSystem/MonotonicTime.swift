@@ -23,6 +23,9 @@ public struct MonotonicTime: Hashable, Sendable, Comparable {
     /// The seconds since 1970 by the wall clock.
     public static var secondsSince1970: Int64 { read(CLOCK_REALTIME).nanoseconds / 1_000_000_000 }
 
+    /// Nanoseconds since 1970 by the wall clock.
+    static var wallNanoseconds: Int64 { read(CLOCK_REALTIME).nanoseconds }
+
     private static func read(_ clock: clockid_t) -> MonotonicTime {
         var time = timespec()
         // This cannot fail: the clock exists and the pointer is ours.

@@ -76,6 +76,14 @@ public struct OutputFile {
         }
     }
 
+    /// Whether nobody but root has, or had, a say in where a path leads.
+    ///
+    /// - Parameter path: the path, whose last component need not be there.
+    /// - Returns: false where that is not so, or where the path cannot be followed.
+    public static func isInTrustedFolder(_ path: String) -> Bool {
+        TrustedPath.resolve(path) != nil
+    }
+
     private func open(_ call: (_ flags: CInt) -> CInt) throws(OutputFileError) -> OwnedFileDescriptor {
         let always = O_CLOEXEC | O_NOCTTY | O_NONBLOCK
         let made = call(O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | always)

@@ -38,6 +38,11 @@ extension CommandLineParser {
             }
             invocation.mode = .attach(pid: pid)
         } else {
+            if operands.count > 1, let first = operands.first, let pid = Int32(first), pid > 0 {
+                throw UsageError(
+                    "\(quoted(first)) is a process id and \(quoted(operands[1])) follows it: give a process id alone to "
+                        + "connect its namespace, or ./\(first) for a command of that name")
+            }
             if operands.first == "" { throw UsageError("command '': empty; give a command, or none for a shell") }
             invocation.mode = .spawn(command: operands)
         }

@@ -39,6 +39,7 @@ struct CommandLineParser {
     private mutating func applyProcess(_ value: OptionValue) throws(UsageError) {
         switch value.option.name {
         case .debug: invocation.verbosity = max(.debug, invocation.verbosity)
+        case .verbose: invocation.verbosity = max(.verbose, invocation.verbosity)
         case .trace: invocation.verbosity = .trace
         case .quiet: invocation.verbosity = .quiet
         case .foreground: invocation.foreground = true
@@ -58,8 +59,14 @@ struct CommandLineParser {
             invocation.runAsGroup = accounts.group
         case .confPath:
             let path = try value.path()
-            guard path.utf8.count < 108 else { throw value.failure("a socket's path has at most 107 bytes") }
+            guard path.utf8.count < 104 else {
+                throw value.failure("a socket's path has at most 107 bytes, and another one ends in .ctl: give 103")
+            }
             invocation.controlPath = path
+            invocation.disablesControl = false
+        case .noControl:
+            invocation.disablesControl = true
+            invocation.controlPath = nil
         case .pcap: invocation.capturePath = try value.path()
         case .pid: invocation.pidFile = try value.path()
         case .chrootFallback: invocation.usesChrootFallback = true

@@ -121,7 +121,38 @@ struct GetoptScanner {
             return UsageError(
                 "option \(quoted("--" + given)) is ambiguous; possibilities: \(possibilities)", showsUsageHint: true)
         }
-        return UsageError("unrecognized option \(quoted("--" + given))", showsUsageHint: true)
+        let advice = nearest(to: stem).map { "; did you mean '--\($0)'?" } ?? ""
+        return UsageError("unrecognized option \(quoted("--" + given))\(advice)", showsUsageHint: true)
+    }
+
+    /// The option that a mistyped name most likely means; nil if none is near.
+    private static func nearest(to given: Substring) -> String? {
+        guard (3...32).contains(given.utf8.count) else { return nil }
+        let word = Array(given.utf8)
+        let ranked = OptionDescription.table.flatMap(\.longNames).map { name in
+            (name: name, distance: editDistance(word, Array(name.utf8)))
+        }
+        // One mistake in three letters, three at most.
+        return ranked.filter { $0.distance <= min(3, max(1, word.count / 3)) }.min { $0.distance < $1.distance }?.name
+    }
+
+    /// How many letters have to be added, left out, replaced or swapped with their neighbour to make one word another.
+    private static func editDistance(_ a: [UInt8], _ b: [UInt8]) -> Int {
+        var before: [Int] = []
+        var last = Array(0...b.count)
+        for (row, letter) in a.enumerated() {
+            var line = [row + 1]
+            for (column, other) in b.enumerated() {
+                var least = min(line[column], last[column + 1]) + 1
+                least = min(least, last[column] + (letter == other ? 0 : 1))
+                if row > 0, column > 0, letter == b[column - 1], a[row - 1] == other {
+                    least = min(least, before[column - 1] + 1)
+                }
+                line.append(least)
+            }
+            (before, last) = (last, line)
+        }
+        return last[b.count]
     }
 
     /// Lends strings to C as a null-terminated vector.

@@ -24,6 +24,8 @@ public struct Invocation: Hashable, Sendable {
         case quiet
         /// The default: as ``quiet`` around a command, otherwise a summary too.
         case standard
+        /// `-v`: what changes while the program runs, too.
+        case verbose
         /// `-d`.
         case debug
         /// `--trace`.
@@ -91,7 +93,7 @@ public struct Invocation: Hashable, Sendable {
 
     // MARK: Process and logging
 
-    /// `-q`, `-d`, `--trace`: the last one given.
+    /// `-q`, `-v`, `-d`, `--trace`: after `-q` the last one given, else the one that prints most.
     public var verbosity: Verbosity = .standard
     /// `-f`.
     public var foreground = false
@@ -109,6 +111,8 @@ public struct Invocation: Hashable, Sendable {
     public var runAsGroup: Account?
     /// `-c`.
     public var controlPath: String?
+    /// `--no-control`.
+    public var disablesControl = false
     /// `--stats`: the shortest time between two tables.
     public var statsInterval: Duration?
     /// `--chroot-fallback`.
@@ -247,7 +251,6 @@ extension Invocation {
     /// The options in use that this version reads but does not act on, as written in full: `--fd`.
     public var unsupported: [String] {
         var names: [OptionName] = []
-        if controlPath != nil { names.append(.confPath) }
         if tapDescriptor != nil { names.append(.fd) }
         return names.map { OptionDescription.of($0).longName }
     }

@@ -66,7 +66,8 @@ public struct OptionDescription: Hashable, Sendable {
 /// The names of the options.
 public enum OptionName: Int, CaseIterable, Sendable {
     // Process and logging.
-    case debug, trace, quiet, foreground, stderr, logFile, logSize, stats, runas, confPath, help, version, pcap, pid
+    case debug, trace, quiet, foreground, stderr, logFile, logSize, stats, runas, verbose, confPath, noControl, help
+    case version, pcap, pid
     case chrootFallback, fd, readyFD, exitFD
     // Namespaces.
     case netns, userns, netnsOnly, noNetnsQuit

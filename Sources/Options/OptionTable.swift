@@ -14,7 +14,13 @@ extension OptionDescription {
         .init(.logSize, ["log-size"], argument: "BYTES", .process, "Largest size of the log file (default 1048576)"),
         .init(.stats, ["stats"], argument: "SECONDS", .process, "Print a table of events at most this often"),
         .init(.runas, ["runas"], argument: "UID[:GID]|LOGIN[:GROUP]", .process, "Change to this user and group"),
-        .init(.confPath, ["conf-path"], letter: "c", argument: "PATH", .process, "Control socket"),
+        .init(
+            .verbose, ["verbose"], letter: "v", .process,
+            "Print what changes while the program runs, on the terminal, too"),
+        .init(
+            .confPath, ["conf-path"], letter: "c", argument: "PATH", .process,
+            "Control socket for pesto; tapasctl's is PATH.ctl"),
+        .init(.noControl, ["no-control"], .process, "No control socket"),
         .init(.help, ["help"], letter: "h", .process, "Print this help and exit"),
         .init(.version, ["version"], .process, "Print the version and exit"),
         .init(

@@ -16,7 +16,6 @@ enum Program {
     ///
     /// - Returns: How the program ends.
     static func run() -> Ending {
-        let start = MonotonicTime.now
         let arguments = CommandLine.arguments
         InheritedDescriptors.fillStandard()
         let outcome: ParseOutcome
@@ -32,7 +31,7 @@ enum Program {
         case .version: return printed("\(Engine.name) \(Engine.version)\n")
         case .help: return printed(HelpText.help(program: calledName(arguments)))
         case .printCapabilities: return printed(HelpText.capabilities)
-        case .run(let invocation): return Engine.run(invocation, start: start)
+        case .run(let invocation): return Engine.run(invocation)
         }
     }
 

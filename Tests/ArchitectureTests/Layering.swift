@@ -45,6 +45,7 @@ enum Layering {
         "PortForwarding": ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
         "Sandbox": ["CCap", "CSeccomp", "CLinux", "LinuxSystem"],
         "Control": ["JSON", "NetworkModel", "NetworkTypes", "LinuxSystem", "CLinux"],
+        "ControlClient": ["Control", "JSON", "NetworkTypes", "LinuxSystem", "CLinux"],
         // What the executable calls: it wires the rooms together.
         "Engine": [
             "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
@@ -65,7 +66,7 @@ enum Layering {
         // LinuxSystem speaks in its Errno and FileDescriptor, so whoever uses that room names them.
         "SystemPackage": [
             "LinuxSystem", "Diagnostics", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
-            "Sandbox", "Control", "Engine",
+            "Sandbox", "Control", "ControlClient", "Engine",
         ],
         "ArgumentParser": [],
     ]

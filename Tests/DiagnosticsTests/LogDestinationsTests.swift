@@ -12,7 +12,7 @@ import Testing
 struct LogDestinationsTests {
     private func lines(_ folder: TemporaryFolder) throws -> [String] {
         try folder.content("log").split(separator: "\n").dropFirst().map { line in
-            // The seconds since the start are the clock's.
+            // The time is the clock's.
             line.split(separator: " ", maxSplits: 1).dropFirst().joined()
         }
     }
@@ -62,12 +62,12 @@ struct LogDestinationsTests {
         #expect(try lines(folder) == ["error: \(line)"])
     }
 
-    @Test("times are seconds with four decimals")
-    func timesHaveFourDecimals() throws {
+    @Test("lines of a file begin with the time by RFC 3339, in UTC")
+    func linesHaveTheTime() throws {
         let folder = try TemporaryFolder()
         try destinations(folder).write(.notice, "x")
         let line = try folder.content("log").split(separator: "\n").last ?? ""
-        #expect(line.wholeMatch(of: /\d+\.\d{4} notice: x/) != nil, "\(line)")
+        #expect(line.wholeMatch(of: /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z notice: x/) != nil, "\(line)")
     }
 
     @Test(

@@ -11,6 +11,9 @@ struct GetoptTests {
         "says in getopt's words what cannot be read",
         arguments: [
             (["--x"], "unrecognized option '--x'"),
+            (["--confg-net"], "unrecognized option '--confg-net'; did you mean '--config-net'?"),
+            (["--no-monitro=1"], "unrecognized option '--no-monitro=1'; did you mean '--no-monitor'?"),
+            (["--gatway", "1"], "unrecognized option '--gatway'; did you mean '--gateway'?"),
             (["--x=3"], "unrecognized option '--x=3'"),
             (["-x"], "invalid option -- 'x'"),
             (["-qx"], "invalid option -- 'x'"),

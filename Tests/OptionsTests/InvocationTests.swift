@@ -26,7 +26,7 @@ struct InvocationTests {
         "the operands and --netns choose the mode",
         arguments: [
             ("10", .attach(pid: 10)), ("2147483647", .attach(pid: .max)), ("-- 10", .attach(pid: 10)),
-            ("10 20", .spawn(command: ["10", "20"])), ("0x10", .spawn(command: ["0x10"])),
+            ("./10 20", .spawn(command: ["./10", "20"])), ("0x10", .spawn(command: ["0x10"])),
             ("+10", .spawn(command: ["+10"])), ("10a", .spawn(command: ["10a"])),
             ("--netns blue", .attachPath("/run/netns/blue")), ("--netns ./blue", .attachPath("./blue")),
             ("--netns /proc/self/fd/0", .attachPath("/proc/self/fd/0")),
@@ -60,6 +60,7 @@ struct InvocationTests {
         arguments: [
             ("-q", .quiet), ("-d", .debug), ("--trace", .trace), ("-d -q", .quiet), ("-q -d", .debug),
             ("--trace -q", .quiet), ("-q --trace", .trace), ("--trace -d", .trace), ("--quiet --debug", .debug),
+            ("-v", .verbose), ("-v -d", .debug), ("-d -v", .debug), ("-q -v", .verbose),
         ] as [(String, Invocation.Verbosity)])
     func verbosity(line: String, expected: Invocation.Verbosity) throws {
         #expect(try invocation(line).verbosity == expected)
@@ -73,7 +74,9 @@ struct InvocationTests {
         #expect(found.controlPath == "/c" && found.capturePath == "/p" && found.pidFile == "/P")
         #expect(found.statsInterval == .seconds(3) && found.usesChrootFallback && found.tapDescriptor == 7)
         #expect(found.runAsUser == .id(1000) && found.runAsGroup == .id(8))
-        #expect(found.unsupported == ["--conf-path", "--fd"])
+        #expect(found.unsupported == ["--fd"])
+        #expect(try invocation("--no-control").disablesControl && !invocation("-c /c").disablesControl)
+        #expect(try invocation("-c /c --no-control").controlPath == nil)
         let named = try invocation("--runas daemon:adm")
         #expect(named.runAsUser == .name("daemon") && named.runAsGroup == .name("adm"))
         #expect(try invocation("--runas 0x10").runAsUser == .id(16))

@@ -77,8 +77,8 @@ struct OptionTableTests {
     func manualNotYet() throws {
         let text = String(decoding: try contents(of: repositoryPath("docs/man/tapas.1")), as: UTF8.self)
         let section = try #require(text.components(afterLine: ".Sh NOT YET"))
-        let all = try invocation("-c /c -F 3").unsupported
-        #expect(all.count == 2)
+        let all = try invocation("-F 3").unsupported
+        #expect(all.count == 1)
         for name in all { #expect(section.contains("Fl -\(name.dropFirst(2))"), "\(name)") }
     }
 

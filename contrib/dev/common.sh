@@ -101,6 +101,7 @@ build_packages=(libmnl-dev libcap-dev libseccomp-dev pkg-config)
 build_release() {
     say "building tapas (release)"
     swift build -c release --static-swift-stdlib --product tapas
+    swift build -c release --static-swift-stdlib --product tapasctl
     swift build -c release --static-swift-stdlib --product tapas-oci-hook
     binary=$(swift build -c release --show-bin-path)/tapas
     [ -x "$binary" ] || fail "the build left no program at $binary"

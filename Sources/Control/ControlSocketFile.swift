@@ -1,0 +1,49 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: setup(main): close newfstatat openat unlinkat
+
+internal import Glibc
+internal import LinuxSystem
+internal import SystemPackage
+
+/// The file of a listening UNIX socket, which can be removed from any thread and without the file system in reach: the
+/// folder stays open.
+public final class ControlSocketFile: Sendable {
+    /// The path as it was given.
+    public let path: String
+    private let folder: OwnedFileDescriptor
+    private let name: String
+    private let identity: Identity?
+
+    private struct Identity: Hashable, Sendable {
+        var device: UInt64
+        var inode: UInt64
+    }
+
+    /// Takes note of a socket's file that has just been made.
+    init(path: String) throws(SystemCallError) {
+        self.path = path
+        let parts = Self.split(path)
+        name = parts.name
+        folder = try OwnedFileDescriptor.open(parts.folder, .readOnly, options: .directory)
+        identity = Self.identity(of: parts.name, in: folder.descriptor)
+    }
+
+    /// Removes the file, unless another one stands there by now.
+    public func remove() {
+        guard let identity, Self.identity(of: name, in: folder.descriptor) == identity else { return }
+        unsafe unlinkat(folder.rawValue, name, 0)
+    }
+
+    private static func split(_ path: String) -> (folder: String, name: String) {
+        guard let slash = path.lastIndex(of: "/") else { return (".", path) }
+        let folder = path[..<slash]
+        return (folder.isEmpty ? "/" : String(folder), String(path[path.index(after: slash)...]))
+    }
+
+    private static func identity(of name: String, in folder: FileDescriptor) -> Identity? {
+        var status = stat()
+        guard unsafe fstatat(folder.rawValue, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return nil }
+        return Identity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
+    }
+}

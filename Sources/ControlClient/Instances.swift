@@ -1,0 +1,68 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: running(client): close fstat getdents64 geteuid newfstatat openat
+
+internal import Control
+internal import Glibc
+public import JSON
+internal import LinuxSystem
+internal import NetworkTypes
+internal import SystemPackage
+
+/// The running instances of a user, by the sockets in a folder.
+public enum Instances {
+    /// The folder of this user's sockets: in `XDG_RUNTIME_DIR`, else where that usually is.
+    ///
+    /// - Parameter runtimeFolder: the value of `XDG_RUNTIME_DIR`, if it is set.
+    /// - Returns: its path.
+    public static func folder(runtimeFolder: String?) -> String {
+        let place = runtimeFolder.flatMap { $0.hasPrefix("/") ? $0 : nil } ?? "/run/user/\(geteuid())"
+        return ControlSocket.folder(runtimeFolder: place)
+    }
+
+    /// The sockets of instances that run, by process id.
+    ///
+    /// - Parameter folder: where to look.
+    /// - Returns: none if there is no such folder; files that an instance has left behind are left out.
+    public static func running(in folder: String) -> [(process: Int32, path: String)] {
+        guard let directory = unsafe opendir(folder) else { return [] }
+        defer { unsafe _ = closedir(directory) }
+        var found: [(process: Int32, path: String)] = []
+        while let entry = unsafe readdir(directory) {
+            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                unsafe pointer.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
+            }
+            guard name.hasSuffix(".sock"), let process = Int32(name.dropLast(5)), process > 0 else { continue }
+            found.append((process, "\(folder)/\(name)"))
+        }
+        return found.sorted { $0.process < $1.process }.filter { isAnswering($0.path) }
+    }
+
+    /// Whether somebody listens at a path.
+    private static func isAnswering(_ path: String) -> Bool {
+        guard let address = UnixSocketAddress(path: path) else { return false }
+        do throws(SystemCallError) {
+            let socket = try UnixSocketAddress.socket(.stream)
+            try address.connect(socket.descriptor)
+            return true
+        } catch {
+            // A queue that is full is somebody's, too.
+            return error.errno == .resourceTemporarilyUnavailable
+        }
+    }
+
+    /// One line on an instance, for the list to choose from: "4711  command make fetch, IPv4 template wlan0".
+    ///
+    /// - Parameters:
+    ///   - process: its process id.
+    ///   - status: what it answers to `status`; nil if it did not.
+    /// - Returns: the line.
+    public static func line(_ process: Int32, _ status: JSONValue?) -> String {
+        guard let status else { return "\(process)  (does not answer)" }
+        let modes = [("ipv4", "IPv4"), ("ipv6", "IPv6")].compactMap { name, title -> String? in
+            guard let family = status["families"]?[name], let mode = family["mode"]?.string else { return nil }
+            return "\(title) \(mode)" + (family["interface"]?.string.map { " \($0)" } ?? "")
+        }
+        return "\(process)  \(StatusText.target(status)); \(modes.joined(separator: ", "))"
+    }
+}

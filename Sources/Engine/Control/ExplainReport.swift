@@ -1,0 +1,231 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import Forwarding
+internal import JSON
+internal import Netlink
+internal import NetworkModel
+internal import NetworkTypes
+
+/// What `explain` answers: why the namespace is as it is.
+struct ExplainReport {
+    /// What holds.
+    var state: Chronicle.State
+    /// The host's policy rules now.
+    var rules: [RoutingRule]
+    /// The families that are asked for.
+    var families: [AddressFamily] = AddressFamily.allCases
+
+    /// The answer (docs/control.md, "explain").
+    var json: JSONValue {
+        var object = JSONObject()
+        for family in families { object[family.word] = self.family(family) }
+        let general = state.plan.reasons.filter { $0.family == nil }
+        return ["families": .object(object), "general": .array(general.map(\.json))]
+    }
+
+    private func family(_ family: AddressFamily) -> JSONValue {
+        let mode = state.plan.families[family].mode
+        let reasons = state.plan.reasons.filter { $0.family == family }
+        return [
+            "mode": JSONValue(mode.word),
+            "interface": JSONValue(mode.interface),
+            "lookup": lookup(family),
+            "candidates": .array(reasons.compactMap { $0.candidateJSON(state.snapshot) }),
+            "reasons": .array(reasons.map { $0.json }),
+        ]
+    }
+
+    /// What the kernel says for a destination that only default routes match.
+    private func lookup(_ family: AddressFamily) -> JSONValue {
+        let probe = HostSnapshot.probe(family)
+        guard let lookup = state.snapshot.lookups.first(where: { $0.destination == probe }) else { return .null }
+        return state.snapshot.json(of: lookup, rules)
+    }
+}
+
+extension HostSnapshot {
+    /// A lookup with its answer and the rule that led to it.
+    func json(of lookup: RouteLookup, _ rules: [RoutingRule]) -> JSONValue {
+        var object = JSONObject()
+        object["destination"] = JSONValue("\(lookup.destination)")
+        var matched = 0
+        switch lookup.answer {
+        case .route(let interface, let gateway, let source, let table):
+            object["interface"] = JSONValue(link(interface)?.name ?? "\(interface)")
+            object["gateway"] = JSONValue(gateway?.description)
+            object["source"] = JSONValue(source?.description)
+            object["table"] = JSONValue(table.rawValue)
+            matched = longestMatch(lookup.destination, in: table)
+        case .unreachable(let errno): object["errno"] = JSONValue(errno)
+        }
+        object["rule"] =
+            rules.deciding(lookup, matchedLength: matched).map {
+                ["priority": JSONValue($0.priority), "text": JSONValue($0.text)]
+            } ?? .null
+        return .object(object)
+    }
+
+    /// The length of the longest prefix of a table that matches.
+    private func longestMatch(_ destination: IPAddress, in table: RouteTable) -> Int {
+        routes.lazy.filter { $0.table == table && $0.destination.contains(destination) }.map(\.destination.length).max()
+            ?? 0
+    }
+}
+
+extension Reason {
+    /// The reason as a candidate's row; nil if it is about something else.
+    fileprivate func candidateJSON(_ snapshot: HostSnapshot) -> JSONValue? {
+        var object = JSONObject()
+        switch cause {
+        case .candidate(let candidate):
+            object["interface"] = JSONValue(candidate.name)
+            object["rank"] = JSONValue(candidate.rank.word)
+            object["metric"] = candidate.rank.metric.map { JSONValue($0) } ?? .null
+            object["verdict"] = JSONValue(candidate.fate.word)
+        case .mirrors(let name, let fitness):
+            object["interface"] = JSONValue(name)
+            object["rank"] = "option"
+            object["option"] = "--mode"
+            object["metric"] = .null
+            object["verdict"] = JSONValue(fitness.word)
+        case .namedInterface(let name, let option, let fitness):
+            object["interface"] = JSONValue(name)
+            object["rank"] = "option"
+            object["option"] = JSONValue(option)
+            object["metric"] = .null
+            object["verdict"] = JSONValue(fitness.word)
+        default: return nil
+        }
+        object["text"] = JSONValue(text)
+        return .object(object)
+    }
+}
+
+/// What `explain DESTINATION` answers: what would happen to a packet from the namespace.
+struct DestinationReport {
+    /// The destination as the namespace sees it.
+    var destination: IPAddress
+    /// Its port, if it has one.
+    var port: UInt16
+    /// The protocol; nil for ICMP echo.
+    var transport: TransportProtocol?
+    /// What holds.
+    var state: Chronicle.State
+    /// The host's policy rules now.
+    var rules: [RoutingRule]
+
+    /// What tapas would do with it.
+    var preview: TranslationPreview {
+        TranslationPreview(state.plan.rules, to: destination, port: port, transport: transport)
+    }
+
+    /// The address whose way on the host has to be asked of its kernel; nil if there is none.
+    var asked: IPAddress? {
+        guard !isOwn else { return nil }
+        switch preview {
+        case .host(let target, _, _), .resolver(let target): return target.isMulticast ? nil : target
+        case .loopback, .noResolver, .refused: return nil
+        }
+    }
+
+    private var isOwn: Bool {
+        state.plan.families[destination.family].addresses.contains { $0.address == destination }
+            || state.lingering[destination] != nil || destination.isLoopback
+    }
+
+    /// The answer (docs/control.md, "explain").
+    ///
+    /// - Parameter lookup: what the host's kernel says about ``asked``.
+    /// - Returns: the answer.
+    func json(_ lookup: RouteLookup?) -> JSONValue {
+        var object = JSONObject()
+        object["destination"] = JSONValue("\(destination)")
+        object["port"] = port == 0 ? .null : JSONValue(port)
+        object["protocol"] = JSONValue(transport.map { $0 == .tcp ? "tcp" : "udp" } ?? "icmp")
+        let words: String
+        (object["outcome"], words) = outcome(&object, lookup)
+        object["text"] = JSONValue("\(destination): \(words)")
+        return .object(object)
+    }
+
+    private func outcome(_ object: inout JSONObject, _ lookup: RouteLookup?) -> (JSONValue, String) {
+        for name in ["mapped_to", "interface", "gateway", "source", "table", "rule", "errno", "policy"] {
+            object[name] = .null
+        }
+        if isOwn { return ("namespace", "the namespace's own; the packet never leaves it") }
+        switch preview {
+        case .refused(let reason):
+            object["policy"] = JSONValue(reason.rule)
+            return ("refused", "tapas drops it: \(reason.explanation)")
+        case .noResolver:
+            object["policy"] = "no-resolver"
+            return ("answered", "a query for the host's resolvers, of which there is none: it fails at once (SERVFAIL)")
+        case .loopback:
+            let loopback: IPAddress = destination.family == .v4 ? .v4(.loopback) : .v6(.loopback)
+            object["mapped_to"] = JSONValue("\(loopback)")
+            object["interface"] = "lo"
+            return ("loopback", "stands for the host's loopback (--map-host-loopback); goes to \(loopback) there")
+        case .host(let target, let source, let device):
+            object["mapped_to"] = JSONValue("\(target)")
+            let mapped = target == destination ? "" : "stands for the host's own address (--map-guest-addr); "
+            return way(&object, lookup, "host", mapped, source, device)
+        case .resolver(let target):
+            object["mapped_to"] = JSONValue("\(target)")
+            return way(&object, lookup, "resolver", "queries go to the host's resolver \(target); ", nil, nil)
+        }
+    }
+
+    /// The way of a packet on the host, by the kernel's answer.
+    private func way(
+        _ object: inout JSONObject, _ lookup: RouteLookup?, _ outcome: JSONValue, _ words: String,
+        _ source: IPAddress?, _ device: String?
+    ) -> (JSONValue, String) {
+        if let device {
+            object["interface"] = JSONValue(device)
+            object["source"] = JSONValue(source?.description)
+            return (outcome, "\(words)leaves the host by \(device), as --outbound-if says")
+        }
+        guard let lookup else { return (outcome, "\(words)leaves the host") }
+        let json = state.snapshot.json(of: lookup, rules)
+        for name in ["interface", "gateway", "source", "table", "rule", "errno"] {
+            if let value = json[name] { object[name] = value }
+        }
+        if let source { object["source"] = JSONValue("\(source)") }
+        let rule = json["rule"]?["text"]?.string.map { " (rule \($0))" } ?? ""
+        if case .unreachable(let errno) = lookup.answer {
+            return ("unreachable", "\(words)the host's kernel refuses it, errno \(errno)\(rule)")
+        }
+        let interface = json["interface"]?.string ?? "?"
+        let gateway = json["gateway"]?.string.map { " via \($0)" } ?? ""
+        let from = object["source"]?.string.map { " from \($0)" } ?? ""
+        return (outcome, "\(words)leaves the host by \(interface)\(gateway)\(from)\(rule)")
+    }
+}
+
+extension FlowDropReason {
+    /// The word of the protocol for a policy that refuses new flows.
+    fileprivate var rule: String {
+        switch self {
+        case .familyOff: "family-off"
+        case .martian: "not-routable"
+        case .broadcast: "broadcast"
+        case .noHostAddress: "no-host-address"
+        case .noScope: "no-interface-for-link-local"
+        case .protocolOff: "protocol-off"
+        default: "\(self)"
+        }
+    }
+
+    /// The same for people.
+    fileprivate var explanation: String {
+        switch self {
+        case .familyOff: "the family is not in use"
+        case .martian: "no flow may have such a destination"
+        case .broadcast: "broadcasts do not leave the namespace"
+        case .noHostAddress: "the host has no address that it could stand for (--map-guest-addr)"
+        case .noScope: "a link-local address, and no interface of the host that it could belong to"
+        case .protocolOff: "the protocol is switched off"
+        default: "\(self)"
+        }
+    }
+}

@@ -36,8 +36,8 @@ enum LabFiles {
         }
         let programs = FilePath(#filePath).removingLastComponent().appending("Programs")
         let names = [
-            "agent", "client", "dns", "flood", "freeze_thread", "left_behind", "netstate", "pattern", "raw", "serve",
-            "terminal",
+            "agent", "client", "dns", "flood", "freeze_thread", "left_behind", "netstate", "pattern", "pesto", "raw",
+            "serve", "terminal",
         ]
         for name in names {
             try copy(programs.appending(name + ".py").string, to: "\(directory)/programs/\(name).py", mode: 0o644)

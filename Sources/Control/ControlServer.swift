@@ -173,11 +173,16 @@ public actor ControlServer {
         let number = client.lastRequest
         let exchange = ControlExchange(
             server: self, client: id, request: request.id, mayChange: client.mayChange)
-        let service = service
-        client.requests[number] = Task {
-            await service.respond(to: request, on: exchange)
-            requestEnded(number, of: id)
+        client.requests[number] = loop.startTask { [self] in
+            await carryOut(request, exchange, number, of: id)
         }
+    }
+
+    private func carryOut(
+        _ request: ControlRequest, _ exchange: ControlExchange, _ number: Int, of id: UInt64
+    ) async {
+        await service.respond(to: request, on: exchange)
+        requestEnded(number, of: id)
     }
 
     private func requestEnded(_ number: Int, of id: UInt64) {

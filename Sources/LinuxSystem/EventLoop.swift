@@ -108,8 +108,9 @@ public final class EventLoop: SerialExecutor {
     }
 
     /// Work that other threads hand to the loop.
-    private enum Work: Sendable {
+    enum Work: Sendable {
         case job(UnownedJob)
+        case task(UnownedJob, LoopTasks)
         case closure(@Sendable () -> Void)
     }
 
@@ -320,7 +321,7 @@ public final class EventLoop: SerialExecutor {
         enqueue(.closure(closure))
     }
 
-    private func enqueue(_ work: Work) {
+    func enqueue(_ work: Work) {
         let wasEmpty = jobs.withLock { queue in
             queue.append(work)
             return queue.count == 1
@@ -344,6 +345,7 @@ public final class EventLoop: SerialExecutor {
         for work in due {
             switch work {
             case .job(let job): unsafe job.runSynchronously(on: asUnownedSerialExecutor())
+            case .task(let job, let tasks): unsafe job.runSynchronously(on: tasks.asUnownedTaskExecutor())
             case .closure(let closure): closure()
             }
         }

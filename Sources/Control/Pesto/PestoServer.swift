@@ -14,6 +14,7 @@
 //
 // syscalls: running(control): close recvfrom sendto
 
+internal import CLinux
 internal import Glibc
 public import LinuxSystem
 public import Logging
@@ -53,6 +54,8 @@ public actor PestoServer {
     private let ownNamespace: UInt64?
     private var listening: EventLoop.SourceID?
     private var client: Client?
+    /// The client whose rules are being put in force; its connection closes when they are.
+    private var finished: Client?
     private var isBusy = false
 
     /// The control loop.
@@ -121,20 +124,23 @@ public actor PestoServer {
         let namespace = PeerCheck.networkNamespace(of: descriptor.descriptor)
         let mayChange = ownNamespace == nil || namespace == ownNamespace
         let number = descriptor.release()
-        Task {
-            let rules = await current()
-            let client = Client(
-                descriptor: OwnedFileDescriptor(taking: number), mayChange: mayChange,
-                greeting: PestoGreeting(tables: tables, capabilities: capabilities, rules: rules))
-            self.client = client
-            client.timer = loop.schedule(at: .now.advanced(milliseconds: Self.patience)) { [weak self] _ in
-                self?.assumeIsolated { server in
-                    server.logger.info("control socket: a client of --conf-path was too slow and was closed")
-                    server.next()
-                }
+        loop.startTask { [self] in await greet(OwnedFileDescriptor(taking: number), mayChange: mayChange) }
+    }
+
+    private func greet(_ descriptor: consuming OwnedFileDescriptor, mayChange: Bool) async {
+        let number = descriptor.release()
+        let rules = await current()
+        let client = Client(
+            descriptor: OwnedFileDescriptor(taking: number), mayChange: mayChange,
+            greeting: PestoGreeting(tables: tables, capabilities: capabilities, rules: rules))
+        self.client = client
+        client.timer = loop.schedule(at: .now.advanced(milliseconds: Self.patience)) { [weak self] _ in
+            self?.assumeIsolated { server in
+                server.logger.info("control socket: a client of --conf-path was too slow and was closed")
+                server.next()
             }
-            proceed(client)
         }
+        proceed(client)
     }
 
     private func watch(_ client: Client) {
@@ -192,24 +198,27 @@ public actor PestoServer {
 
     /// The client has sent all it wants.
     private func finish(_ client: Client) {
-        let request = client.request
+        let (request, mayChange) = (client.request, client.mayChange)
         dismiss()
-        Task {
-            // The connection closes when the rules hold: whoever waits for that may use them then.
-            defer { withExtendedLifetime(client) {} }
-            do {
-                if let rules = try request.outcome(current: await current()) {
-                    guard client.mayChange else {
-                        throw ControlError(.refused, "the client is in another network namespace, and may only look")
-                    }
-                    try await replace(rules)
-                    logger.info("control socket: \(rules.count) forwarding rules are in force")
+        finished = client
+        loop.startTask { [self] in await carryOut(request, mayChange: mayChange) }
+    }
+
+    private func carryOut(_ request: PestoRequest, mayChange: Bool) async {
+        do {
+            if let rules = try request.outcome(current: await current()) {
+                guard mayChange else {
+                    throw ControlError(.refused, "the client is in another network namespace, and may only look")
                 }
-            } catch {
-                logger.warning("control socket: forwards unchanged: \(error)")
+                try await replace(rules)
+                logger.info("control socket: \(rules.count) forwarding rules are in force")
             }
-            next()
+        } catch {
+            logger.warning("control socket: forwards unchanged: \(error)")
         }
+        // The connection closes when the rules hold: whoever waits for that may use them then.
+        finished = nil
+        next()
     }
 
     private func dismiss() {

@@ -3,6 +3,7 @@
 // syscalls: running(client): recvfrom sendto
 
 internal import Control
+internal import CLinux
 internal import Glibc
 public import JSON
 internal import LinuxSystem

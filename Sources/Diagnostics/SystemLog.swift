@@ -3,6 +3,7 @@
 // syscalls: setup(main): getpid sendto
 // syscalls: running(any): getpid sendto
 
+internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 public import Logging

@@ -9,6 +9,7 @@
 //
 // Both end in `transmit`, which counts the frame, passes it to the link and records it.
 
+internal import CLinux
 internal import Glibc
 internal import NetworkModel
 internal import NetworkTypes

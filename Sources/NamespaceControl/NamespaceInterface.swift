@@ -19,6 +19,7 @@
 // All calls must be made on the namespace's thread, because the requests need its capabilities.
 // syscalls: setup(namespace): close ioctl socket
 
+internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 package import Netlink

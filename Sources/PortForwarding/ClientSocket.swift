@@ -11,6 +11,7 @@
 // The clients' sockets share the port with each other (SO_REUSEADDR). The listening socket shares it with them during
 // bind(2) only, so that no other process can take the port.
 
+internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 internal import NetworkTypes

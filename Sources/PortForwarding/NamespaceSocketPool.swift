@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 internal import NetworkModel

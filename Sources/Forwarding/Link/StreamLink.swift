@@ -276,7 +276,7 @@ final class StreamLink: FrameLink {
             switch unsafe input.next(in: bytes.bytes) {
             case .frame(let offset, let count):
                 guard let base = unsafe base else { return .empty }
-                arena.keep(count)
+                arena.commit(count)
                 return unsafe .frame(base + offset, count: count, VirtioNetHeader())
             case .invalid:
                 counters.badLengths += 1

@@ -21,7 +21,7 @@ struct WrongOptions: Sendable, CustomTestStringConvertible {
         .init("-a", "1.2.3", naming: ["-a", "1.2.3"]), .init("-a", "0.0.0.0"), .init("-a", "127.0.0.1"),
         .init("-a", "224.0.0.1"), .init("-a", "255.255.255.255"), .init("-a", "10.0.0.1/33"), .init("-a", "10.0.0.1/"),
         .init("-a", "10.0.0.1/255.0.0.0"), .init("-a", "10.0.0.1/0"), .init("-a", "::"), .init("-a", "::1"),
-        .init("-a", "ff02::1"), .init("-a", "2001:db8::1/129"), .init("-a", ""), .init("-a", "host.example"),
+        .init("-a", "ff02::1"), .init("-a", "2001:db8::1/129"), .init("-a", ""), .init("-a", "a.host.example.org"),
         .init("-n", "33"), .init("-n", "255.0.255.0"), .init("-n", "x"), .init("-n", "0"),
         .init("-a", "10.0.0.1/24", "-n", "24", naming: ["-n"]),
         .init("-g", "1.2.3"), .init("-g", "0.0.0.0"), .init("-g", "127.0.0.1"), .init("-g", "224.0.0.1"),

@@ -1,6 +1,8 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // Changing the rules, and opening single ports.
+// syscalls: setup(main): close ioctl socket
+// syscalls: running(ports): close ioctl socket
 
 internal import CLinux
 internal import Glibc

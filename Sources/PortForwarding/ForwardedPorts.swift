@@ -31,7 +31,6 @@
 // thread goes on.
 //
 // syscalls: setup(main): rt_sigaction
-// syscalls: running(ports): accept4
 
 internal import CLinux
 internal import Glibc

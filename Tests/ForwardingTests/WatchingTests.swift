@@ -177,7 +177,8 @@ import Wire
             Array(names.prefix { !$0.hasPrefix("malformed_") }) == [
                 "martian", "broadcast", "too_many_segments", "family_off", "unknown_protocol", "fragment",
                 "protocol_off", "no_host_address", "no_scope", "socket", "table_full", "unknown_flow", "out_of_order",
-                "out_of_window", "backlog_full", "not_sent", "link_refused", "flood",
+                "out_of_window", "backlog_full", "not_sent", "link_refused", "spoofed_source",
+                "strange_source", "flood",
             ])
         #expect(names.contains("malformed_truncated_ethernet"))
         world.send([0, 1, 2])

@@ -1,11 +1,12 @@
 #!/bin/bash
 # Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 #
-# contrib/test.sh [unit] [integration] [ordinary]
+# contrib/test.sh [unit] [integration] [ordinary] [packages]
 #
 # Installs what the tests need, builds tapas as it is delivered, and runs the unit tests and the integration tests;
 # with words, only those. The integration tests run in namespaces of their own (contrib/dev/lab) and need no root.
-# ordinary: for root, a part of it once more as a user with no privilege (contrib/dev/as-ordinary-user). A test that is
+# ordinary: for root, a part of it once more as a user with no privilege (contrib/dev/as-ordinary-user). packages: for
+# root, the Debian and the RPM package made, installed, run and removed (Integration/Platform/packages.sh). A test that is
 # skipped without being listed in Integration/skips.txt is a failure. See docs/testing.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,9 +16,9 @@ stages=("$@")
 [ $# -gt 0 ] || stages=(unit integration)
 for stage in "${stages[@]}"; do
     case $stage in
-        unit | integration | ordinary) ;;
-        -h | --help) sed -n '4,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
-        *) fail "unknown stage '$stage': unit, integration or ordinary" ;;
+        unit | integration | ordinary | packages) ;;
+        -h | --help) sed -n '4,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) fail "unknown stage '$stage': unit, integration, ordinary or packages" ;;
     esac
 done
 
@@ -51,8 +52,10 @@ need_tun
 need_user_namespaces
 build_release
 
-say "building the tests"
-swift build --build-tests
+if [ "${stages[*]}" != packages ]; then
+    say "building the tests"
+    swift build --build-tests
+fi
 
 case " ${stages[*]} " in
     *" unit "*)
@@ -74,11 +77,16 @@ esac
 case " ${stages[*]} " in
     *" ordinary "*)
         [ "$(id -u)" -eq 0 ] || fail "stage 'ordinary' is for root: the other stages are the ordinary user's already"
-        contrib/dev/as-ordinary-user test -r Package.swift -a -x "$binary" || {
-            # The one reason for which this stage may be left out (docs/testing.md).
+        # The one reason for which this stage may be left out (docs/testing.md).
+        if ! contrib/dev/as-ordinary-user test -r Package.swift -a -x "$binary"; then
             say "left out, as an ordinary user: other users cannot read $PWD; clone it to where they can"
-            exit 0
-        }
+            stages=("${stages[@]/ordinary/}")
+        fi
+        ;;
+esac
+
+case " ${stages[*]} " in
+    *" ordinary "*)
         # SwiftPM would write to the build folder, which is root's; the tests are a program that runs without it.
         tests=$(find "$(swift build --show-bin-path)" -maxdepth 1 -name '*PackageTests.xctest')
         run=("$tests" --testing-library swift-testing)
@@ -87,6 +95,13 @@ case " ${stages[*]} " in
         say "integration tests, as an ordinary user: a part of them, so that all of it stays below half an hour"
         export TAPAS_BINARY=$binary
         run_tests contrib/dev/as-ordinary-user contrib/dev/lab "${run[@]}" --filter '^Scenarios\.Scenarios/(Spawn|Copying|Transfers)'
+        ;;
+esac
+
+case " ${stages[*]} " in
+    *" packages "*)
+        [ "$(id -u)" -eq 0 ] || fail "stage 'packages' is for root: it makes a small Debian root"
+        Integration/Platform/packages.sh "$(dirname "$binary")"
         ;;
 esac
 say "done"

@@ -23,7 +23,7 @@ internal import Sandbox
 /// The engine: one run of the program, from a command line that has been parsed to how it ends.
 public enum Engine {
     /// The version, as `--version` and the log file tell it.
-    public static let version = "0.1.0"
+    public static let version = ProgramVersion.current
     /// What messages begin with, and what the system log calls us.
     public static let name = "tapas"
     /// The exit status of every failure before and during set-up, and of a tap that breaks.

@@ -26,7 +26,7 @@ struct HookProgram: ParsableCommand {
         discussion: """
             An OCI runtime starts this program, with the container's state on standard input. See tapas-oci-hook(1).
             """,
-        version: "0.1.0")
+        version: "tapas-oci-hook \(ProgramVersion.current)")
 
     @Argument(help: "The stage: createRuntime or poststop.")
     var stage: String?

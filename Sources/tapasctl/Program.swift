@@ -7,6 +7,7 @@
 
 import ArgumentParser
 import ControlClient
+import LinuxSystem
 import NetworkTypes
 
 /// The program.
@@ -52,7 +53,7 @@ struct TapasControl: ParsableCommand {
             Without -s, --pid and --all the only running instance of this user is asked. These options and --json may \
             stand before the command or after it. See tapasctl(1).
             """,
-        version: "tapasctl 0.1.0",
+        version: "tapasctl \(ProgramVersion.current)",
         subcommands: [
             Status.self, Explain.self, Watch.self, Wait.self, Flows.self, Forward.self, DNS.self, Metrics.self,
             LogCommand.self, Capture.self,

@@ -113,7 +113,7 @@ extension Scenarios {
             }
         }
 
-        @Test("open files and address space", arguments: ["-n 14", "-n 16", "-n 18", "-v 60000", "-v 131071"])
+        @Test("open files and address space", arguments: ["-n 14", "-n 16", "-n 18", "-v 60000", "-v 163839"])
         func limits(limit: String) async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)
@@ -142,7 +142,7 @@ extension Scenarios {
             }
         }
 
-        @Test("with little address space it works", arguments: [131_072, 262_144])
+        @Test("with little address space it works", arguments: [163_840, 262_144])
         func littleAddressSpace(kilobytes: Int) async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab)

@@ -24,8 +24,9 @@ public enum ProcessLimits {
 
     /// The number of open files that the program needs to serve a few connections: some twenty of its own.
     public static let neededOpenFiles: UInt64 = 24
-    /// The address space in bytes that the program needs: it starts with 90 MB, mostly for the stacks of its threads.
-    public static let neededAddressSpace: UInt64 = 128 << 20
+    /// The address space in bytes that the program needs: it starts with some 130 MB, mostly for the stacks and
+    /// the allocator of its threads.
+    public static let neededAddressSpace: UInt64 = 160 << 20
 
     /// The resource whose limit is too low, as a message; nil if none is.
     ///

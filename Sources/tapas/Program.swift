@@ -18,6 +18,13 @@ enum Program {
     static func run() -> Ending {
         let arguments = CommandLine.arguments
         InheritedDescriptors.fillStandard()
+        // The runtime reads the arguments from /proc/self/cmdline. Without them options would be ignored in silence.
+        guard !arguments.isEmpty else {
+            LogDestinations.writeToStandardError(
+                "\(Engine.name): the command line cannot be read: /proc is not mounted here; mount it "
+                    + "(mount -t proc proc /proc)\n")
+            return .status(UsageError.exitStatus)
+        }
         let outcome: ParseOutcome
         do throws(UsageError) {
             outcome = try parse(arguments: arguments, ephemeralRange: Engine.ephemeralRange())

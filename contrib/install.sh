@@ -116,8 +116,9 @@ for shell in bash zsh fish; do
     # shellcheck disable=SC2016,SC2059 # the inner shell expands; the format is one of the three above
     generate "$(printf "$path" tapas)" sh -c '"$1" --help | "$2" "$3"' - \
         "$build/tapas" "$top/contrib/dev/completions.py" "$shell"
-    # shellcheck disable=SC2059
-    generate "$(printf "$path" tapasctl)" "$build/tapasctl" --generate-completion-script "$shell"
+    # shellcheck disable=SC2016,SC2059
+    generate "$(printf "$path" tapasctl)" sh -c '"$1" --generate-completion-script "$2" | sed "1{/^#!/d}"' - \
+        "$build/tapasctl" "$shell"
 done
 
 # What names a program by its path gets the path that it has now.

@@ -18,6 +18,8 @@ extension Scenarios {
             var testDescription: String { rawValue }
             /// Whether it gets an IPv4 address.
             var hasIPv4: Bool { self != .slaac }
+            /// Those that can run here: systemd-networkd changes to a user of its own.
+            static var here: [Client] { allCases.filter { $0 != .networkd || User.areSeveral } }
             /// Whether it asks again when the link comes back.
             var watchesCarrier: Bool { self == .dhcpcd || self == .networkd }
             /// Whether it hears of a change by its lease alone.
@@ -187,7 +189,7 @@ extension Scenarios {
             /// The roams are another lease, another network, none, one without IPv6, and back. Who starts without a
             /// network is told of the local one, and of the host's when it comes.
             static let all: [Journey] =
-                Client.allCases.map { client in
+                Client.here.map { client in
                     // udhcpc waits 18 s for each: in the short run it makes two roams.
                     let isShort = !RoamingReport.isFull && client == .udhcpc
                     return Journey(
@@ -226,6 +228,13 @@ extension Scenarios {
                     }
                 }
             }
+        }
+
+        @Test(
+            "systemd-networkd is among the clients",
+            .enabled(if: User.areSeveral, "the run has one user id, and systemd-networkd changes to its own"))
+        func networkdIsHere() {
+            #expect(Client.here.contains(.networkd))
         }
 
         @Test("a lease that is still right is not refused, and the carrier not touched for it")

@@ -15,7 +15,7 @@ extension Scenarios {
         /// lease, and the figures of that run are nobody's.
         @Test("from another network of the host to the client")
         func change() async throws {
-            let clients = Told.Client.allCases.filter { RoamingReport.isFull || !$0.waitsForLease }
+            let clients = Told.Client.here.filter { RoamingReport.isFull || !$0.waitsForLease }
             guard !RoamingReport.isFull else {
                 for client in clients { try await measure(client) }
                 return

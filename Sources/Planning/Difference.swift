@@ -349,20 +349,51 @@ private struct Difference {
     private mutating func settleTheRest() {
         // Without such steps, nothing has changed since.
         guard wasRefused || operations.contains(where: \.mayTakeRoutesAlong) else { return }
-        let missing = compareRoutes().missing
+        var missing = compareRoutes().missing
         guard !missing.isEmpty else { return }
+        // Defaults first: each of the steps leaves flows without these routes for a moment.
+        for step in [{ $0.isDefault }, { _ in true }] as [(Route) -> Bool] where missing.contains(where: needsRoom) {
+            var trial = self
+            trial.makeRoom(byRemoving: step)
+            let rest = trial.compareRoutes().missing
+            guard rest.count < missing.count else { continue }
+            self = trial
+            missing = rest
+        }
         let done = Set(operations)
         for route in missing { settle(route, lastTryAfter: done) }
+    }
+
+    /// Whether the kernel would refuse an IPv6 route because of the gateway.
+    ///
+    /// The kernel looks a gateway up in the table. A route through a router hides a wider one on the link that makes the
+    /// gateway reachable, above all among defaults. A fresh start adds the routes in the plan's order and gets this one,
+    /// where a later change does not.
+    private func needsRoom(_ route: Route) -> Bool {
+        guard route.family == .v6 else { return false }
+        var trial = kernel
+        let isThere = trial.routes.contains(route.identity)
+        return trial.carryOut(isThere ? .replaceRoute(route) : .addRoute(route)) == .unreachableGateway
+    }
+
+    /// Removes IPv6 routes of ours, and adds what is missing in the plan's order, as a fresh start does.
+    private mutating func makeRoom(byRemoving isMeant: (Route) -> Bool) {
+        for entry in kernel.routes.entries where entry.origin == .ours && entry.value.family == .v6 {
+            if isMeant(entry.value) { emit(.removeRoute(entry.value)) }
+        }
+        let refused = compareRoutes().missing.filter { $0.family == .v6 && !settle($0) }
+        for route in refused { settle(route) }
     }
 
     /// Removes our routes that are not planned; those that depend on others first.
     private mutating func removeRoutes(where isMeant: (Route) -> Bool) {
         for route in staleRoutes.reversed() where isMeant(route) {
-            guard route.family == .v6, route.preferredSource != nil else {
+            guard route.preferredSource != nil else {
                 emit(.removeRoute(route))
                 continue
             }
-            // IPv6 routes lose their source with its address, and are not found by it then.
+            // When its source address goes, an IPv4 route goes with it, and an IPv6 route loses the source and is not found
+            // by it any more.
             let present = kernel.routes.first(route.identity) { $0.origin == .ours }
             if let present { emit(.removeRoute(present.value)) }
         }

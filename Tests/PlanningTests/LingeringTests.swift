@@ -10,7 +10,8 @@ import Testing
 /// has exactly the addresses that connections keep, in the form that nothing new chooses.
 @Suite("Properties of addresses that linger")
 struct LingeringTests {
-    private static let seeds: [UInt64] = Array(1...12)
+    /// The last ones were red before defaults and other IPv6 routes made room for what a fresh start gets.
+    private static let seeds: [UInt64] = Array(1...12) + [452, 453, 583, 626, 827, 959, 977, 1393]
 
     /// A new link with its kernel-made link-local address, as the configurator finds it.
     private static func fresh(_ promotesSecondaries: Bool) throws -> AppliedState {
@@ -63,7 +64,8 @@ struct LingeringTests {
             let target = plan(source.snapshot(), source.configuration(), namespaceFamilies: [.v4, .v6])
             let before = state.ourAddresses
             // Flows on whatever address: those that the namespace does not have keep nothing.
-            let kept = before.filter { _ in source.random.chance(60) }
+            // In an order of their own: that of a set is another one in each process, and so would be the journey.
+            let kept = Set(before.sorted { "\($0)" < "\($1)" }.filter { _ in source.random.chance(60) })
             let foreign: Set<IPAddress> = [.v4(IPv4Address(203, 0, 113, 250))]
             let operations = diff(applied: state, plan: target, retaining: kept.union(foreign))
             for operation in operations {

@@ -9,17 +9,5 @@
 # made and measured.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
-file=$(realpath "${1:-told.json}")
-
-cd "$root"
-if [ -z "${TAPAS_BINARY:-}" ]; then
-    . contrib/dev/common.sh
-    build_release
-    export TAPAS_BINARY=$binary
-fi
-swift build --build-tests
-# The report is a file of this user's; the tests run in namespaces of their own, as root there.
-: > "$file"
-export TAPAS_ROAMING_FULL=1 TAPAS_ROAMING_REPORT=$file
-contrib/dev/lab swift test --skip-build --filter '^Scenarios\.Scenarios/ToldFigures' | grep -E '^figure:|✘|Test run'
-grep -q '"name"' "$file"
+. "$root/Integration/Bench/figures.sh"
+take_figures "${1:-told.json}" 'ToldFigures'

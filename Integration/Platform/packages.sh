@@ -19,6 +19,22 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export LC_ALL=C.UTF-8
 
+# leaves_nothing WHAT: nothing of ours is in the Debian root any more.
+leaves_nothing() {
+    local left
+    left=$(find "$work/root" -xdev \( -name '*tapas*' -o -name pasta \) ! -name tapas.deb ! -path '*/var/log/*' \
+        ! -path '*/var/lib/rpm/*')
+    [ -z "$left" ] || fail "removing $1 leaves: $left"
+}
+
+# make_twice KIND: makes the package twice, looks that both are the same, and leaves its path in $package.
+make_twice() {
+    "$top/contrib/package.sh" "$1" "$work/1" > /dev/null
+    "$top/contrib/package.sh" "$1" "$work/2" > /dev/null
+    cmp "$work"/1/*."$1" "$work"/2/*."$1" || fail "two runs make different packages of kind $1"
+    package=$(echo "$work"/1/*."$1")
+}
+
 say "contrib/install.sh"
 DESTDIR=$work/tree "$top/contrib/install.sh" --prefix /opt/tapas --as-pasta --as-passt
 binaries=$work/tree/opt/tapas/bin
@@ -49,16 +65,13 @@ left=$(find "$work/tree" ! -type d)
 [ -z "$left" ] || fail "uninstalling leaves: $left"
 
 say "Debian package"
-"$top/contrib/package.sh" deb "$work/1" > /dev/null
-"$top/contrib/package.sh" deb "$work/2" > /dev/null
-cmp "$work"/1/*.deb "$work"/2/*.deb || fail "two runs make different Debian packages"
-deb=$(echo "$work"/1/*.deb)
-lintian --allow-root --fail-on error,warning "$deb" || fail "lintian objects to the package"
+make_twice deb
+lintian --allow-root --fail-on error,warning "$package" || fail "lintian objects to the package"
 
 say "a Debian root without Swift"
 mmdebstrap --quiet --variant=custom --include=dpkg,busybox-static,libc-bin,dash,coreutils,diffutils,sed,grep,findutils \
     --include=base-files,base-passwd,libmnl0,libcap2,libstdc++6 bookworm "$work/root"
-cp "$deb" "$work/root/tapas.deb"
+cp "$package" "$work/root/tapas.deb"
 chroot "$work/root" dpkg --install /tapas.deb
 [ "$(chroot "$work/root" readlink -f /usr/bin/pasta)" = /usr/bin/tapas ] || fail "pasta is not an alternative"
 # As the root of a mount namespace: inside of chroot(2) the kernel refuses user namespaces. Its own network namespace, so
@@ -81,17 +94,13 @@ exec tapas --config-net --no-monitor -t none -u none -T none -U none -- busybox 
 rmdir "$work/root/old"
 grep -q 169.254.2.1/16 "$work/addresses" || { cat "$work/addresses" >&2; fail "the namespace has no address"; }
 chroot "$work/root" dpkg --purge tapas
-left=$(find "$work/root" -xdev \( -name '*tapas*' -o -name pasta \) ! -name tapas.deb ! -path '*/var/log/*')
-[ -z "$left" ] || fail "removing the package leaves: $left"
+leaves_nothing "the Debian package"
 
 say "RPM package"
-"$top/contrib/package.sh" rpm "$work/1" > /dev/null
-"$top/contrib/package.sh" rpm "$work/2" > /dev/null
-cmp "$work"/1/*.rpm "$work"/2/*.rpm || fail "two runs make different RPM packages"
-rpm=$(echo "$work"/1/*.rpm)
+make_twice rpm
 # Debian's rpm knows none of the libraries: it installs without asking for them, into the same root.
 rpm --root "$work/root" --initdb
-rpm --root "$work/root" --install --nodeps "$rpm"
+rpm --root "$work/root" --install --nodeps "$package"
 # shellcheck disable=SC2016 # the inner shell expands it
 unshare --mount --propagation private -- sh -ec '
 if chroot "$1" tapas --version 2> "$1/errors"; then exit 1; fi
@@ -100,6 +109,5 @@ rm "$1/errors"
 mount -t proc proc "$1/proc"
 exec chroot "$1" tapas --version' - "$work/root" || fail "the program of the RPM package does not run, or runs without /proc"
 rpm --root "$work/root" --erase tapas
-left=$(find "$work/root" -xdev \( -name '*tapas*' -o -name pasta \) ! -name tapas.deb ! -path '*/var/log/*' ! -path '*/var/lib/rpm/*')
-[ -z "$left" ] || fail "removing the RPM package leaves: $left"
+leaves_nothing "the RPM package"
 say "packages: done"

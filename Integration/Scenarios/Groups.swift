@@ -10,8 +10,8 @@ extension Scenarios {
     @Suite("broadcasts and groups", .timeLimit(.minutes(2))) struct Groups {
         private static let port = "7400"
 
-        /// Receives on one port of every address, of both families, and says what has come and from which family.
-        private static let listener = """
+        /// The beginning of a program that receives on one port of every address, of both families.
+        private static let everyAddress = """
             import selectors, socket
             chosen = selectors.DefaultSelector()
             for family, any in (socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"):
@@ -21,6 +21,11 @@ extension Scenarios {
                 sock.bind((any, \(port)))
                 chosen.register(sock, selectors.EVENT_READ)
             print("ready", flush=True)
+            """
+
+        /// Receives on one port of every address, of both families, and says what has come and from which family.
+        private static let listener = """
+            \(everyAddress)
             while True:
                 for key, _ in chosen.select():
                     print(key.fileobj.recv(100).decode(), flush=True)
@@ -79,15 +84,7 @@ extension Scenarios {
 
         /// Answers each datagram that comes to a group twice, from addresses and a port of its own.
         private static let responder = """
-            import selectors, socket
-            chosen = selectors.DefaultSelector()
-            for family, any in (socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"):
-                sock = socket.socket(family, socket.SOCK_DGRAM)
-                if family == socket.AF_INET6:
-                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                sock.bind((any, \(port)))
-                chosen.register(sock, selectors.EVENT_READ)
-            print("ready", flush=True)
+            \(everyAddress)
             while True:
                 for key, _ in chosen.select():
                     text, client = key.fileobj.recvfrom(100)

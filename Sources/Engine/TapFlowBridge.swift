@@ -52,6 +52,3 @@ struct TapFlowBridge: TapFlows {
 
     var spliceTargets: SpliceTargets { targets.value }
 }
-
-// The former name, until all changes that use it have landed.
-typealias TapLink = TapFlowBridge

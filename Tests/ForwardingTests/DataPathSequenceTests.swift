@@ -7,31 +7,9 @@ import Testing
 /// What the fuzzer `DataPath` plays (Integration/Fuzz), replayed: its corpus, and what made it fail once.
 @Suite("Sequences of everything that happens to a data path", .takesPortsBack)
 struct DataPathSequenceTests {
-    private static let folder =
-        #filePath.dropLast("Tests/ForwardingTests/DataPathSequenceTests.swift".utf8.count) + "Integration/Fuzz/"
-
-    /// The contents of the files in one of the fuzzer's folders, by name.
-    private static func inputs(_ name: String) -> [(name: String, bytes: [UInt8])] {
-        let path = "\(folder)\(name)/DataPath"
-        guard let directory = opendir(path) else { return [] }
-        defer { closedir(directory) }
-        var inputs: [(name: String, bytes: [UInt8])] = []
-        while let entry = readdir(directory) {
-            let file = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
-                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            guard !file.hasPrefix("."), let handle = fopen("\(path)/\(file)", "r") else { continue }
-            defer { fclose(handle) }
-            var bytes = [UInt8](repeating: 0, count: 1 << 16)
-            bytes.removeLast(bytes.count - fread(&bytes, 1, bytes.count, handle))
-            inputs.append((file, bytes))
-        }
-        return inputs
-    }
-
     @Test("what made the fuzzer fail once does so no more")
-    func failCases() {
-        for input in Self.inputs("FailCases") {
+    func failCases() throws {
+        for input in try FuzzInputs.failCases.inputs(of: "DataPath") {
             let sequence = DataPathSequence()
             sequence.play(input.bytes)
             sequence.end()
@@ -39,11 +17,11 @@ struct DataPathSequenceTests {
     }
 
     @Test("the fuzzer's corpus reaches established connections, backlogs and the bound of the table")
-    func corpus() {
+    func corpus() throws {
         var established = 0
         var flows = 0
         var chunks = 0
-        for input in Self.inputs("Corpus") {
+        for input in try FuzzInputs.corpus.inputs(of: "DataPath") {
             let sequence = DataPathSequence()
             sequence.play(input.bytes)
             established = max(established, sequence.mostEstablished)

@@ -23,37 +23,11 @@ extension Bench {
     }
 }
 
-/// A namespace that answers when the test says so.
-private final class Patient: Sendable {
-    private let waiting = Mutex<[@Sendable () -> Void]>([])
-
-    var sockets: NamespaceSockets {
-        NamespaceSockets(
-            open: { requests in
-                Issue.record("a change at run time waits for the namespace")
-                return NamespaceRequest.answers(to: requests)
-            },
-            openLater: { requests, completion in
-                self.waiting.withLock { $0.append { completion(NamespaceRequest.answers(to: requests)) } }
-            })
-    }
-
-    var isAsked: Bool { waiting.withLock { !$0.isEmpty } }
-
-    func answer() {
-        let due = waiting.withLock { queue in
-            defer { queue = [] }
-            return queue
-        }
-        for answer in due { answer() }
-    }
-}
-
 @Suite("A change of forwarded ports at run time", .serialized, .takesPortsBack, .timeLimit(.minutes(2)))
 struct ChangeTests {
     @Test("waits for the namespace's sockets without holding up what is there")
     func waitsWithoutHoldingUp() throws {
-        let namespace = Patient()
+        let namespace = SlowNamespace(mayBeWaitedFor: false)
         let bench = try Bench(namespace: namespace.sockets)
         let server = try Peer.server(HostSocket.stream)
         let (inbound, outbound) = (try freePort(), try freePort())

@@ -169,3 +169,34 @@ func freePort(_ type: CInt = HostSocket.stream, count: UInt16 = 1) throws -> UIn
     }
     throw SystemCallError("bind", "any port", .addressInUse)
 }
+
+/// The test's own namespace behind a thread that answers when the test says so.
+final class SlowNamespace: Sendable {
+    private let waiting = Mutex<[@Sendable () -> Void]>([])
+    private let mayBeWaitedFor: Bool
+
+    /// - Parameter mayBeWaitedFor: whether the caller may wait, as it does at start; otherwise that is an issue.
+    init(mayBeWaitedFor: Bool = true) { self.mayBeWaitedFor = mayBeWaitedFor }
+
+    var sockets: NamespaceSockets {
+        NamespaceSockets(
+            open: { [mayBeWaitedFor] requests in
+                if !mayBeWaitedFor { Issue.record("a change at run time waits for the namespace") }
+                return NamespaceRequest.answers(to: requests)
+            },
+            openLater: { requests, completion in
+                self.waiting.withLock { $0.append { completion(NamespaceRequest.answers(to: requests)) } }
+            })
+    }
+
+    var isAsked: Bool { waiting.withLock { !$0.isEmpty } }
+
+    /// Answers what has been asked so far.
+    func answer() {
+        let due = waiting.withLock { queue in
+            defer { queue = [] }
+            return queue
+        }
+        for answer in due { answer() }
+    }
+}

@@ -9,30 +9,6 @@ import Testing
 
 @testable import PortForwarding
 
-/// The test's own namespace behind a thread that answers when the test says so.
-private final class SlowNamespace: Sendable {
-    private let waiting = Mutex<[@Sendable () -> Void]>([])
-
-    var sockets: NamespaceSockets {
-        NamespaceSockets(
-            open: NamespaceRequest.answers,
-            openLater: { requests, completion in
-                self.waiting.withLock { $0.append { completion(NamespaceRequest.answers(to: requests)) } }
-            })
-    }
-
-    var isAsked: Bool { waiting.withLock { !$0.isEmpty } }
-
-    /// Answers what has been asked so far.
-    func answer() {
-        let due = waiting.withLock { queue in
-            defer { queue = [] }
-            return queue
-        }
-        for answer in due { answer() }
-    }
-}
-
 extension ForwardedPortsTests {
     @Test("a namespace that is slow holds up nobody: connections wait for its sockets, and others go on")
     func connectionsWait() throws {

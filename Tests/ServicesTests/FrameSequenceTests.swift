@@ -7,31 +7,9 @@ import Testing
 /// What the fuzzer `Frames` plays (Integration/Fuzz), replayed: its corpus, and what made it fail once.
 @Suite("Sequences of frames")
 struct FrameSequenceTests {
-    private static let folder =
-        #filePath.dropLast("Tests/ServicesTests/FrameSequenceTests.swift".utf8.count) + "Integration/Fuzz/"
-
-    /// The contents of the files in one of the fuzzer's folders, by name.
-    private static func inputs(_ name: String) throws -> [(name: String, bytes: [UInt8])] {
-        let path = "\(folder)\(name)/Frames"
-        let directory = try #require(opendir(path), "\(path)")
-        defer { closedir(directory) }
-        var inputs: [(name: String, bytes: [UInt8])] = []
-        while let entry = readdir(directory) {
-            let file = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
-                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            guard !file.hasPrefix("."), let handle = fopen("\(path)/\(file)", "r") else { continue }
-            defer { fclose(handle) }
-            var bytes = [UInt8](repeating: 0, count: 1 << 16)
-            bytes.removeLast(bytes.count - fread(&bytes, 1, bytes.count, handle))
-            inputs.append((file, bytes))
-        }
-        return inputs
-    }
-
     @Test("what made the fuzzer fail once does so no more")
     func failCases() throws {
-        let inputs = try Self.inputs("FailCases")
+        let inputs = try FuzzInputs.failCases.inputs(of: "Frames")
         #expect(inputs.count >= 2)
         for input in inputs {
             var sequence = FrameSequence()
@@ -43,7 +21,7 @@ struct FrameSequenceTests {
 
     @Test("fragments between an IPv6 host and an IPv4-mapped or -compatible address are refused one by one")
     func embeddedAddresses() throws {
-        for input in try Self.inputs("FailCases") where input.name.hasSuffix("-65528") {
+        for input in try FuzzInputs.failCases.inputs(of: "Frames") where input.name.hasSuffix("-65528") {
             var sequence = FrameSequence()
             sequence.play(input.bytes)
             #expect(sequence.refused == 2 && sequence.accepted == 0, "\(input.name)")
@@ -54,7 +32,7 @@ struct FrameSequenceTests {
     func corpus() throws {
         var reassembled = 0
         var answered = 0
-        for input in try Self.inputs("Corpus") {
+        for input in try FuzzInputs.corpus.inputs(of: "Frames") {
             var sequence = FrameSequence()
             sequence.play(input.bytes)
             reassembled += sequence.reassembled
@@ -68,7 +46,7 @@ struct FrameSequenceTests {
         "the fuzzer's corpus goes through leases of both families and a change of the host",
         arguments: [("lease4", 5), ("lease6", 9)])
     func leases(name: String, answers: Int) throws {
-        let input = try #require(try Self.inputs("Corpus").first { $0.name == name })
+        let input = try #require(try FuzzInputs.corpus.inputs(of: "Frames").first { $0.name == name })
         var sequence = FrameSequence()
         sequence.play(input.bytes)
         #expect(sequence.leased == answers)

@@ -82,7 +82,7 @@ int tapas_mount_empty(const char *folder) {
 int tapas_pivot_into(const char *folder) {
     if (chdir(folder) < 0) return -1;
     if (syscall(SYS_pivot_root, ".", ".") < 0) return -1;
-    // The old root lies over the new one now: what "." means is the old one, and goes with all that is mounted in it.
+    // The old root is mounted over the new one now, so "." is the old one; it is unmounted with everything below it.
     if (umount2(".", MNT_DETACH) < 0) return -1;
     return chdir("/");
 }
@@ -119,12 +119,12 @@ int tapas_open_as(uid_t uid, gid_t gid, const char *path, int flags, mode_t mode
     if (!groups) return -1;
     count = getgroups(count, groups);
     int fd = -1;
-    // Where the groups cannot be dropped, they stay: the program goes on with the same groups.
+    // If the groups cannot be dropped, the program continues with the same groups.
     int has_dropped = count >= 0 && setgroups(0, NULL) == 0;
     if (setresgid((gid_t)-1, gid, (gid_t)-1) == 0 && setresuid((uid_t)-1, uid, (uid_t)-1) == 0)
         fd = open(path, flags, mode);
     int error = errno;
-    // The program must not go on with the ids of another user.
+    // The program must not continue with the ids of another user.
     if (geteuid() != own_user && setresuid((uid_t)-1, own_user, (uid_t)-1) < 0) abort();
     if (getegid() != own_group && setresgid((gid_t)-1, own_group, (gid_t)-1) < 0) abort();
     if (has_dropped && setgroups((size_t)count, groups) < 0) abort();
@@ -133,11 +133,11 @@ int tapas_open_as(uid_t uid, gid_t gid, const char *path, int flags, mode_t mode
     return fd;
 }
 
-// If the other end is closed, this process ends in a moment, too.
+// If the other end is closed, this process is about to end, too.
 
 static void report(int channel, int kind, int value, int error) {
     struct tapas_report message = {kind, value, error};
-    // If the other end is gone, so are we in a moment.
+    // If the other end is closed, this process is about to end, too.
     (void)send(channel, &message, sizeof(message), MSG_NOSIGNAL);
 }
 

@@ -33,7 +33,7 @@ public final class LogDestinations: Sendable {
     ///   - stampsTimes: whether they begin with the time and the program's name (`-f`).
     ///   - standardError: whether messages go to standard error, until ``limitStandardError(to:)`` says otherwise.
     ///   - file: the log file, if one is wanted.
-    ///   - systemLog: the system's log, if it is wanted and there.
+    ///   - systemLog: the system's log, if it is wanted and exists.
     public init(
         program: String, showsTimes: Bool, stampsTimes: Bool = false, standardError: Bool = true,
         file: consuming LogFile? = nil,

@@ -1,11 +1,10 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Room for flows: the table is bounded, and so are the descriptors of the process. Which flow makes room for another is
-// the matter of `FlowShares`.
+// Room for flows: the table is bounded, and so are the descriptors of the process. `FlowShares` decides which flow is
+// evicted.
 //
-// Some descriptors are kept free for what is no flow: connections to be accepted, pipes, the host's monitor. The kernel
-// gives the lowest number that is free, so a number close to the limit says that few are left, and the flow that has
-// got it makes another one go.
+// Some descriptors are reserved for other uses: connections to be accepted, pipes, the host's monitor. The kernel
+// assigns the lowest free number, so a number close to the limit shows that few are left. Then another flow is evicted.
 //
 // syscalls: setup(main): prlimit64
 
@@ -17,7 +16,7 @@ internal import SystemPackage
 internal import Wire
 
 extension DataPath {
-    /// The most descriptors that the process may have, as the limit is now.
+    /// The present limit of open descriptors of the process (`RLIMIT_NOFILE`).
     static var openFilesLimit: Int {
         var limit = rlimit()
         guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return .max }
@@ -27,7 +26,7 @@ extension DataPath {
     /// The first descriptor number that flows do not keep, for a limit of open files.
     static func reserveStart(limit: Int) -> Int { limit - min(64, limit / 16) }
 
-    /// Makes room for and adds a flow; nil if not even that helped.
+    /// Adds a flow, and evicts another one if the table is full; nil if there is still no room.
     mutating func addFlow(_ key: FlowKey, hash: UInt32, as kind: FlowKind) -> Int? {
         guard admits(key, as: kind) else {
             counters.drop(.flood)
@@ -51,25 +50,25 @@ extension DataPath {
         return index
     }
 
-    /// Whether a flow may begin: not if whoever opens it floods.
+    /// Whether a flow may begin: not if its sender floods.
     private mutating func admits(_ key: FlowKey, as kind: FlowKind) -> Bool {
         let isTooHigh = openingLoad.isTooHigh(tapHasMore: linkHasMore, now: now.nanoseconds)
         switch table.standing(of: key, as: kind, now: now.nanoseconds) {
         case .modest: return true
         case .crowded: return !isTooHigh
-        // The clients of a forwarded port share lists with whoever floods it, and their sockets are there already.
+        // All clients of a forwarded port share lists with a flood to it, and their sockets exist already.
         case .flooding: return kind.isInbound && !isTooHigh
         }
     }
 
-    /// Gives up a flow of whoever has most, but not the one that is `spared`.
+    /// Evicts a flow of the sender that has most, except the flow `spared`.
     mutating func evict(sparing spared: Int = -1, at bound: Evictions.Bounds) -> Bool {
         guard let victim = table.evictionCandidate(now: now.nanoseconds, sparing: spared) else { return false }
         giveUp(victim, at: bound)
         return true
     }
 
-    /// Ends a flow for the benefit of others.
+    /// Ends an evicted flow.
     private mutating func giveUp(_ victim: Int, at bound: Evictions.Bounds) {
         counters.flowsEvicted &+= 1
         evictions.count(FlowShares.kind(of: table[victim]), at: bound, now: now.nanoseconds)
@@ -80,13 +79,13 @@ extension DataPath {
         }
     }
 
-    /// Gives up a flow if the socket of a new one is among the last descriptors of the process.
+    /// Evicts a flow if the socket of a new one is among the last descriptors of the process.
     @inline(__always)
     mutating func keepReserve(_ index: Int, socket: CInt) {
         if Int(socket) >= firstReservedDescriptor { _ = evict(sparing: index, at: .descriptors) }
     }
 
-    /// Says which flows had to go, if that is due.
+    /// Logs which flows were evicted, if the log line is due.
     mutating func tellEvictions() {
         guard evictions.deadline <= now.nanoseconds else { return }
         let line = evictions.take(

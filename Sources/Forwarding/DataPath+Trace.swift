@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// What the data path tells for --trace: flows and batches. Whether it tells anything is known from the start, so
-// that the hot path pays one test of a stored Bool.
+// The messages of the data path for `--trace`: flows and batches. The settings are stored, so that the hot path tests
+// one Bool.
 
 internal import LinuxSystem
 internal import Logging
@@ -9,7 +9,7 @@ internal import NetworkTypes
 internal import Wire
 
 extension DataPath {
-    /// How much is told.
+    /// Which messages are logged.
     struct FlowTrace {
         /// A line for each flow that begins or ends.
         let flows: Bool
@@ -23,7 +23,7 @@ extension DataPath {
         }
     }
 
-    /// Tells of a flow, out of line.
+    /// Logs a flow; not inlined.
     @inline(never)
     func traceFlow(_ index: Int, _ what: String) {
         let key = table[index].key
@@ -38,7 +38,7 @@ extension DataPath {
         options.logger.trace("flow \(index) \(what): \(name) \(guest) - \(remote), \(table.count) flows")
     }
 
-    /// Tells of a batch of frames, out of line.
+    /// Logs a batch of frames; not inlined.
     @inline(never)
     func traceBatch(frames: Int, bytes: Int) {
         options.logger.trace("tap: \(frames) frames, \(bytes) bytes; \(table.count) flows")

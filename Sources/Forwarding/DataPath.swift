@@ -60,7 +60,7 @@ struct DataPath: ~Copyable {
         static let largestSegmentCount = 1024
         /// The number of datagrams that are received at once.
         static let datagrams = 64
-        /// After how many bytes the queue of a stream towards the namespace is checked; a power of two.
+        /// The number of bytes after which the queue of a stream towards the namespace is checked; a power of two.
         static let queueLook: UInt32 = 1 << 23
         /// The greatest number of bytes in the host socket of a near server.
         static let nearQueue: CInt = 2 << 20

@@ -39,8 +39,8 @@ struct Evictions {
     ///
     /// - Parameters:
     ///   - now: the time, in nanoseconds.
-    ///   - descriptorLimit: the most descriptors that the process may have.
-    ///   - flowLimit: the most flows.
+    ///   - descriptorLimit: the greatest number of descriptors of the process.
+    ///   - flowLimit: the greatest number of flows.
     /// - Returns: the text of the line.
     mutating func take(now: Int64, descriptorLimit: Int, flowLimit: Int) -> String {
         var parts: [String] = []

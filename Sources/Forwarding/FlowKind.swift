@@ -25,7 +25,7 @@ enum FlowKind: UInt8, CaseIterable {
     /// Whether it came to a forwarded port, and the namespace has not answered yet.
     var isInbound: Bool { self == .inboundHandshake || self == .inboundQuestion }
 
-    /// The most flows of the kind, far above what programs have at once.
+    /// The greatest number of flows of the kind, far above what programs have at once.
     ///
     /// A handshake takes only moments. The more sockets wait for answers to echo requests, or share the port of a
     /// forwarded one, the longer the kernel takes to find the socket of a packet.

@@ -1,12 +1,12 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Flows as those see them who ask for them: values, made a bounded number at a time.
+// Descriptions of flows for the control socket: values, of which a bounded number is made at a time.
 
 public import LinuxSystem
 public import NetworkTypes
 internal import Wire
 
-/// The protocol of a flow, as it is named to people and programs.
+/// The protocol of a flow, with its name in the control protocol.
 public enum FlowProtocol: String, Hashable, Sendable, CaseIterable {
     /// TCP.
     case tcp
@@ -24,11 +24,11 @@ public enum FlowProtocol: String, Hashable, Sendable, CaseIterable {
     }
 }
 
-/// What a flow is at, as it is named to people and programs.
+/// The state of a flow, with its name in the control protocol.
 public enum FlowState: String, Hashable, Sendable, CaseIterable {
     /// The host's socket is connecting.
     case connecting
-    /// The namespace's part of the handshake is awaited.
+    /// The host's side is connected; the namespace has not completed the handshake.
     case handshake
     /// Data may go both ways.
     case established
@@ -40,7 +40,7 @@ public enum FlowState: String, Hashable, Sendable, CaseIterable {
     case answered
 }
 
-/// A flow at the moment it was looked at.
+/// A flow at the moment of the query.
 public struct FlowRecord: Hashable, Sendable {
     /// Its protocol.
     public var transport: FlowProtocol
@@ -48,21 +48,21 @@ public struct FlowRecord: Hashable, Sendable {
     public var guest: Endpoint
     /// The other end, as the namespace knows it.
     public var remote: Endpoint
-    /// The address of the host's socket; nil if it is not known yet, or the socket has none.
+    /// The address of the host's socket; nil if the socket has none or it is unknown.
     public var hostAddress: IPAddress?
-    /// The port of the host's socket; nil if it was not asked for, or the socket has none.
+    /// The port of the host's socket; nil if the query did not include it, or the socket has none.
     public var hostPort: UInt16?
-    /// The interface that the host's socket is bound to; nil if it was not asked for, or there is none.
+    /// The interface that the host's socket is bound to; nil if the query did not include it, or there is none.
     public var hostInterface: String?
-    /// What it is at.
+    /// Its state.
     public var state: FlowState
     /// Whether it was opened on the host, by a forwarded port.
     public var isInbound: Bool
-    /// Whether it leads to the host's resolvers in place of its remote end.
+    /// Whether it goes to the host's resolvers instead of its remote end.
     public var isForResolvers: Bool
     /// How long it has existed, in nanoseconds.
     public var age: Int64
-    /// How long nothing has come from the namespace, or no datagram either way, in nanoseconds.
+    /// The time since the last segment from the namespace, or the last datagram in either direction, in nanoseconds.
     public var idle: Int64
     /// Frames from the namespace; a super-frame is one.
     public var framesFromGuest: UInt64
@@ -72,11 +72,12 @@ public struct FlowRecord: Hashable, Sendable {
     public var bytesFromGuest: UInt64
     /// Bytes of payload to the namespace, repeated ones included.
     public var bytesToGuest: UInt64
-    /// The round-trip time of the host's connection in microseconds, where it was asked for and is known.
+    /// The round-trip time of the host's connection in microseconds; nil if the query did not include it or it is
+    /// unknown.
     public var roundTrip: UInt32?
 }
 
-/// Which flows are meant: those that all the given conditions hold for.
+/// Selects the flows that meet all the given conditions.
 public struct FlowFilter: Hashable, Sendable {
     /// The protocols; all if empty.
     public var transports: Set<FlowProtocol> = []
@@ -97,10 +98,10 @@ public struct FlowFilter: Hashable, Sendable {
     /// The interface that the host's socket is bound to.
     public var hostInterface: String?
 
-    /// Makes a filter that all flows pass.
+    /// Makes a filter that selects all flows.
     public init() {}
 
-    /// Whether a condition is about what only the kernel knows.
+    /// Whether a condition needs a system call.
     var asksKernel: Bool { hostPort != nil || hostInterface != nil }
 
     /// Whether no condition is given.
@@ -116,7 +117,7 @@ public struct FlowFilter: Hashable, Sendable {
         if let guestAddress, guestAddress.asIPv6 != key.guest { return false }
         if let remoteAddress, remoteAddress.asIPv6 != key.remote { return false }
         if let hostAddress, hostAddress.asIPv6 != flow.local { return false }
-        // What only the kernel knows, last.
+        // The conditions that need a system call come last.
         if let hostPort, hostPort != HostSocket.localEndpoint(flow.socket)?.port { return false }
         if let hostInterface, hostInterface != HostSocket.device(of: flow.socket) { return false }
         return true
@@ -138,29 +139,29 @@ extension FlowState {
     }
 }
 
-/// Some of the flows, and where to go on.
+/// Some of the flows, and the position of the next ones.
 public struct FlowSlice: Sendable {
     /// The flows.
     public var flows: [FlowRecord]
-    /// What to ask for next; nil if that was all.
+    /// The start of the next slice; nil if this was the last one.
     public var next: Int?
 }
 
 extension Forwarder {
-    /// Slots of the flow table that are looked at in one call: about a tenth of a millisecond.
+    /// The number of slots of the flow table that one call examines: about a tenth of a millisecond.
     public static let slotsPerSlice = 1024
-    /// As ``slotsPerSlice``, where each flow's socket is asked for what only the kernel knows.
+    /// As ``slotsPerSlice``, if each flow needs system calls.
     public static let slotsPerDetailedSlice = 128
 
-    /// Some of the flows that exist.
+    /// Returns a slice of the flows.
     ///
-    /// One call looks at a bounded number of slots, so that the data path serves others between two calls. Flows that
-    /// begin or end between two calls may be missing; none is there twice.
+    /// One call examines a bounded number of slots, so that the data path can handle traffic between two calls. Flows
+    /// that begin or end between two calls may be missing; no flow appears twice.
     ///
     /// - Parameters:
-    ///   - start: where to begin: 0, then what the last slice says.
-    ///   - filter: which flows are meant.
-    ///   - isDetailed: whether what only the kernel knows is wanted, too: a few system calls for each flow.
+    ///   - start: 0, then ``FlowSlice/next`` of the last slice.
+    ///   - filter: selects the flows.
+    ///   - isDetailed: whether to include what only the kernel knows, with a few system calls for each flow.
     /// - Returns: the flows of this slice.
     public func flows(
         from start: Int, matching filter: FlowFilter = FlowFilter(), isDetailed: Bool = false
@@ -181,9 +182,9 @@ extension Forwarder {
     /// Ends flows on both sides: connections by a reset.
     ///
     /// - Parameters:
-    ///   - start: where to begin: 0, then what the last call has returned.
-    ///   - filter: which flows are meant.
-    /// - Returns: how many there were among those looked at, and what to ask for next; nil if that was all.
+    ///   - start: 0, then the position that the last call returned.
+    ///   - filter: selects the flows.
+    /// - Returns: the number of flows that were ended, and the position of the next call; nil if this was the last one.
     public func endFlows(from start: Int, matching filter: FlowFilter) -> (count: Int, next: Int?) {
         withPath { path in
             path.now = .now

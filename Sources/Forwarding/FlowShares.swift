@@ -33,10 +33,10 @@ struct FlowShares: ~Copyable {
     private static let secondChances = 64
     /// How long a handshake is protected while other flows can be evicted, in nanoseconds.
     static let handshakeTime: Int64 = 3_000_000_000
-    /// The most handshakes that are kept at the expense of established connections, if there is nothing else.
+    /// The number of handshakes that are spared at the expense of established connections, if there is nothing else.
     private static let keptHandshakes = 64
 
-    /// The number of unfinished flows from which on a list has many.
+    /// A list with at least this number of unfinished flows has many.
     static let crowd = 64
     /// How long the oldest of many unfinished flows must have waited for them to be a flood, in nanoseconds.
     static let patience: Int64 = 200_000_000

@@ -65,7 +65,7 @@ struct FlowTable: ~Copyable {
     /// One past the highest index ever used: the bound for a walk over all flows.
     var end: Int { highWater }
 
-    /// Memory that the flows which have ever been have touched, in bytes.
+    /// The memory of all slots that were ever used, in bytes.
     var touchedBytes: Int { highWater * MemoryLayout<Flow>.stride }
 
     /// The index of the flow with a key.
@@ -120,7 +120,7 @@ struct FlowTable: ~Copyable {
             precondition(unsafe slots[slot] != 0, "a flow is not in the table that holds it")
             slot = (slot + 1) & mask
         }
-        // Close the gap: move each entry of the run back that could otherwise not be reached any more.
+        // Close the gap: move back each entry of the run that could not be found otherwise.
         var gap = slot
         var probe = slot
         while true {

@@ -1,27 +1,27 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// What the data path tells of itself while it runs, and how much of it: figures, the level of its log, captures.
+// Observing the data path while it runs: figures, the log level, captures.
 
 public import Logging
 
 /// The figures of the data path at one moment.
 public struct ForwarderFigures: Sendable {
-    /// What has been counted.
+    /// The counters.
     public var counters: Counters
-    /// What was asked of resolvers.
+    /// The counts of queries to resolvers.
     public var dns: DNSStatistics
-    /// Flows that exist, by kind: each kind has its name and place for good.
+    /// The number of flows by kind; the names and the order never change.
     public var flowsByKind: [(kind: String, count: Int)]
-    /// The most flows there may be.
+    /// The greatest number of flows.
     public var flowLimit: Int
     /// Bytes of memory for flows that have been touched.
     public var flowMemory: Int
-    /// Chunks of 16 KiB in use for what host sockets have not taken yet, in bytes.
+    /// Backlog memory in use (chunks of 16 KiB), in bytes.
     public var backlogMemory: Int
 }
 
 extension Forwarder {
-    /// The figures as they are.
+    /// The present figures.
     public var figures: ForwarderFigures {
         withPath { path in
             ForwarderFigures(
@@ -47,7 +47,7 @@ extension Forwarder {
 
     /// Begins to record all frames.
     ///
-    /// - Parameter capture: where to; one that is under way ends.
+    /// - Parameter capture: the new capture; a running one ends.
     public func startCapture(_ capture: consuming FrameCapture) {
         var capture: FrameCapture? = capture
         withPath { $0.capture = capture.take() }
@@ -55,7 +55,7 @@ extension Forwarder {
 
     /// Ends the capture.
     ///
-    /// - Returns: how many frames it has, and how many could not be written; nil if there was none.
+    /// - Returns: the number of frames recorded, and of those that could not be written; nil if there was no capture.
     @discardableResult
     public func stopCapture() -> (frames: UInt64, lost: UInt64)? {
         withPath { path in
@@ -66,7 +66,7 @@ extension Forwarder {
 }
 
 extension FlowKind {
-    /// What figures call the kind.
+    /// The name of the kind in figures.
     var metricName: String {
         switch self {
         case .connection: "tcp"

@@ -129,10 +129,10 @@ public final class Forwarder: EventSink {
         return path.resetFlows { $0.key.guest == guestAddress.asIPv6 }
     }
 
-    /// The addresses that the namespace uses and no source gave, those heard of last at the end.
+    /// The addresses that the namespace uses although no address source gave them; the one seen last is at the end.
     public var observedAddresses: [IPAddress] { path.seen.observedAddresses }
 
-    /// Forgets addresses that the namespace was seen to have dropped.
+    /// Forgets addresses that the namespace no longer has.
     public func forgetObserved(_ addresses: Set<IPAddress>) {
         path.seen.forget(addresses, rules: path.translator.rules)
         reportGuestAddresses()
@@ -199,7 +199,7 @@ public final class Forwarder: EventSink {
 
     /// Handles the link's frames; ends the flows of a guest that is gone, and everything with a link that is gone.
     private func readLink() {
-        // Before the frames of the next guest, and after those of one that goes now.
+        // Checked before the frames of the next guest, and again after those of a guest that disconnects now.
         if path.link.takeLostGuest() { path.loseGuest() }
         let isThere = path.readLink()
         if path.link.takeLostGuest() { path.loseGuest() }
@@ -226,12 +226,13 @@ public final class Forwarder: EventSink {
 }
 
 extension DataPath {
-    /// Gives the link the carrier that the rules say.
+    /// Sets the link's carrier to that of the rules.
     mutating func followCarrier() {
         carrier.follow(translator.rules.hasCarrier, link, logger: options.logger)
     }
 
-    /// Forgets a virtual machine that is gone: another one may come over the same link, and knows of no flow.
+    /// Ends everything of a virtual machine that has disconnected: the next one on the same link knows none of its
+    /// flows.
     mutating func loseGuest() {
         _ = resetFlows { _ in true }
         guestMAC = .broadcast

@@ -16,7 +16,7 @@ extension DataPath {
         case .waiting: break
         case .refused: counters.drop(FlowDropReason.fragment)
         case .whole(let whole, let length):
-            // Gathered payload is elsewhere in memory and stays in order; the payload of this frame is in the place.
+            // The gathered payload must be sent first, to keep the order; it is not in the memory of this frame.
             flushGathered()
             unsafe receiveFrame(whole, count: length, header: VirtioNetHeader(), isReassembled: true)
             flushGathered()

@@ -14,11 +14,11 @@ public struct FrameCapture: ~Copyable {
     private let file: OwnedFileDescriptor
     private let header = PcapFileHeader(hasNanoseconds: true)
     private var buffer: [UInt8] = []
-    /// Where the next record goes in a regular file: one that was not written whole is written over.
+    /// The offset of the next record in a regular file, so that the next record overwrites an incomplete one.
     private var offset: off_t?
     /// Frames recorded.
     private(set) var frames: UInt64 = 0
-    /// Frames that could not be written, for want of room mostly.
+    /// Frames that could not be written, usually because the disk is full.
     private(set) var lost: UInt64 = 0
 
     /// The file at a path; an existing capture is replaced, any other existing file is refused.
@@ -30,7 +30,7 @@ public struct FrameCapture: ~Copyable {
     ///
     /// - Throws: The error of write(2).
     public init(file: consuming OwnedFileDescriptor) throws(SystemCallError) {
-        // A pipe accepts whole frames, and waits for its reader.
+        // Writing to a pipe blocks until the reader has made room, so that frames are written whole.
         _ = tapas_set_nonblocking(file.rawValue, 0)
         var status = stat()
         let isRegular = unsafe fstat(file.rawValue, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
@@ -50,8 +50,8 @@ public struct FrameCapture: ~Copyable {
 
     /// Starts a capture in a file that another program has opened and handed over.
     ///
-    /// - Throws: EINVAL if it is no regular file: one whose reader is slow would hold up the data path. Or the error of
-    ///   pwrite(2), EBADF for example if it was not opened for writing.
+    /// - Throws: EINVAL if it is not a regular file, because a slow reader would block the data path; otherwise the
+    ///   error of pwrite(2), for example EBADF if it was not opened for writing.
     public init(handedOver file: consuming OwnedFileDescriptor) throws(SystemCallError) {
         var status = stat()
         guard unsafe fstat(file.rawValue, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {

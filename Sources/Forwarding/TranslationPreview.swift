@@ -5,7 +5,7 @@ public import NetworkModel
 public import NetworkTypes
 internal import Wire
 
-/// What would become of a new flow from the namespace, by rules that are in force: for `tapasctl explain`.
+/// What the rules in force would do with a new flow from the namespace, for `tapasctl explain`.
 public enum TranslationPreview: Hashable, Sendable {
     /// A socket of the host to this address, bound to an address or a device if given.
     case host(IPAddress, source: IPAddress?, device: String?)
@@ -13,7 +13,7 @@ public enum TranslationPreview: Hashable, Sendable {
     case loopback
     /// A query that goes to this resolver of the host.
     case resolver(IPAddress)
-    /// A query, and the host has no resolver: tapas answers that it failed.
+    /// A query, but the host has no resolver: tapas answers SERVFAIL.
     case noResolver
     /// tapas drops it.
     case refused(FlowDropReason)

@@ -26,7 +26,7 @@ public struct ClockWatch: ~Copyable, Sendable {
         self.timer = timer
     }
 
-    /// The descriptor to watch for readability, lent.
+    /// The descriptor to watch for readability.
     public var descriptor: FileDescriptor { timer.descriptor }
 
     /// Acknowledges the jump that made the descriptor readable, and waits for the next one.

@@ -81,7 +81,7 @@ public struct HoldDown: Sendable {
 }
 
 extension HostSnapshot {
-    /// Takes over a family's part of another state, with the links that it needs as they were there.
+    /// Copies a family's part of another state, together with the links that it needs.
     fileprivate mutating func keep(_ family: AddressFamily, of other: HostSnapshot) {
         addresses = Self.merge(addresses, other.addresses, family, \.family)
         routes = Self.merge(routes, other.routes, family, \.family)

@@ -56,7 +56,7 @@ public struct HostChange: Hashable, Sendable {
     public var lastEvent: MonotonicTime
     /// The time at which the change was published.
     public var told: MonotonicTime
-    /// All that differs from the state that was told before, in order; nil if anything may.
+    /// All changes since the state that was published before, in order; nil if anything may differ.
     public var routeChanges: [RouteEvent]?
 }
 
@@ -72,7 +72,7 @@ public struct MonitorCounters: Hashable, Sendable {
     public var failures = 0
     /// Readings that were repeated because something changed meanwhile.
     public var postponed = 0
-    /// Times that notifications of routes were taken at their word.
+    /// Times that notifications of routes were applied without reading the tables.
     public var shortcuts = 0
     /// Readings after which nothing was different.
     public var unchanged = 0

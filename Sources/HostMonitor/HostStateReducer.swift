@@ -11,7 +11,6 @@ internal import NetworkTypes
 /// down makes next hops dead; a deleted nexthop object takes its routes along. So a hint marks each table dirty that
 /// may have changed together with the one it names. The dirty tables are then read, and their content replaces what was
 /// known. So the state never depends on which events came, in which order, or how often.
-/// events came, in which order, or how often.
 public struct HostStateReducer: Sendable {
     /// The state at the last reading.
     public private(set) var state: HostSnapshot
@@ -52,26 +51,26 @@ public struct HostStateReducer: Sendable {
         if reading.tables.contains(.lookups) { state.lookups = new.lookups }
     }
 
-    /// Takes changes of routes as notifications described them, all of them or none.
+    /// Applies changes of routes as notifications described them, all of them or none.
     ///
-    /// A change is taken only if it can mean but one thing: the route that goes is there once, and no route is there that
-    /// the kernel would tell from the one that comes by nothing but what it leads to.
+    /// A change is applied only if it has one possible meaning: a removed route exists exactly once, and no existing
+    /// route differs from an added one only in its next hop.
     ///
     /// - Parameter changes: The changes in order.
-    /// - Returns: What they come to; nil if the tables have to be read.
+    /// - Returns: The net changes; nil if the tables must be read.
     public mutating func apply(_ changes: [RouteEvent]) -> [RouteEvent]? {
         var net: [RouteEvent] = []
         for change in changes {
             let destination = change.route.destination
             if let last = net.lastIndex(where: { $0.route.destination == destination }) {
-                // There and back; anything else is a replacement.
+                // The route was added and removed again, or the reverse; anything else is a replacement.
                 guard net[last] == change.inverse else { return nil }
                 net.remove(at: last)
             } else {
                 net.append(change)
             }
         }
-        // Their destinations differ, so that none of them decides about another.
+        // Their destinations differ, so they do not affect each other.
         var places: [(alike: Int, found: Int?, next: Int?)] = []
         for change in net {
             let place = state.routes.place(of: change.route)
@@ -82,8 +81,8 @@ public struct HostStateReducer: Sendable {
                 guard place.alike == 1, let index = place.found, state.routes[index] == route else { return nil }
             }
         }
-        // In place, as long as nobody else holds the table: a copy of 20,000 routes costs a millisecond, and so does each
-        // look through it.
+        // Done in place while the table has no other owner: a copy of 20,000 routes costs a millisecond, and so does
+        // each pass over it.
         for (number, change) in net.enumerated() {
             let place = number == 0 ? places[0] : state.routes.place(of: change.route)
             switch change {
@@ -112,13 +111,13 @@ public struct HostStateReducer: Sendable {
 }
 
 extension [Route] {
-    /// Where an IPv4 route stands, or would stand, in a list in the kernel's order.
+    /// The position of an IPv4 route in a list in the kernel's order.
     ///
     /// The kernel lists a table by address, then the longer prefix, the higher type of service, the lower metric first.
     ///
     /// - Parameter wanted: The route.
-    /// - Returns: How many routes the kernel tells from it by what they lead to only, the last of them, and before which
-    ///   one it would stand; nil if the list has no routes of its table.
+    /// - Returns: The number of routes that differ from it only in their next hop, the last of these, and the index of
+    ///   the route before which it belongs; nil if the list has no routes of its table.
     /// - Complexity: O(routes), a few nanoseconds for each.
     fileprivate func place(of wanted: Route) -> (alike: Int, found: Int?, next: Int?) {
         let routes = span

@@ -6,7 +6,7 @@
 // `onChange`.
 //
 //   event -> reducer (which tables) + settling (when) -> due -> read the dirty tables -> drain once more
-//     something new came meanwhile, and the limit is not reached: gather on, publish nothing half-done
+//     more events came, and the limit is not reached: go on gathering, publish nothing yet
 //     else: hold-down (what to publish) -> different from what was published? -> next epoch, `onChange`
 //
 // Notifications only say that something changed; dumps say what is there. A table of thousands of routes is the
@@ -38,9 +38,9 @@ public final class MonitorCore {
         public var limitMilliseconds: Int64 = 1000
         /// The interval at which the host is read when notifications are not available, in milliseconds.
         public var pollMilliseconds: Int64 = 10_000
-        /// From how many routes on notifications of single ones are taken at their word.
+        /// The number of routes from which notifications of single routes are applied without reading the tables.
         public var manyRoutes = 1000
-        /// After how long such notifications are confirmed by a reading, in milliseconds.
+        /// The time after which a reading confirms such notifications, in milliseconds.
         public var checkMilliseconds: Int64 = 10_000
 
         /// Makes the standard settings.
@@ -93,11 +93,11 @@ public final class MonitorCore {
     private var expiryDeadline: MonotonicTime?
     private var pollDeadline: MonotonicTime?
     private var retry: (at: MonotonicTime, wait: Int64)?
-    /// What notifications said of routes since the tables were read; nil if a reading has to tell.
+    /// The changes of routes in notifications since the tables were read; nil if the tables must be read.
     private var routeChanges: [RouteEvent]? = []
-    /// When what was taken at its word is to be confirmed.
+    /// When a reading must confirm the notifications that were applied.
     private var checkDeadline: MonotonicTime?
-    /// What the last reading of routes cost, in nanoseconds.
+    /// The duration of the last reading of routes, in nanoseconds.
     private var readingCost: Int64 = 0
     /// Whether the published snapshot equals the state: nothing is held back or delayed.
     private var isInStep = false

@@ -3,8 +3,8 @@
 // Theory of operation
 //
 // Neighbours come and go all the time and change nothing of a plan, so they are not part of the snapshot. As with the
-// host's tables, a notification is a hint: a while after it the neighbours of the watched links are dumped and compared
-// with what was told last. Lost notifications are no special case, since what is told always comes from a dump.
+// host's tables, a notification is a hint: shortly after it, the neighbours of the watched links are dumped and
+// compared with the last report. Lost notifications are not a special case, because each report comes from a dump.
 
 public import LinuxSystem
 public import Logging
@@ -16,7 +16,7 @@ public import NetworkTypes
 public actor NeighbourWatch {
     /// How long after a notification the tables are read, in milliseconds.
     private static let settleTime: Int64 = 200
-    /// The most neighbours that are told.
+    /// The greatest number of neighbours that are reported.
     static let most = 4096
 
     private let loop: EventLoop
@@ -35,7 +35,7 @@ public actor NeighbourWatch {
     ///
     /// - Parameters:
     ///   - loop: the loop to live on.
-    ///   - logger: where to tell what fails.
+    ///   - logger: where failures are logged.
     /// - Throws: the error of socket(2), bind(2) or setsockopt(2).
     public init(loop: EventLoop, logger: Logger) throws(SystemCallError) {
         self.loop = loop
@@ -68,7 +68,8 @@ public actor NeighbourWatch {
         read()
     }
 
-    /// Further notifications wait in the socket until the tables are read, so that a busy network wakes nobody for each.
+    /// Further notifications stay in the socket until the tables are read, so that a busy network does not wake the
+    /// process for each.
     private func readable() {
         if let source { loop.unwatch(source) }
         source = nil
@@ -108,7 +109,7 @@ public actor NeighbourWatch {
 }
 
 extension Neighbour {
-    /// The hardware address to tell the namespace; nil if the entry is not alive or not a neighbour's.
+    /// The hardware address to report to the namespace; nil if the entry is not valid or not a neighbour's.
     var usableMAC: MACAddress? {
         guard !state.isDisjoint(with: .usable), let mac, !mac.isMulticast, mac != .zero, !address.isMulticast else {
             return nil

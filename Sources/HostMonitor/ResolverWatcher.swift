@@ -11,10 +11,10 @@
 //       └──────────── "ready" ──────────────┘
 //
 // When the watcher ends (because it was killed), its socket reports that. The engine reaps it and orders the reserve to
-// watch; with the order it sends the socket of the next reserve, which the new watcher forks. The reserve becomes the
-// engine's own child when its parent ends, because the engine is a "child subreaper" (prctl(2)). When the reserve ends,
-// the engine has the watcher reap it and fork another one. Only if both end at the same time is no process left to
-// watch.
+// watch; with the order it sends the socket of the next reserve, which the new watcher forks. When the watcher ends,
+// the reserve becomes the engine's own child, because the engine is a "child subreaper" (prctl(2)). When the reserve
+// ends, the engine has the watcher reap it and fork another one. Only if both end at the same time is no process left
+// to watch.
 //
 // syscalls: setup(main): socketpair clone close
 // syscalls: running(control): recvfrom sendmsg shutdown socketpair close
@@ -103,7 +103,7 @@ public final class ResolverWatcher {
     /// The watcher's process; nil if there is none.
     public var processID: Int32? { active?.process }
 
-    /// The descriptor to watch for readability, lent; nil if there is no watcher.
+    /// The descriptor to watch for readability; nil if there is no watcher.
     public var descriptor: FileDescriptor? { active?.socket.descriptor }
 
     /// Receives the newest report, without waiting.
@@ -124,7 +124,7 @@ public final class ResolverWatcher {
 
     // MARK: The reserve
 
-    /// The reserve's descriptor to watch for readability, lent; nil if there is none.
+    /// The reserve's descriptor to watch for readability; nil if there is none.
     public var reserveDescriptor: FileDescriptor? { reserve?.socket.descriptor }
 
     /// Receives the reserve's message: that it is ready, or that its socket is closed.

@@ -4,7 +4,7 @@
 public struct JSONError: Error, Hashable, Sendable, CustomStringConvertible {
     /// What is wrong, in a few words.
     public var problem: String
-    /// The offset of the byte at which it was noticed.
+    /// The offset of the byte at which the error was found.
     public var offset: Int
 
     /// The problem with its place.

@@ -17,7 +17,7 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     /// The interface that a link-local address belongs to (`sin6_scope_id`), or 0.
     public var scope: UInt32 = 0
 
-    /// Whose sockets the address is for.
+    /// The family of the sockets that the address is for.
     public var family: AddressFamily { address.isIPv4Mapped ? .v4 : .v6 }
 
     /// `192.0.2.1:80`, `[2001:db8::1]:80`.
@@ -32,7 +32,7 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     ///
     /// - Parameters:
     ///   - number: the socket.
-    ///   - mayGoOn: whether a connection attempt that is under way (EINPROGRESS) counts as success.
+    ///   - mayGoOn: whether an unfinished connection attempt (EINPROGRESS) counts as success.
     /// - Throws: The error of connect(2).
     public func connect(_ number: CInt, mayGoOn: Bool = false) throws(Errno) {
         if unsafe withSockaddr({ unsafe Glibc.connect(number, $0, $1) }) == 0 { return }
@@ -53,7 +53,7 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     /// - Parameters:
     ///   - message: the payload.
     ///   - number: the socket. On a dual-stack socket (`AF_INET6`) an IPv4 destination is sent in mapped form.
-    /// - Returns: What sendto(2) came to.
+    /// - Returns: The result of sendto(2).
     public func sendDualStack(_ message: [UInt8], on number: CInt) -> IOResult {
         var storage = sockaddr6
         return unsafe withUnsafePointer(to: &storage) { pointer in

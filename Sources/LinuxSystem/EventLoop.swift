@@ -9,13 +9,13 @@
 // generation; the owner of the slot drops it.
 //
 // A turn of the loop: wait until something is ready or the earliest deadline has come; run jobs; hand out the events;
-// tell the sink that the batch has ended, so that it can flush what it has gathered; expire timers. With nothing
+// report the end of the batch to the sink, so that it can flush what it has gathered; expire timers. With nothing
 // scheduled, the wait has no time-out, so an idle process does not wake up.
 //
 // Threads: `enqueue` and `perform` may be called from any thread. Everything else may be called on the loop's thread
 // only, which is the thread that made the loop until another one calls `run` (`EventLoopThread`). That makes the
-// unchecked state below safe, and `checkIsolated` lets actors rely on it. A thread that serves a loop must not wait for
-// anything else: functions that wait for another thread check `isServedHere` and refuse.
+// unchecked state below safe, and actors can rely on it by `checkIsolated`. A thread that serves a loop must not wait
+// for anything else: functions that wait for another thread check `isServedHere` and refuse.
 // syscalls: setup(main): close epoll_create1 epoll_ctl eventfd2 write
 // syscalls: running(data-path, control, ports): clock_nanosleep close epoll_ctl epoll_wait prctl read
 // syscalls: running(any): write

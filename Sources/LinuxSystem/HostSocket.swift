@@ -12,14 +12,15 @@ internal import Glibc
 public import NetworkTypes
 public import SystemPackage
 
-/// Sockets by number: all calls on a socket but those that move bulk data.
+/// Sockets by number: all calls on a socket except those that move bulk data.
 ///
 /// Whoever holds the number owns the socket and closes it. All rooms use one error convention for sockets:
 ///
-/// - A call that moves bytes or datagrams returns an ``IOResult``; that nothing can be done without waiting is a result.
+/// - A call that moves bytes or datagrams returns an ``IOResult``; `EAGAIN` is a result, not an error.
 /// - Every other call that can fail throws its `Errno`, a trivial value: a flow that cannot be opened costs no
-///   allocation. Who reports the error to a person wraps it in a ``SystemCallError``, with the call and the object.
-/// - A question whose answer may be missing (an address, an option, the pending error) has an optional answer.
+///   allocation. Code that reports the error to a person wraps it in a ``SystemCallError``, with the call and the
+///   object.
+/// - A query whose answer may be missing (an address, an option, the pending error) returns an optional.
 public enum HostSocket {
     /// `SOCK_STREAM`.
     public static let stream = CInt(SOCK_STREAM.rawValue)
@@ -44,20 +45,20 @@ public enum HostSocket {
 
     /// Makes a socket of the destination's family, binds it as asked and connects it without waiting.
     ///
-    /// A UDP socket for a multicast group is not connected, because whoever has joined the group answers from an address
-    /// of its own. It is bound to the address that the kernel sends from, so that only answers to that address come in,
-    /// and to a free port in place of `sourcePort`, so that it takes no datagrams of a service of the host (mDNS has one
-    /// port for all).
+    /// A UDP socket for a multicast group is not connected, because each member of the group answers from its own
+    /// address. It is bound to the address that the kernel sends from, so that only answers to that address come in,
+    /// and to a free port in place of `sourcePort`, so that it takes no datagrams of a service of the host (mDNS has
+    /// one port for all).
     ///
     /// - Parameters:
-    ///   - destination: where to connect to.
+    ///   - destination: the address and port to connect to.
     ///   - type: ``stream`` or ``datagram``.
     ///   - ipProtocol: the protocol, for ping sockets; 0 for the type's own.
-    ///   - source: the address to bind to; nil leaves it to the kernel.
-    ///   - sourcePort: the port to bind to if it is free; 0 leaves it to the kernel.
+    ///   - source: the address to bind to; with nil the kernel chooses it.
+    ///   - sourcePort: the port to bind to if it is free; with 0 the kernel chooses it.
     ///   - device: the link to bind to; nil for none.
-    /// - Returns: The socket, connected or with its connection attempt under way.
-    /// - Throws: The error of the first call that failed: the kernel's tables or the limits of the process refuse.
+    /// - Returns: The socket, connected or connecting.
+    /// - Throws: The error of the first call that failed.
     public static func connect(
         to destination: Endpoint, type: CInt, ipProtocol: CInt = 0, source: IPAddress?, sourcePort: UInt16 = 0,
         device: String?
@@ -70,7 +71,7 @@ public enum HostSocket {
     }
 
     private static func openForGroup(_ group: Endpoint, source: IPAddress?, device: String?) throws(Errno) -> CInt {
-        // Only a connected socket tells which address the kernel would send from.
+        // Only a connected socket shows which address the kernel would send from.
         let probe = try connected(
             to: group, type: datagram, ipProtocol: 0, source: source, sourcePort: 0, device: device)
         let chosen = localEndpoint(probe)
@@ -126,7 +127,7 @@ public enum HostSocket {
         do throws(Errno) {
             try Endpoint(address: (source ?? any).asBindable, port: sourcePort).bind(number)
         } catch {
-            // A port that is taken or reserved is no reason to fail, since any other will do; an address is.
+            // If the port is taken or reserved, another one is used; an address that cannot be bound is an error.
             guard sourcePort != 0 else { throw error }
             // The other port must not be shared with another flow, which may have the same destination.
             if !isStream { setIfPossible(number, SOL_SOCKET, SO_REUSEADDR, 0) }
@@ -171,7 +172,7 @@ public enum HostSocket {
         }
     }
 
-    /// Sets an integer option whose default every caller can live with, where the kernel allows it.
+    /// Sets an integer option if the kernel allows it; every caller works with the default, too.
     public static func setIfPossible(_ number: CInt, _ level: CInt, _ option: CInt, _ value: CInt) {
         try? set(number, level, option, value)
     }

@@ -3,11 +3,11 @@
 // Theory of operation
 //
 // A continuation does not resume its task on the actor that waits: the runtime first puts the task on the generic
-// executor, which is libdispatch's thread pool unless the task prefers another one. The pool looks at /proc/self/task
-// from time to time and ends the program where that is missing, as it is in the engine's empty root. So a task that may
-// wait for a continuation prefers the event loop of its actor, and no thread pool ever starts.
+// executor, which is libdispatch's thread pool unless the task prefers another one. The pool reads /proc/self/task from
+// time to time and ends the program if that is missing, as in the engine's empty root. So a task that may wait for a
+// continuation prefers the event loop of its actor, and no thread pool ever starts.
 
-/// Runs on an event loop what its tasks do outside of an actor (TaskExecutor).
+/// Runs the parts of its tasks that are outside of an actor on an event loop (TaskExecutor).
 final class LoopTasks: TaskExecutor {
     private unowned let loop: EventLoop
 

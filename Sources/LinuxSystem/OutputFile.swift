@@ -2,17 +2,17 @@
 //
 // Theory of operation
 //
-// Whoever starts the program names the files of --log-file, --pid and --pcap; they are opened early. When real root
-// starts the program, it goes on as another user. A folder that everybody can write to may then contain a link or a
-// file of that name that another user has planted. So:
+// The user who starts the program names the files of --log-file, --pid and --pcap; they are opened early. When real
+// root starts the program, it continues as another user. A world-writable folder may contain a link or a file of that
+// name that another user has planted. So:
 //
 //   1. The file is opened with the rights of the user that the program will run as.
 //   2. It is created with O_EXCL and O_NOFOLLOW. A file that exists already is opened without O_CREAT and O_TRUNC, and
 //      emptied only if it looks like a file of the same purpose: an old log, process id or capture.
-//   3. A pipe is opened only if a process reads it. Nothing here waits.
-//   4. Where that user may not open the file, real root does, provided that no other user can have influenced where the
-//      path leads: every folder and link on the way, and the file itself, belong to root, and no folder lets others
-//      replace its entries. So `--pid /run/tapas.pid` works, too.
+//   3. A pipe is opened only if a process reads it; opening never blocks.
+//   4. If that user may not open the file, real root opens it, provided that no other user can have influenced the
+//      target of the path: every folder and link on the way, and the file itself, belong to root, and others cannot
+//      replace the entries of any folder. So `--pid /run/tapas.pid` works, too.
 //
 // syscalls: setup(main): close fstat fstatfs ftruncate getegid geteuid getgroups newfstatat openat pread64
 // syscalls: setup(main): readlinkat setgroups setresgid setresuid
@@ -40,9 +40,9 @@ public struct OutputFileError: Error, Hashable, Sendable, CustomStringConvertibl
 
 /// A file that an option names and the program writes.
 public struct OutputFile {
-    /// Where it is.
+    /// Its path.
     public var path: String
-    /// What it is in a message: "log of tapas".
+    /// Its name in a message: "log of tapas".
     public var purpose: String
     /// Whether the beginning of an existing file, at most 64 bytes, shows that the file may be replaced.
     public var mayReplace: (_ beginning: ArraySlice<UInt8>) -> Bool
@@ -76,10 +76,10 @@ public struct OutputFile {
         }
     }
 
-    /// Whether nobody but root has, or had, a say in where a path leads.
+    /// Whether only root can have influenced the target of a path.
     ///
-    /// - Parameter path: the path, whose last component need not be there.
-    /// - Returns: false where that is not so, or where the path cannot be followed.
+    /// - Parameter path: the path, whose last component need not exist.
+    /// - Returns: false also if the path cannot be followed.
     public static func isInTrustedFolder(_ path: String) -> Bool {
         TrustedPath.resolve(path) != nil
     }

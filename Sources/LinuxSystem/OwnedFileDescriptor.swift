@@ -8,10 +8,10 @@ public import SystemPackage
 
 /// A descriptor that is closed when its owner is destroyed.
 ///
-/// Handing the descriptor on consumes the owner. ``descriptor`` lends it out; the borrower must not use it after the
-/// owner.
+/// Passing the ownership on consumes the owner. ``descriptor`` returns the descriptor without ownership; it must not be
+/// used after the owner's end.
 public struct OwnedFileDescriptor: ~Copyable, Sendable {
-    /// The descriptor, lent: valid while this value lives.
+    /// The descriptor, without ownership: valid while this value lives.
     public let descriptor: FileDescriptor
 
     /// Takes ownership of an open descriptor.
@@ -25,11 +25,11 @@ public struct OwnedFileDescriptor: ~Copyable, Sendable {
     }
 
     deinit {
-        // The result is of no use: close(2) on Linux frees the descriptor whatever it returns.
+        // The result does not matter: close(2) on Linux frees the descriptor even if it fails.
         _ = Glibc.close(descriptor.rawValue)
     }
 
-    /// The number, lent.
+    /// The descriptor's number, without ownership.
     @inlinable public var rawValue: CInt { descriptor.rawValue }
 
     /// Gives up ownership: the caller closes it.

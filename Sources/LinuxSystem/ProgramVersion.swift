@@ -2,6 +2,6 @@
 
 /// The version of all programs of the project; packages ask the program for it.
 public enum ProgramVersion {
-    /// The version, as Semantic Versioning has it.
+    /// The version (Semantic Versioning).
     public static let current = "0.1.0"
 }

@@ -11,7 +11,7 @@ public enum SmallFile {
     ///
     /// - Parameters:
     ///   - path: the file.
-    ///   - limit: the number of bytes that are read at most.
+    ///   - limit: the greatest number of bytes to read.
     ///   - options: options of open(2) beside `O_CLOEXEC`.
     /// - Returns: Its contents, or the beginning of a longer file.
     /// - Throws: The error of open(2) or read(2).
@@ -22,7 +22,7 @@ public enum SmallFile {
         return try contents(of: file.descriptor, named: path, limit: limit)
     }
 
-    /// Reads what an open descriptor gives, to its end.
+    /// Reads an open descriptor to its end.
     ///
     /// - Parameters:
     ///   - file: the descriptor, which waits for data.
@@ -55,11 +55,11 @@ public enum SmallFile {
 
 /// Symbolic links.
 public enum SymbolicLink {
-    /// What a link leads to (readlinkat(2)).
+    /// The target of a link (readlinkat(2)).
     ///
     /// - Parameters:
     ///   - path: the link; empty for the link that `folder` itself was opened for with `O_PATH`.
-    ///   - folder: what a relative path begins at; nil for the working folder.
+    ///   - folder: the folder that a relative path begins at; nil for the working folder.
     /// - Returns: The text of the link; nil if it is no link, cannot be read, or is longer than `PATH_MAX`.
     public static func target(_ path: String, in folder: FileDescriptor? = nil) -> String? {
         let folder = folder?.rawValue ?? AT_FDCWD

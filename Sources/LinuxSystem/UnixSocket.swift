@@ -15,7 +15,7 @@ public struct UnixSocketAddress: Sendable {
     /// The path.
     public let path: String
     private let address: sockaddr_un
-    /// The length of the address in bytes: all of it, but for abstract names, whose length counts.
+    /// The length of the address in bytes: that of the whole structure, or for an abstract name up to its end.
     private let length: Int
 
     /// Makes an address; nil if the path is empty, has a NUL, or is longer than ``greatestLength`` bytes.

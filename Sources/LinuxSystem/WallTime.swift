@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// A moment of the wall clock, as people and other programs name it.
+/// A moment of the wall clock, for people and other programs.
 public struct WallTime: Hashable, Sendable, CustomStringConvertible {
     /// Milliseconds since 1970.
     public var milliseconds: Int64

@@ -11,8 +11,8 @@ public enum DeferredClosing {
     ///
     /// Closing a tap unregisters its interface, for which the kernel waits 10 to 20 ms. A parent that waits for this
     /// process would wait for that, too: more than half of the time from start to exit of a short command. Use it only
-    /// for a namespace that has ended; in one that lives on, the interface must be gone when this process is. Where the
-    /// kernel refuses, the descriptor is closed with the process as usual.
+    /// for a namespace that has ended; in a namespace that continues to exist, the interface must be gone when this
+    /// process ends. If the kernel refuses, the descriptor is closed with the process as usual.
     public static func afterExit(_ descriptor: FileDescriptor) {
         _ = tapas_close_after_exit(descriptor.rawValue)
     }

@@ -73,7 +73,7 @@ public struct NamespaceFile: ~Copyable, Sendable {
         self.file = file
     }
 
-    /// The descriptor, lent.
+    /// The descriptor; this value keeps the ownership.
     public var descriptor: FileDescriptor { file.descriptor }
 
     /// Whether the calling thread is in this namespace already (same device and inode, namespaces(7)).

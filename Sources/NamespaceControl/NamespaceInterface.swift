@@ -118,7 +118,7 @@ public struct NamespaceInterface: ~Copyable, Sendable {
             try socket.setLink(
                 InterfaceIndex(rawValue: index), LinkChange(transmitQueueLength: Self.queueLength))
         } catch {
-            // Only speed is lost.
+            // A failure only costs speed.
             return
         }
     }

@@ -8,10 +8,10 @@
 // the namespace that it was made in. This is also the only thread that keeps CAP_NET_ADMIN, so whatever changes the
 // namespace's configuration runs here; the thread is the executor of `NamespaceConfigurator`.
 //
-// Work is queued under a mutex, and a semaphore counts it. A synchronous call (`run`) lends a closure and blocks until
-// the closure has run, so everything that it borrows stays alive. That is for start-up only: the thread may be busy for
-// seconds when the host changes, so threads that serve an event loop use `perform`, and `run` refuses to be called from
-// them. All signals are blocked here; the main thread receives them.
+// Work is queued under a mutex, and a semaphore counts it. A synchronous call (`run`) passes a closure without
+// ownership and blocks until the closure has run, so everything that it borrows stays alive. That is for start-up only:
+// the thread may be busy for seconds when the host changes, so threads that serve an event loop use `perform`, and
+// `run` refuses to be called from them. All signals are blocked here; the main thread receives them.
 // syscalls: setup(main): clone clone3 rt_sigprocmask
 // syscalls: setup(namespace): prctl
 
@@ -27,7 +27,7 @@ public final class NamespaceThread: SerialExecutor {
     private enum Work: @unchecked Sendable {
         /// A job of an actor.
         case job(UnownedJob)
-        /// A lent closure and the semaphore to signal; `@unchecked`, since its owner waits until it has run.
+        /// A borrowed closure and the semaphore to signal; `@unchecked`, since its owner waits until it has run.
         case call(UnsafeMutablePointer<() -> Void>, Semaphore)
         /// A closure that no thread waits for.
         case closure(@Sendable () -> Void)
@@ -134,7 +134,7 @@ public final class NamespaceThread: SerialExecutor {
         }
     }
 
-    /// Calls a lent closure.
+    /// Calls a borrowed closure.
     ///
     /// It is not inlined, so that no reference to the closure is left when its owner is woken.
     @inline(never)

@@ -35,7 +35,7 @@ public struct PIDFile: ~Copyable {
             && beginning.dropLast().allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
     }
 
-    /// The descriptor, lent.
+    /// The descriptor; this value keeps the ownership.
     public var descriptor: FileDescriptor { file.descriptor }
 
     /// Writes the calling process's id, decimal with a line end, and closes the file.

@@ -24,7 +24,7 @@ public final class WrappedCommand {
         /// The position of the arguments in this program's own, if they are there; then those bytes are passed on, even
         /// if they are no UTF-8.
         public var argumentIndex: Int?
-        /// The host name in the new namespace; nil leaves it.
+        /// The host name in the new namespace; nil for the host's.
         public var hostName: String?
 
         /// Makes a specification.
@@ -147,7 +147,7 @@ public final class WrappedCommand {
         terminal = Self.foregroundTerminal()
     }
 
-    /// Ends the init and every process in its process namespace, unless it has been reaped, so that none stays behind.
+    /// Ends the init and every process in its process namespace, unless it has been reaped.
     deinit {
         end()
     }
@@ -285,7 +285,7 @@ extension WrappedCommand {
     }
 }
 
-/// Lends the program and its arguments as C strings, NULL-terminated.
+/// Passes the program and its arguments as C strings, NULL-terminated, to a closure.
 @unsafe
 private func withArguments<Result>(
     _ specification: WrappedCommand.Specification,

@@ -39,7 +39,7 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
     private let transport: any NetlinkTransport
     private var sequence: UInt32 = 0
     private var buffer: [UInt8]
-    /// What the socket has been through.
+    /// The socket's counters.
     public private(set) var counters = NetlinkCounters()
     /// How long one operation may take, in milliseconds.
     public var timeoutMilliseconds: Int64 = 5000
@@ -62,7 +62,7 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
     /// The port id that the kernel assigned.
     public var portID: UInt32 { transport.portID }
 
-    /// The descriptor, lent; nil in tests.
+    /// The descriptor, which the socket keeps; nil in tests.
     public var descriptor: FileDescriptor? { transport.descriptor }
 
     // MARK: Requests
@@ -127,7 +127,7 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
     /// - Parameters:
     ///   - operation: The request, for errors.
     ///   - request: The request.
-    ///   - begin: Called before each attempt; what was taken before is void.
+    ///   - begin: Called before each attempt; the messages taken before are discarded.
     ///   - take: Called with each message, in the kernel's order.
     /// - Throws: The error of the kernel or of the socket.
     package mutating func dump(

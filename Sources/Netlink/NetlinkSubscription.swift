@@ -79,7 +79,7 @@ public struct NetlinkSubscription: ~Copyable, @unchecked Sendable {
     // @unchecked: as for NetlinkSocket, this value alone owns the transport.
     private let transport: any NetlinkTransport
     private var buffer: [UInt8]
-    /// What the subscription has been through.
+    /// The subscription's counters.
     public private(set) var counters = NetlinkCounters()
 
     /// Subscribes in the calling thread's network namespace.
@@ -95,7 +95,7 @@ public struct NetlinkSubscription: ~Copyable, @unchecked Sendable {
         buffer = [UInt8](repeating: 0, count: 16384)
     }
 
-    /// The descriptor to watch for readability, lent; nil in tests.
+    /// The descriptor to watch for readability; nil in tests.
     public var descriptor: FileDescriptor? { transport.descriptor }
 
     /// Reads the notifications that have arrived, without waiting for more.
@@ -136,8 +136,8 @@ public struct NetlinkSubscription: ~Copyable, @unchecked Sendable {
 
     /// Records a notification of a route, if it is complete.
     ///
-    /// That is an IPv4 route without an expiry that does not replace another route (the notification would not name that
-    /// one). Routes of the local table are ignored, because nobody reads that table.
+    /// That is an IPv4 route without an expiry that does not replace another route (the notification would not name
+    /// that one). Routes of the local table are ignored, because the monitor does not read that table.
     private static func note(_ header: MessageHeader, _ payload: Span<UInt8>, _ found: inout NetlinkNotifications) {
         guard !found.hasOtherRoutes else { return }
         guard found.routeChanges.count < mostRouteChanges, payload.byte(at: 0) == AddressFamily.v4.kernelNumber,

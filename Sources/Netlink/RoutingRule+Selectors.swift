@@ -4,9 +4,9 @@ internal import CLinux
 public import NetworkModel
 internal import NetworkTypes
 
-/// What a policy rule selects packets by, read from the kernel's message.
+/// The selectors of a policy rule, read from the kernel's message.
 struct RuleSelectors {
-    /// `FIB_RULE_INVERT`: the rule is for all other packets.
+    /// `FIB_RULE_INVERT`: the rule applies to all other packets.
     var isInverted = false
     var source: Prefix?
     var destination: Prefix?
@@ -17,7 +17,7 @@ struct RuleSelectors {
     var users: ClosedRange<UInt32>?
     var suppressedLength: UInt32?
     var target: UInt32?
-    /// Something that is not looked at here: ports, protocols, tunnels.
+    /// Whether it has selectors that are not parsed here: ports, protocols, tunnels.
     var hasOthers = false
 
     /// Reads the message that a rule was parsed from.
@@ -83,10 +83,10 @@ extension RoutingRule {
         return words.joined(separator: " ")
     }
 
-    /// Whether a packet of the host itself, without mark and with no source yet, is one that the rule is for.
+    /// Whether the rule applies to a packet of the host itself, without mark and without a source address.
     ///
-    /// - Parameter destination: where the packet goes.
-    /// - Returns: nil where that depends on what is not known: the user, the protocol, the ports.
+    /// - Parameter destination: the packet's destination.
+    /// - Returns: nil if that depends on unknown facts: the user, the protocol, the ports.
     fileprivate func selects(_ destination: IPAddress) -> Bool? {
         let selectors = RuleSelectors(self)
         var isMatch = true
@@ -107,14 +107,14 @@ extension RoutingRule {
 }
 
 extension [RoutingRule] {
-    /// The rule by which the kernel came to an answer, as far as the rules tell.
+    /// The rule that explains the kernel's answer to a lookup.
     ///
-    /// The kernel's answer names its table but not the rule: the first rule is taken that selects the packet and leads to
-    /// that table, or refuses.
+    /// The kernel's answer names its table but not the rule. This is the first rule that selects the packet and leads
+    /// to that table, or refuses.
     ///
     /// - Parameters:
     ///   - lookup: the question and the answer.
-    ///   - matchedLength: the length of the route's prefix; rules may pass over short ones.
+    ///   - matchedLength: the length of the route's prefix; rules may suppress short ones.
     /// - Returns: the rule; nil if none explains the answer.
     public func deciding(_ lookup: RouteLookup, matchedLength: Int) -> RoutingRule? {
         let family = lookup.destination.family

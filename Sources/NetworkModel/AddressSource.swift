@@ -26,7 +26,7 @@ public enum AddressSource: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// Whether its addresses are the host's, and come and go with them.
+    /// Whether its addresses are the host's and follow their changes.
     public var followsHost: Bool {
         switch self {
         case .template, .interface, .all: true
@@ -45,7 +45,7 @@ public enum AddressOrigin: Hashable, Sendable, CustomStringConvertible {
     case interface(String)
     /// Some interface of the host has it, and `-a all` was given.
     case all
-    /// It is one of tapas's own for links without a network.
+    /// It is one of tapas's own addresses for links without a network.
     case linkLocal
     /// No source gave it: the namespace was seen to use it.
     case observed

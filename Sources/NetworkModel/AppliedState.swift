@@ -9,10 +9,10 @@ public import NetworkTypes
 public struct AppliedState: Hashable, Sendable {
     /// Who added an object; only our own objects are ever changed or removed.
     ///
-    /// Copied routes keep the host's protocol number, so a tag cannot tell. Whoever applies operations remembers the
-    /// identities of what it added (``adoptOwnership(from:)``).
+    /// Copied routes keep the host's protocol number, so the protocol cannot mark them. The code that applies
+    /// operations remembers the identities of what it added (``adoptOwnership(from:)``).
     public enum Origin: Hashable, Sendable {
-        /// Put there by tapas.
+        /// Added by tapas.
         case ours
         /// Made by the kernel: link-local addresses, connected routes.
         case kernel
@@ -20,7 +20,7 @@ public struct AppliedState: Hashable, Sendable {
         case foreign
     }
 
-    /// An address that is there.
+    /// An existing address.
     public struct Address: Hashable, Sendable {
         /// The address with the flags that the kernel reports.
         public var value: PlannedAddress
@@ -34,7 +34,7 @@ public struct AppliedState: Hashable, Sendable {
         }
     }
 
-    /// A route that is there.
+    /// An existing route.
     public struct RouteEntry: Hashable, Sendable {
         /// The route, next hops without interface.
         public var value: Route

@@ -48,7 +48,7 @@ public struct Configuration: Hashable, Sendable {
     public var networkMode = NetworkMode.auto
     /// `-a`, in the order given; ``sources(of:)`` are those of a family.
     public var addressSources: [AddressSource] = []
-    /// `-n`: the prefix length of addresses of `-a` that come without one, else of the template's guest address.
+    /// `-n`: the prefix length of `-a` addresses without a length; without `-a`, that of the template's guest address.
     public var prefixLengths = PerFamily<Int?>(v4: nil, v6: nil)
     /// `-g`.
     public var gateways = PerFamily<IPAddress?>(v4: nil, v6: nil)
@@ -58,13 +58,13 @@ public struct Configuration: Hashable, Sendable {
     public var outboundInterfaces = PerFamily<String?>(v4: nil, v6: nil)
     /// `-o`: the source address of host sockets.
     public var outboundAddresses = PerFamily<IPAddress?>(v4: nil, v6: nil)
-    /// `-m` in bytes; nil leaves the kernel's MTU (`-m 0`).
+    /// `-m` in bytes; nil for the kernel's MTU (`-m 0`).
     public var mtu: UInt32? = 65520
-    /// Whether ``mtu`` was given: else transparent mode takes the interface's.
+    /// Whether ``mtu`` was given; otherwise transparent mode uses the interface's.
     public var isMTUGiven = false
-    /// Not `--strict-addresses`: addresses that no source gave may be used all the same.
+    /// Not `--strict-addresses`: the namespace may use addresses that no source gave.
     public var acceptsOtherAddresses = true
-    /// `-M`: the MAC address that stands for the gateway and all else.
+    /// `-M`: the MAC address of the gateway and of everything else on the link.
     public var gatewayMAC = MACAddress.defaultGateway
     /// `--ns-mac-addr`.
     public var namespaceMAC: MACAddress?
@@ -104,8 +104,8 @@ public struct Configuration: Hashable, Sendable {
     public var leaseTime: UInt32 = 120
     /// The lease that busybox's udhcpc is given, in seconds: ``leaseTime`` where `--lease-time` is given.
     ///
-    /// Nothing but its lease tells it of a change: it takes no notice of the carrier, renews at half of the lease
-    /// whatever the option for that says, and waits 3 s after a refusal (docs/conveying.md).
+    /// This client learns of a change only when its lease is renewed: it ignores the carrier, renews at half of the
+    /// lease regardless of the renewal option, and waits 3 s after a refusal (docs/conveying.md).
     public var udhcpcLeaseTime: UInt32 = 90
     /// Not `--no-carrier-toggle`.
     public var togglesCarrier = true
@@ -113,13 +113,13 @@ public struct Configuration: Hashable, Sendable {
     /// Makes the configuration of a bare `tapas` command line.
     public init() {}
 
-    /// The most addresses that the sources may give a family, and the most values of `-a`.
+    /// The greatest number of addresses of a family, and of values of `-a`.
     public static let mostAddresses = 64
 
     /// The sources of a family's addresses, in order.
     ///
-    /// An explicit address of the other family says nothing of this one, and a link-local address stands beside the
-    /// rest: where nothing else is given, the template's addresses are meant.
+    /// Explicit addresses of the other family do not count, and a link-local address is added to the others. If no
+    /// other source is given for the family, its source is the template.
     public func sources(of family: AddressFamily) -> [AddressSource] {
         let given = addressSources.filter { source in
             if case .explicit(let address, _) = source { address.family == family } else { true }
@@ -132,7 +132,7 @@ public struct Configuration: Hashable, Sendable {
         sources(of: family).compactMap { if case .explicit(let address, _) = $0 { address } else { nil } }
     }
 
-    /// Whether nothing of the host decides the family's addresses.
+    /// Whether the family's addresses do not depend on the host.
     public func hasOwnAddressesOnly(_ family: AddressFamily) -> Bool {
         !sources(of: family).contains(where: \.followsHost)
     }

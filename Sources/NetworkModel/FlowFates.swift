@@ -16,13 +16,13 @@ public struct FlowFates: Hashable, Sendable {
     /// a flow may have got it meanwhile. So the kernel is asked about each address of a flow that is not in this set.
     public var present: Set<IPAddress>?
 
-    /// Makes fates; the default leaves all flows alone.
+    /// Makes a change; the default affects no flow.
     public init(gone: Set<IPAddress> = [], pinned: [IPAddress: String] = [:], present: Set<IPAddress>? = nil) {
         self.gone = gone
         self.pinned = pinned
         self.present = present
     }
 
-    /// Whether all flows are left alone whose address is in a snapshot.
+    /// Whether no flow is affected whose address is in a snapshot.
     public var isEmpty: Bool { gone.isEmpty && pinned.isEmpty }
 }

@@ -89,7 +89,7 @@ public struct HostSnapshot: Hashable, Sendable {
         self.resolvers = resolvers
     }
 
-    /// The destination whose route shows the way to the Internet.
+    /// The destination whose route shows how packets to the Internet leave.
     ///
     /// Hosts never have these addresses, and only default routes match them (the documentation prefixes of RFC 5737 and
     /// RFC 3849).

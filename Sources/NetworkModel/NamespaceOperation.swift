@@ -14,9 +14,9 @@ public enum NamespaceOperation: Hashable, Sendable {
     case setMTU(UInt32)
     /// Set the link up, so that its link-local address skips duplicate detection.
     case setLinkUp
-    /// Set the link up without a link-local address: all that it is to have is planned.
+    /// Set the link up without a link-local address, because the plan contains all its addresses.
     case setLinkUpBare
-    /// Let secondary IPv4 addresses outlive their primary (`promote_secondaries`).
+    /// Make secondary IPv4 addresses outlive their primary (`promote_secondaries`).
     case setPromoteSecondaries
     /// Add an address with infinite lifetimes (`RTM_NEWADDR`, create and exclusive).
     case addAddress(PlannedAddress)

@@ -12,9 +12,9 @@ public enum FamilyMode: Hashable, Sendable, CustomStringConvertible {
     case template(InterfaceIndex, name: String)
     /// There is no usable host interface: link-local addresses are used.
     case local
-    /// `--mode transparent`: this interface as it is; nothing while it has nothing.
+    /// `--mode transparent`: a copy of this interface, even if it has no addresses.
     case transparent(name: String)
-    /// `--mode opaque`: link-local addresses of our own, whatever the host has.
+    /// `--mode opaque`: link-local addresses of our own, independent of the host.
     case opaque
 
     /// The mode's name in messages.
@@ -93,9 +93,9 @@ public struct FamilyPlan: Hashable, Sendable {
 public struct NamespacePlan: Hashable, Sendable {
     /// The interface's name, which is chosen at the first plan and never changes.
     public var interfaceName: String
-    /// The MTU to set in bytes; nil leaves the kernel's.
+    /// The MTU to set in bytes; nil for the kernel's.
     public var mtu: UInt32?
-    /// The hardware address to set; nil leaves the kernel's.
+    /// The hardware address to set; nil for the kernel's.
     public var namespaceMAC: MACAddress?
     /// Whether the link has an IPv6 link-local address by its hardware address besides the planned addresses.
     public var hasKernelLinkLocal = true

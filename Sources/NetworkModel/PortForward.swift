@@ -15,9 +15,9 @@ public enum TransportProtocol: String, Hashable, Sendable, CustomStringConvertib
 
 /// Which side listens.
 public enum ForwardDirection: Hashable, Sendable {
-    /// The host listens, the namespace is connected to (`-t`, `-u`).
+    /// The host listens, and connections go to the namespace (`-t`, `-u`).
     case inbound
-    /// The namespace's loopback listens, the host is connected to (`-T`, `-U`).
+    /// The namespace's loopback listens, and connections go to the host (`-T`, `-U`).
     case outbound
 }
 

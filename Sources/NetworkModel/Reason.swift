@@ -2,16 +2,16 @@
 
 public import NetworkTypes
 
-/// One decision of a plan with its cause: what the log, `tapasctl status` and `tapasctl explain` tell.
+/// One decision of a plan with its cause, as the log, `tapasctl status` and `tapasctl explain` show it.
 ///
-/// A reason is data: who it concerns, which rule decided, and the values that it decided by. Its words are made in one
-/// place (ReasonText.swift).
+/// A reason is data: the family, the rule that decided, and the values that it used. ReasonText.swift alone makes its
+/// text.
 public struct Reason: Hashable, Sendable, CustomStringConvertible {
     /// The family it concerns, if one.
     public var family: AddressFamily?
-    /// Which rule decided, about whom, by which values.
+    /// The rule that decided, with the object and the values.
     public var cause: Cause
-    /// Who wants to read it.
+    /// Where it is shown.
     public var weight: Weight
 
     /// Makes a reason.
@@ -23,14 +23,14 @@ public struct Reason: Hashable, Sendable, CustomStringConvertible {
 
     /// Where a reason is shown.
     public enum Weight: Hashable, Sendable {
-        /// Why a family is run as it is: part of the family's line of the summary.
+        /// The cause of a family's mode: part of the family's line of the summary.
         case mode
-        /// What a person may miss in the namespace, and why: a line of its own in the summary.
+        /// Something that a user may miss in the namespace, with its cause: a line of its own in the summary.
         case remark
-        /// The rest.
+        /// Everything else.
         case detail
-        /// Which address stays, though it is not planned, and for how many flows: noted beside the plan, and never part
-        /// of what `plan()` decides.
+        /// An address that stays although it is not planned, with the number of its flows: added to the plan's reasons
+        /// later, never by `plan()`.
         case lingering
     }
 
@@ -48,24 +48,24 @@ extension Reason {
 
         /// The family is not used: the namespace's kernel lacks it, or it was not asked for.
         case off(isAskedFor: Bool)
-        /// How the family is run.
+        /// The mode of the family.
         case mode(FamilyMode)
         /// The name of the namespace's interface.
         case interfaceName(String, from: NameOrigin)
 
         // MARK: The template interface
 
-        /// The kernel's lookup of a default does not tell the way out; the main table decides.
+        /// The kernel's lookup of the probe does not show the default route; the main table decides.
         case lookupIsSilent(LookupGap)
-        /// The host refuses packets to everywhere; no interface is copied in its place.
+        /// The host refuses all packets that have no more specific route; no interface is copied instead.
         case defaultRefused(errno: Int32)
-        /// A host interface that some route leads through, and what became of it.
+        /// A host interface through which some route leads, and the result of considering it.
         case candidate(Candidate)
         /// No host interface has a route that is not link-local.
         case noCandidate
         /// The interface of `--mode transparent`, and what it lacks.
         case mirrors(String, Fitness)
-        /// The interface that an option names, and what became of it.
+        /// The interface that an option names, and the result of considering it.
         case namedInterface(String, option: String, Fitness)
 
         // MARK: Router and addresses
@@ -74,11 +74,11 @@ extension Reason {
         case gateway(IPAddress, from: GatewayOrigin)
         /// There is no router: the template has a default route without one, or no default route.
         case noGateway(template: String, hasDefault: Bool)
-        /// The address that tapas speaks from on the link.
+        /// The address that tapas uses on the link.
         case ownAddress(IPAddress)
         /// An address of the namespace.
         case address(Prefix, from: AddressOrigin)
-        /// IPv6 without the host's network: nothing but the kernel's own address.
+        /// IPv6 without the host's network: only the kernel's link-local address.
         case onlyLinkLocalAddress
         /// An address of the template that the namespace does not get.
         case addressLeftOut(Prefix, AddressDefect)
@@ -86,16 +86,17 @@ extension Reason {
         case sourceIsEmpty(String, Fitness)
         /// Sources give a family more addresses than this; the others are left out.
         case addressesBeyondLimit(Int)
-        /// An address that is not planned any more and stays for connections.
+        /// An address that is no longer planned and stays for connections.
         case lingers(IPAddress, flowCount: Int)
-        /// The guest address is the network or broadcast address of its subnet; `example` would do.
+        /// The guest address is the network or broadcast address of its subnet; `example` is a usable one.
         case unusualGuestAddress(Prefix, isBroadcast: Bool, example: Prefix?)
-        /// The guest's address and the router's are one.
+        /// The guest's address equals the router's.
         case guestIsGateway(IPAddress)
 
         // MARK: Routes
 
-        /// A route of the template that the namespace gets; `template` names it where some next hops are on others.
+        /// A route of the template that the namespace gets; `onlyHopsOf` names the template if other next hops were
+        /// removed.
         case routeCopied(Route, onlyHopsOf: String?)
         /// A route of the template that the namespace does not get.
         case routeLeftOut(Route, RouteDefect)
@@ -105,24 +106,25 @@ extension Reason {
         case routerMadeOnLink(IPAddress)
         /// A route of an interface cannot work.
         case routeUnreachable(Route, of: String)
-        /// Routes that are not told of one by one.
+        /// Routes that are counted instead of being reported one by one.
         case moreRoutes(Int, MoreRoutes, of: String)
 
         // MARK: Translation and services
 
-        /// Where forwarded queries go; empty for nowhere.
+        /// The servers that forwarded queries go to; empty if there are none.
         case queriesGoTo([ResolverConfiguration.Server], areGiven: Bool)
-        /// The address whose DNS ports are forwarded: for a resolver that the namespace cannot reach, or as given.
+        /// The address whose DNS ports are forwarded: as given by the user, or for a resolver that the namespace cannot
+        /// reach.
         case forwardsDNS(at: IPAddress, for: IPAddress?)
-        /// The address whose DNS ports are forwarded with any host (`--mode opaque`).
+        /// The address whose DNS ports are forwarded, independent of the host (`--mode opaque`).
         case forwardsDNSAlways(at: IPAddress)
-        /// An address that stands for something else is the namespace's own.
+        /// A mapped address is also the namespace's own.
         case mappedAddressIsGuest(IPAddress, Mapping)
         /// `--dhcp-dns` has nothing to announce.
         case noResolverToAnnounce(isSuppressed: Bool)
-        /// Routes that a DHCP option has no room for.
+        /// Routes that do not fit a DHCP option.
         case dhcpRoutesDropped(Int, of: Int)
-        /// Prefixes and routes that a Router Advertisement has no room for.
+        /// Prefixes and routes that do not fit a Router Advertisement.
         case advertisementDropped(Int)
 
         // MARK: Options
@@ -143,27 +145,27 @@ extension Reason {
         case fallback
         /// `--mode transparent`: that of the interface, present or not.
         case mirrored
-        /// `--mode opaque`: the same with any host.
+        /// `--mode opaque`: a constant name.
         case constant
     }
 
-    /// Why the kernel's answer for the probe (``HostSnapshot/probe(_:)``) does not tell where packets leave.
+    /// Why the kernel's answer for the probe (``HostSnapshot/probe(_:)``) does not show the default route.
     public enum LookupGap: Hashable, Sendable {
         /// There is no answer.
         case notAsked
         /// `ENETUNREACH`.
         case noWayOut
-        /// A route made for the probe's own network refuses it.
+        /// A route to the probe's own network refuses it.
         case refusedByOwnRoute(IPAddress)
         /// The answer is the host itself.
         case isLocal(IPAddress)
-        /// A route made for the probe's own network leads there.
+        /// The answer is a route to the probe's own network.
         case ownRoute(IPAddress)
     }
 
-    /// A default route, as candidates are ranked by it.
+    /// The properties of a default route by which candidates are ranked.
     public struct DefaultRoute: Hashable, Sendable {
-        /// The sources it is for; nil for all.
+        /// The source prefix that the route applies to; nil for all.
         public var source: Prefix?
         /// The metric.
         public var metric: UInt32
@@ -175,9 +177,9 @@ extension Reason {
         }
     }
 
-    /// Why an interface is looked at as a template.
+    /// Why an interface is considered as a template.
     public enum Rank: Hashable, Sendable {
-        /// The kernel sends packets to everywhere through it; with its default route in the main table, if it has one.
+        /// The kernel's lookup of the probe leads through it; with its default route in the main table, if it has one.
         case kernel(DefaultRoute?)
         /// It has a default route in the main table.
         case defaultRoute(DefaultRoute)
@@ -185,11 +187,11 @@ extension Reason {
         case otherRoute(to: Prefix)
     }
 
-    /// Whether an interface will do as a template.
+    /// Whether an interface can be a template.
     public enum Fitness: Hashable, Sendable {
-        /// It will.
+        /// It can.
         case fit
-        /// It is not there.
+        /// It does not exist.
         case absent
         /// It has no carrier.
         case noCarrier
@@ -205,9 +207,9 @@ extension Reason {
     public struct Candidate: Hashable, Sendable {
         /// The interface's name.
         public var name: String
-        /// Why it was looked at.
+        /// Why it was considered.
         public var rank: Rank
-        /// What became of it.
+        /// The result.
         public var fate: Fate
 
         /// Makes a candidate.
@@ -217,11 +219,11 @@ extension Reason {
             self.fate = fate
         }
 
-        /// What became of a candidate.
+        /// The result of considering a candidate.
         public enum Fate: Hashable, Sendable {
             /// It was judged by itself; ``Fitness/fit`` makes it the template.
             case judged(Fitness)
-            /// Another one comes first, which is fit.
+            /// Another candidate with a better rank is fit.
             case outranked(by: String)
         }
     }
@@ -234,7 +236,7 @@ extension Reason {
         case template(String)
         /// tapas itself, without the host's network.
         case local
-        /// tapas itself, with any host (`--mode opaque`).
+        /// tapas itself, independent of the host (`--mode opaque`).
         case constant
     }
 
@@ -248,7 +250,7 @@ extension Reason {
         case constant
         /// The mirrored interface has it as its link-local address.
         case mirroredLink
-        /// The template, from which only this one is wanted (`--no-copy-addrs`).
+        /// The template, of which only this address is copied (`--no-copy-addrs`).
         case onlyOneOf(String)
         /// The template, or another interface that is a source.
         case template(String, isLengthGiven: Bool, isGuest: Bool)
@@ -266,7 +268,7 @@ extension Reason {
 
     /// Why an address of the host is not used.
     public enum AddressDefect: Hashable, Sendable {
-        /// It is one of 169.254.0.0/16 on a link that nobody has named.
+        /// It is in 169.254.0.0/16, on a link that the user has not named.
         case linkLocal
         /// Duplicate detection still runs.
         case tentative
@@ -278,7 +280,7 @@ extension Reason {
         case temporary
         /// It is unspecified, loopback or multicast.
         case notUnicast
-        /// It stands for an IPv4 address.
+        /// It contains an IPv4 address (mapped or compatible).
         case embedsIPv4
         /// It is of scope host.
         case scopeHost
@@ -292,7 +294,7 @@ extension Reason {
         case shadowed
         /// Its next hops are dead.
         case deadNextHops
-        /// Every link has its own.
+        /// Every link has its own (link-local and multicast routes).
         case ofEveryLink
         /// It is for sources that the namespace does not have.
         case foreignSource
@@ -302,7 +304,7 @@ extension Reason {
         case ofAddressLeftOut
     }
 
-    /// What is counted where routes are too many to be told of one by one.
+    /// The routes that are counted because there are too many to report one by one.
     public enum MoreRoutes: Hashable, Sendable {
         /// They are copied.
         case copied
@@ -312,7 +314,7 @@ extension Reason {
         case unreachable
     }
 
-    /// What an address stands for.
+    /// The meaning of a mapped address.
     public enum Mapping: Hashable, Sendable {
         /// The host's loopback (`--map-host-loopback`).
         case hostLoopback

@@ -3,7 +3,7 @@
 public import NetworkTypes
 
 extension Reason.Cause {
-    /// The sentence for people, without the family: the only place that has these words.
+    /// The sentence for people, without the family; only this function makes it.
     ///
     /// - Parameter family: the family that the reason concerns.
     /// - Returns: the sentence, without a full stop.
@@ -148,7 +148,7 @@ extension Reason.LookupGap {
 }
 
 extension Reason.Rank {
-    /// The words for people: why an interface is looked at.
+    /// The words for people: why an interface is considered.
     public var text: String {
         switch self {
         case .kernel(let route):

@@ -74,7 +74,7 @@ public struct NextHop: Hashable, Sendable {
 
         /// Unusable (`RTNH_F_DEAD`).
         public static let dead = Flags(rawValue: 1)
-        /// The gateway is on the link whatever the addresses say (`RTNH_F_ONLINK`).
+        /// The gateway is on the link even if no address or route shows that (`RTNH_F_ONLINK`).
         public static let onLink = Flags(rawValue: 4)
         /// The link has no carrier (`RTNH_F_LINKDOWN`).
         public static let linkDown = Flags(rawValue: 16)

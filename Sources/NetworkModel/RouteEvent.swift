@@ -1,10 +1,10 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// One route of the host that has come or gone.
+/// The addition or removal of one route of the host.
 public enum RouteEvent: Hashable, Sendable {
-    /// The route is there now.
+    /// The route was added.
     case added(Route)
-    /// The route is not there any more.
+    /// The route was removed.
     case removed(Route)
 
     /// The route.
@@ -14,7 +14,7 @@ public enum RouteEvent: Hashable, Sendable {
         }
     }
 
-    /// The change that takes this one back.
+    /// The opposite change.
     public var inverse: RouteEvent {
         switch self {
         case .added(let route): .removed(route)

@@ -49,7 +49,7 @@ public struct ServiceSettings: Hashable, Sendable {
         public var optionLength: Int { 1 + (destination.length + 7) / 8 + 4 }
     }
 
-    /// What the namespace is told about IPv4.
+    /// What the services announce about IPv4.
     public struct IPv4: Hashable, Sendable {
         /// Whether the family is in use.
         public var isEnabled = false
@@ -63,7 +63,7 @@ public struct ServiceSettings: Hashable, Sendable {
         public var dnsServers: [IPv4Address] = []
         /// The routes for clients that accept more than a router, at most 255 bytes of an option.
         ///
-        /// The default route is among them. The list is empty where the router alone says everything.
+        /// The default route is among them. The list is empty if the router alone is sufficient.
         public var routes: [StaticRoute] = []
         /// The namespace's addresses; ARP requests for them are never answered.
         public var guestAddresses: Set<IPv4Address> = []
@@ -107,7 +107,7 @@ public struct ServiceSettings: Hashable, Sendable {
         }
     }
 
-    /// What the namespace is told about IPv6.
+    /// What the services announce about IPv6.
     public struct IPv6: Hashable, Sendable {
         /// Whether the family is in use.
         public var isEnabled = false

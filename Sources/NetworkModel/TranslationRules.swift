@@ -12,7 +12,8 @@ public struct TranslationRules: Hashable, Sendable {
         public var isEnabled: Bool
         /// The namespace's address, to which inbound flows go until another source address is seen.
         public var guestAddress: IPAddress?
-        /// Every address that the plan gives the namespace; packets of the host from one of them come from itself.
+        /// Every address that the plan gives the namespace; a client on the host with one of them gets a stand-in
+        /// address.
         public var guestAddresses: Set<IPAddress> = []
         /// Prefixes in which the namespace may make its own addresses, as Router Advertisements allow.
         public var guestPrefixes: [Prefix] = []
@@ -55,9 +56,9 @@ public struct TranslationRules: Hashable, Sendable {
     public var dnsServers: [ResolverConfiguration.Server]
     /// The hardware address that stands for the gateway and everything else on the link.
     public var gatewayMAC: MACAddress
-    /// The MTU that the namespace is told; nil if it is left alone.
+    /// The MTU that is announced to the namespace; nil for none.
     public var mtu: UInt32?
-    /// Whether addresses may be used that no source gave (not `--strict-addresses`).
+    /// Whether the namespace may use addresses that no source gave (not `--strict-addresses`).
     public var acceptsOtherAddresses = true
     /// Whether the tap has a carrier: in transparent mode that of the interface.
     public var hasCarrier = true

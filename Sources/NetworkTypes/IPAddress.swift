@@ -44,7 +44,7 @@ public enum IPAddress: Hashable, Sendable {
         }
     }
 
-    /// The address that `asIPv6` was made of: a mapped address gives its IPv4 address.
+    /// The inverse of `asIPv6`: a mapped address becomes its IPv4 address.
     @inlinable
     public init(unmapping address: IPv6Address) {
         self = address.mappedIPv4.map { .v4($0) } ?? .v6(address)

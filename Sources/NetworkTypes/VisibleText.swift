@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
 extension StringProtocol {
-    /// The text with everything escaped that would control a terminal, break a line, or look like something else.
+    /// The text with all characters escaped that could control a terminal, break a line, or look like something else.
     ///
     /// That is control and format characters, separators of lines and paragraphs, and characters without an assigned
     /// meaning. Paths, names of commands, and text from the kernel or a peer may contain any of these. All messages
@@ -24,7 +24,7 @@ extension StringProtocol {
 }
 
 extension Unicode.Scalar {
-    /// Whether a terminal might not simply show the character.
+    /// Whether a terminal might interpret the character instead of showing it.
     fileprivate var acts: Bool {
         switch properties.generalCategory {
         case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .unassigned, .privateUse: true

@@ -9,7 +9,8 @@ public struct ContainerState: Hashable, Sendable {
 
     /// The container's id, unique for the runtime.
     public var id: String
-    /// The container's process as the hook sees it; 0 where there is none, or none that the hook can see.
+    /// The id of the container's process in the hook's process namespace; 0 if there is none, or none that is visible
+    /// there.
     public var processID: Int32
     /// `creating`, `created`, `running` or `stopped`; empty if the runtime does not say.
     public var status: String
@@ -18,8 +19,8 @@ public struct ContainerState: Hashable, Sendable {
 
     /// Reads a state.
     ///
-    /// - Parameter bytes: what the runtime wrote.
-    /// - Throws: What is wrong with it.
+    /// - Parameter bytes: the bytes that the runtime wrote.
+    /// - Throws: The error in it.
     public init(parsing bytes: [UInt8]) throws(HookError) {
         func failure(_ problem: String) -> HookError { HookError("the container's state on standard input", problem) }
         guard !bytes.isEmpty else {

@@ -6,7 +6,8 @@ internal import Options
 ///
 /// Theory of operation. Options come from three places, in this order: the system's `hook.conf`, the user's, and the
 /// container's annotations. Only annotations are restricted to the allowed options; the files belong to the host's
-/// owner. What is not given is closed: no port is forwarded, and nothing leads to the host's loopback.
+/// owner. Everything that the options do not open is closed: no port is forwarded, and nothing leads to the host's
+/// loopback.
 public struct HookCommand: Hashable, Sendable {
     /// The annotation that holds options.
     public static let optionsAnnotation = "io.tapas.options"

@@ -155,7 +155,7 @@ struct GetoptScanner {
         return last[b.count]
     }
 
-    /// Lends strings to C as a null-terminated vector.
+    /// Passes strings to C as a null-terminated vector.
     private static func withCStrings<Result>(
         _ strings: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Result
     ) -> Result? {

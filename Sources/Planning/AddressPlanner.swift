@@ -65,7 +65,7 @@ struct AddressPlanner {
 
     // MARK: Opaque and transparent mode
 
-    /// An address that never changes; those of the sources beside it, as hosts without a network.
+    /// Opaque mode: an address that never changes, and beside it those of the sources, as /32 or /128.
     private func opaque(_ report: inout Report) -> Choice {
         let own: Prefix?
         var choice = Choice()
@@ -97,7 +97,7 @@ struct AddressPlanner {
         return choice
     }
 
-    /// What the named interface has, its link-local IPv6 address included; nothing if that is nothing.
+    /// Transparent mode: all addresses of the named interface, its link-local IPv6 address included.
     private func mirrored(_ report: inout Report) -> Choice {
         guard let link = template?.link else { return Choice() }
         var choice = copied(from: link, .template, &report)
@@ -135,7 +135,7 @@ struct AddressPlanner {
             report.note(family, .onlyLinkLocalAddress)
             return Choice()
         }
-        // A length of -n is meant for the address that the user gave, if there is one.
+        // The length of -n applies to the address that the user gave, if there is one.
         let isOnlyOne = configuration.explicitAddresses(of: family).isEmpty
         guard
             let prefix = Prefix(
@@ -181,13 +181,13 @@ struct AddressPlanner {
         return address.address.isLinkLocal || origin == .all && !isTemplates ? .detail : .remark
     }
 
-    /// What of a link's addresses can be copied.
+    /// The addresses of a link that can be copied.
     private func usable(of link: Link, _ origin: AddressOrigin, _ report: inout Report) -> [InterfaceAddress] {
         snapshot.addresses(of: link.index, family).filter { address in
             switch address.verdict {
             case .usable: return true
             case .linkLocal:
-                // Of 169.254.0.0/16, where nobody has named the link: usable beside others only.
+                // An address of 169.254.0.0/16 on a link that the user has not named is used only beside others.
                 if origin != .all || link.index == template?.link.index { return true }
                 report.note(family, .addressLeftOut(address.prefix, .linkLocal))
             case .refused(let defect):

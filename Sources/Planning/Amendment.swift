@@ -5,41 +5,41 @@ internal import NetworkTypes
 
 // Theory of operation.
 //
-// Of 100,000 routes one comes or goes. `plan()` and `diff()` look at all of them; what they come to is known beforehand,
-// though, where the route is an ordinary one: IPv4, in the main table or none that is copied, by way of one router, no
-// default and not on the way to the probe. Such a route decides about nothing but its own copy: not about the template,
-// not about the router, and as it has a router it is not the way to that of any other. What the services tell is made
-// anew. For everything else there is no amendment, and the caller plans as ever.
+// A host may have 100,000 routes, of which one is added or removed. `plan()` and `diff()` examine all of them. For an
+// ordinary route the result is known in advance: an IPv4 route through one router, in the main table or in a table that
+// is not copied, which is neither a default route nor a route to the probe. Such a route affects only its own copy:
+// neither the template nor the router, and since it has a router, no other route's router is reached through it. The
+// settings of the services are computed anew. All other changes are not amended, and the caller calls `plan()`.
 
 /// Amends a plan by changes of single routes of a large table.
 ///
-/// The plan is then as `plan()` makes it but for ``NamespacePlan/reasons``, which stay. It is changed in place, so that a
-/// large table is not copied.
+/// The plan then equals the result of `plan()`, except for ``NamespacePlan/reasons``, which stay as they are. It is
+/// changed in place, so that a large table is not copied.
 ///
 /// - Parameters:
-///   - plan: the plan before them; where nil is returned, some of them may be in it.
-///   - changes: the routes that have come or gone: all that has changed.
-///   - snapshot: the host after them.
+///   - plan: the plan before the changes; if nil is returned, it may contain some of them.
+///   - changes: the routes that were added or removed; nothing else has changed.
+///   - snapshot: the host after the changes.
 ///   - configuration: what the user asked for.
-/// - Returns: the operations from what was planned before; nil if it takes `plan()` and `diff()`.
+/// - Returns: the operations that turn the earlier plan into the new one; nil if `plan()` and `diff()` are needed.
 /// - Complexity: O(routes), some nanoseconds for each.
 public func amend(
     _ plan: inout NamespacePlan, by changes: [RouteEvent], snapshot: HostSnapshot, configuration: Configuration
 ) -> [NamespaceOperation]? {
     guard case .template(let interface, _) = plan.families.v4.mode, configuration.copiesRoutes,
-        // Several sources give routes a preferred source; the plan knows which.
+        // With several address sources, routes get a preferred source, which only `plan()` determines.
         configuration.sources(of: .v4) == [.template],
-        // Without a default, any route may be why the template is one.
+        // Without a default route, any route may decide which interface is the template.
         plan.families.v4.routes.hasOne(where: { $0.isDefault })
     else { return nil }
-    // The templates are those of the plan before; of them nothing but the link matters here.
+    // The templates are those of the earlier plan; only their links matter here.
     var templates = PerFamily<Template?>(v4: nil, v6: nil)
     for family in AddressFamily.allCases {
         let link = plan.services.neighbourLinks[family].flatMap { snapshot.link($0) }
         templates[family] = link.map { Template(link: $0, isPinned: false, hasDefault: true, gateway: nil) }
     }
     guard let template = templates.v4, template.link.index == interface else { return nil }
-    // What this says has been said by the plan before.
+    // These reasons are in the earlier plan already, so they are discarded.
     var report = Report()
     let copier = RouteCopier(
         snapshot: snapshot, family: .v4, template: template, addresses: plan.families.v4.addresses,
@@ -56,14 +56,14 @@ public func amend(
     return operations
 }
 
-/// What the changes of a plan are judged by.
+/// The facts that decide how a plan is amended.
 private struct Amendment {
     let copier: RouteCopier
     let interface: InterfaceIndex
-    /// How many of the host's routes behind one that comes are looked for in the plan.
+    /// The number of the host's routes after an added one that are searched in the plan.
     private static let followers = 16
 
-    /// Takes a change into the plan's routes; false if more than the route's own copy may depend on it.
+    /// Applies a change to the plan's routes; false if more than the route's own copy may depend on it.
     func take(_ change: RouteEvent, into routes: inout [Route], _ operations: inout [NamespaceOperation]) -> Bool {
         let route = change.route
         guard route.family == .v4, !route.destination.contains(HostSnapshot.probe(.v4)) else { return false }
@@ -75,7 +75,7 @@ private struct Amendment {
         guard let copy = copier.plainCopy(route) else { return false }
         switch change {
         case .added:
-            // Its router is reached as that of another route is.
+            // Its router can be reached if another route has the same one.
             let hasNeighbour = routes.hasOne { $0.nextHops == copy.nextHops && $0.scope == copy.scope }
             guard hasNeighbour, let place = place(of: route, in: routes, unless: copy.identity) else { return false }
             routes.insert(copy, at: place)
@@ -89,9 +89,10 @@ private struct Amendment {
         return true
     }
 
-    /// Where the copy of a route of the host stands: before the copy of the route that follows on the host.
+    /// The position of the copy of a host's route: before the copy of the route that follows on the host.
     ///
-    /// - Returns: The place; nil if there is no telling, or the plan has a route that the kernel would take for the copy.
+    /// - Returns: The position; nil if it cannot be determined, or the plan has a route that the kernel would take for
+    ///   the copy.
     private func place(of route: Route, in routes: [Route], unless own: Route.Identity) -> Int? {
         if routes.hasOne(where: { $0.destination == own.destination && $0.identity == own }) { return nil }
         let all = copier.snapshot.routes.span

@@ -80,7 +80,7 @@ private struct Difference {
         plannedRoutes = AddressFamily.allCases.map { family in
             let routes = plan.families[family].routes
             let preferred = family == .v6 ? source : nil
-            // Used without a copy of a large table, unless something must be changed.
+            // A large table is copied only if something in it must be changed.
             guard preferred != nil || routes.hasOne(where: { !$0.isCanonical }) else { return routes }
             return routes.map { $0.preferring(preferred).canonical }
         }

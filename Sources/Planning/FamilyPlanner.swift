@@ -57,8 +57,10 @@ struct FamilyPlanner {
         }
     }
 
-    /// Has new connections come from the first address where several sources give addresses: left to itself, the kernel
-    /// would take the one in the router's subnet, or the one most like the destination.
+    /// Makes the first address the source of new connections if several sources give addresses.
+    ///
+    /// Otherwise the kernel would choose the one in the router's subnet, or the one with the longest common prefix with
+    /// the destination.
     private func prefer(_ address: IPAddress?, in plan: inout FamilyPlan) {
         guard let address, plan.addresses.count > 1, configuration.networkMode == .auto,
             configuration.sources(of: family) != [.template]
@@ -121,8 +123,8 @@ struct FamilyPlanner {
 
     /// The default route that never changes.
     ///
-    /// With IPv6 it names its source: the kernel would prefer an address of the host's that stands beside it, and a
-    /// connection from there would not outlive the host's next roam. With IPv4 the router's subnet decides.
+    /// With IPv6 it names its source. Otherwise the kernel would prefer one of the host's addresses, and a connection
+    /// from there would end when the host roams. With IPv4 the router's subnet decides.
     private func opaqueDefault(_ report: inout Report) -> Route {
         var route = Route.default(family, via: Local.gateway(family))
         if family == .v6 { route.preferredSource = Local.addressIPv6 }
@@ -141,7 +143,7 @@ struct FamilyPlanner {
     ) -> [Route] {
         if configuration.networkMode == .opaque { return [opaqueDefault(&report)] }
         var routes: [Route] = []
-        // A mirrored interface without an address takes part in nothing.
+        // A mirrored interface without an address has no routes either.
         if configuration.networkMode == .transparent, addresses.isEmpty { return [] }
         if let template, explicitGateway == nil, configuration.copiesRoutes {
             routes = RouteCopier(

@@ -3,9 +3,10 @@
 public import NetworkModel
 internal import NetworkTypes
 
-/// What ``flowFates(from:to:)`` looks at of a host: all but the routes that say nothing of the way out.
+/// The part of a host's state that ``flowFates(from:to:)`` compares: everything except the routes that do not affect
+/// the default interface.
 ///
-/// Whoever keeps a host for the next comparison keeps this, and no large table.
+/// Store this for the next comparison, instead of a large table.
 public func essence(of snapshot: HostSnapshot) -> HostSnapshot {
     var essence = snapshot
     essence.routes = snapshot.routes.picked { route in

@@ -5,7 +5,7 @@ public import NetworkTypes
 
 /// Whether a family has an address that the namespace could be given now.
 ///
-/// This is the policy by which `plan()` chooses a template; the monitor asks it which loss to hold back.
+/// This is the policy by which `plan()` chooses a template; the monitor uses it to decide which loss to hold back.
 ///
 /// - Parameters:
 ///   - host: the host's state.

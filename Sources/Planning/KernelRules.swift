@@ -151,7 +151,7 @@ struct Reachability {
     /// The last answer: the routes of a large table have few gateways, and consecutive routes often have the same.
     private var last: (gateway: IPAddress, scope: RoutingScope, isReachable: Bool)?
 
-    /// Makes the table of routes that are there.
+    /// Makes the table of existing routes.
     init(_ routes: some Sequence<Route> = EmptyCollection<Route>()) {
         for route in routes { add(route) }
     }

@@ -200,7 +200,7 @@ struct SimulatedKernel {
         while routes.removeFirst(connected.identity, where: { $0.origin == .kernel && isMeant($0.value) }) {}
     }
 
-    /// Appends them, whatever else has the same destination, as the kernel does.
+    /// Appends the routes even if others have the same destination, as the kernel does.
     private mutating func addConnectedRoutes(of address: PlannedAddress) {
         guard link.isUp, !(address.family == .v4 && address.flags.contains(.secondary)) else { return }
         for route in address.connectedRoutes {

@@ -8,8 +8,9 @@ public import NetworkTypes
 // Only `plan()` contains policy. It is a function of its arguments alone: no clock, no I/O, no memory. So the program
 // does after a change of the host what it would do if it started now.
 //
-// Two modes are a setting: in transparent mode a family is what the named interface is, in opaque mode it is always the
-// same. All three differ only in what is chosen here; what follows from a plan is the same for each.
+// Two further modes are settings (`--mode`): in transparent mode a family equals that of the named interface; in opaque
+// mode it never changes. The modes differ only in what is chosen here; everything that follows from a plan is the same
+// for all.
 //
 //     snapshot, configuration ─▶ TemplateChooser ─▶ FamilyPlanner ──▶ TranslationPlanner ─▶ NamespacePlan
 //                                 (per family)       AddressPlanner    ServicePlanner
@@ -17,7 +18,7 @@ public import NetworkTypes
 //
 // The mode of a family is a result. `manual` means that the user gave its address or its gateway. What was not given
 // still comes from the template interface, if there is one, or else from local mode. Explicit options are in force in
-// every mode, and an address and a gateway each without the other.
+// every mode, and an address and a gateway can each be given without the other.
 
 /// The wanted state of the namespace, given the host's network and the user's configuration.
 ///
@@ -76,7 +77,8 @@ public func plan(
 
 /// The namespace's MTU in bytes; nil leaves the kernel's.
 ///
-/// In transparent mode it is the interface's, within what a tap takes and IPv6 needs; Ethernet's while that is absent.
+/// In transparent mode it is the interface's, within the limits of a tap and of IPv6; while the interface is absent, it
+/// is 1500.
 private func mtu(_ configuration: Configuration, _ snapshot: HostSnapshot) -> UInt32? {
     guard configuration.networkMode == .transparent, !configuration.isMTUGiven else { return configuration.mtu }
     let link = configuration.templateInterface.flatMap { snapshot.link(named: $0) }

@@ -3,21 +3,21 @@
 public import NetworkModel
 public import NetworkTypes
 
-/// One difference between two plans, as the log and `tapasctl watch` tell it.
+/// One difference between two plans, as the log and `tapasctl watch` report it.
 public enum PlanChange: Hashable, Sendable, CustomStringConvertible {
-    /// A family is run in another way.
+    /// The mode of a family has changed.
     case mode(AddressFamily, from: FamilyMode, to: FamilyMode)
     /// An address is planned that was not.
     case addressAdded(AddressFamily, Prefix)
     /// An address is not planned any more.
     case addressRemoved(AddressFamily, Prefix)
-    /// The router is another one.
+    /// The router has changed.
     case gateway(AddressFamily, from: IPAddress?, to: IPAddress?)
-    /// Routes besides the default come and go, or a default changes in more than its router.
+    /// Routes other than the default were added or removed, or a default changed in more than its router.
     case routes(AddressFamily, added: Int, removed: Int)
-    /// The host's resolvers are others.
+    /// The host's resolvers have changed.
     case resolvers([ResolverConfiguration.Server])
-    /// Only what is translated or told to the namespace differs.
+    /// Only the translation rules or the settings of the services differ.
     case rules
 
     /// One phrase for people: "IPv4: template wlan0 -> local".
@@ -40,7 +40,7 @@ public enum PlanChange: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// What differs between two plans, in a fixed order; empty if nothing does.
+/// The differences between two plans, in a fixed order; empty if there are none.
 ///
 /// - Parameters:
 ///   - old: the plan before.
@@ -74,7 +74,7 @@ public func planChanges(from old: NamespacePlan, to new: NamespacePlan) -> [Plan
 extension PlanChange {
     /// The changes of routes that operations carry out, counted for each family.
     ///
-    /// - Parameter operations: operations on routes; others are not looked at.
+    /// - Parameter operations: operations on routes; others are ignored.
     /// - Returns: one change for each family that has any.
     public static func routes(of operations: [NamespaceOperation]) -> [PlanChange] {
         var counts = PerFamily(v4: (added: 0, removed: 0), v6: (added: 0, removed: 0))

@@ -26,15 +26,16 @@ struct RouteCopier {
     let template: Template
     /// The namespace's addresses of the family.
     let addresses: [PlannedAddress]
-    /// Whether these are the user's (`-a`), not copies of the template's.
+    /// Whether these are the user's (`-a`) and not copies of the template's.
     let areAddressesGiven: Bool
     /// The tables to copy: the routes of the first come before those of the others.
     var tables: [RouteTable] = [.main]
     /// Whether the other family works on the link, for IPv4 routes with IPv6 routers.
     let hasIPv6: Bool
 
-    /// The routes, in an order to add them; routes that are left out are reported, and those that cannot work are
-    /// warned of.
+    /// The routes, in an order in which they can be added.
+    ///
+    /// Routes that are left out are reported; for those that cannot work there is a warning.
     ///
     /// - Complexity: O(routes): one pass over the host's table and one over the copied routes.
     func copy(_ report: inout Report) -> [Route] {
@@ -72,7 +73,8 @@ struct RouteCopier {
                     continue
                 }
                 index.insert(fingerprint, at: copies.count)
-                // No closure: what one captures is copied, and of all passes over a large table this one costs most.
+                // This is not a closure, because captured values are copied, and this is the most expensive pass over a
+                // large table.
                 if report.tellsNextCopy() {
                     let keepsAll = snapshot.nextHops(of: snapshot.routes[position]).count == copy.nextHops.count
                     report.note(family, .routeCopied(copy, onlyHopsOf: keepsAll ? nil : template.link.name))
@@ -87,7 +89,7 @@ struct RouteCopier {
 
     // MARK: One route
 
-    /// The copy of a route by way of a router, for which nothing but itself decides; nil if other routes do, too.
+    /// The copy of a route through a router, if it depends on no other route; nil otherwise.
     func plainCopy(_ route: Route) -> Route? {
         var copy = route
         var sharing = HopSharing()
@@ -167,7 +169,7 @@ struct RouteCopier {
         if connected.contains(where: { $0.destination == route.destination }) {
             return .madeWithAddress
         }
-        // The address is the user's: routes outside its own subnet are on the link because they are so on the host.
+        // The address is the user's: a route outside its subnet is on the link because it is on the host.
         if areAddressesGiven, route.isOnLink { return nil }
         let isOfUnroutedAddress = addresses.contains {
             $0.flags.contains(.noPrefixRoute) && $0.subnet == route.destination
@@ -179,8 +181,8 @@ struct RouteCopier {
 
     /// Routes on the link first, then those whose gateways these reach.
     ///
-    /// A router that the host has on a network which is not copied, and the router of a default, get a route of their
-    /// own; other leftovers are warned of.
+    /// A router on a network that is not copied, and the router of a default route, get a route of their own. For the
+    /// remaining routes there is a warning.
     private func ordered(
         _ copies: [Route], connected: [Route], hostOnLink: [Route], _ report: inout Report
     ) -> [Route] {
@@ -229,8 +231,9 @@ struct RouteCopier {
         return result
     }
 
-    /// Whether each route finds its gateway where it stands, with no route on the link behind others: nearly always, so
-    /// that a large table need not be copied to be put in order.
+    /// Whether each route finds its gateway in the present order, and no route on the link is behind others.
+    ///
+    /// This is nearly always true, so that a large table need not be copied and sorted.
     private func inOrder(_ copies: [Route], _ connected: Reachability) -> Bool {
         var table = connected
         var isPastLink = false

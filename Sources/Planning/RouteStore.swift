@@ -138,7 +138,7 @@ struct RouteStore {
         for position in list.indices where isMeant(list[position]) && !gone.contains(position) { remove(at: position) }
     }
 
-    /// Takes a preferred source out of the routes that have it.
+    /// Removes a preferred source from the routes that have it.
     /// - Complexity: O(routes).
     mutating func clearPreferredSource(_ source: IPAddress) {
         for position in list.indices where list[position].value.preferredSource == source {

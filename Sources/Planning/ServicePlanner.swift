@@ -97,7 +97,7 @@ struct ServicePlanner {
         var found: [(route: ServiceSettings.StaticRoute, metric: UInt32)] = []
         var defaultRoute: (route: ServiceSettings.StaticRoute, metric: UInt32)?
         var extra = 0
-        // There may be 100,000 routes, of which a few dozen fit: each is looked at once, where it is.
+        // There may be 100,000 routes, of which a few dozen fit: each is examined once, in place.
         let routes = plans.v4.routes.span
         for position in routes.indices where routes[position].type == .unicast && routes[position].typeOfService == 0 {
             if found.count == Self.mostStaticRoutes, !routes[position].destination.isDefault {
@@ -163,13 +163,13 @@ struct ServicePlanner {
         settings.dnsServers = resolvers(.v6).compactMap(\.v6)
         settings.guestAddresses = Set(guestAddresses(.v6).compactMap(\.v6))
         settings.mappedAddresses = Set(mappedAddresses(.v6).compactMap(\.v6))
-        // Without a host network the namespace has nothing but its link: a default router would only delay failures. In
-        // opaque mode it has one all the same, because nothing that it has may change.
+        // Without a host network the namespace has only its link, and a default router would only delay failures. In
+        // opaque mode it has one nevertheless, because nothing in it may change.
         if plan.mode != .local {
             settings.isDefaultRouter = plan.routes.hasOne { $0.destination.isDefault && $0.type == .unicast }
         }
         var prefixes: [ServiceSettings.AdvertisedPrefix] = []
-        // In opaque mode the host's addresses come and go, and nobody is told.
+        // In opaque mode the host's addresses are not announced, because they come and go.
         for address in plan.addresses where !address.address.isLinkLocal && plan.mode != .opaque {
             let network = address.prefix.network
             let half = Prefix(address.address, length: 64)?.network

@@ -9,7 +9,7 @@ struct Template {
     var link: Link
     /// Whether the user named it (`-i`, `--outbound-if4`, `--outbound-if6`).
     var isPinned: Bool
-    /// Whether packets to everywhere leave through it, by a default route of the main table or by the kernel's lookup.
+    /// Whether it carries default traffic, by a default route of the main table or by the kernel's lookup.
     var hasDefault: Bool
     /// The gateway of that default, if it has one of the same family.
     var gateway: IPAddress?
@@ -94,7 +94,7 @@ struct TemplateChooser {
         return chosen.map { template($0, isPinned: false, lookup) }
     }
 
-    /// The interface of `--mode transparent`, whatever it has.
+    /// The interface of `--mode transparent`, in any state.
     private func mirrored(_ report: inout Report) -> Template? {
         let name = configuration.templateInterface ?? ""
         guard let link = snapshot.link(named: name) else {

@@ -36,9 +36,9 @@ struct TranslationPlanner {
 
     private var isTransparent: Bool { configuration.networkMode == .transparent }
 
-    /// What the namespace may not speak from.
+    /// The addresses that the namespace may not use as sources.
     ///
-    /// Link-local IPv6 addresses are those of each link, and nobody else's.
+    /// Link-local IPv6 addresses are not among them, because they belong to each link alone.
     private func foreignAddresses(_ family: AddressFamily, _ rules: TranslationRules.Family) -> Set<IPAddress> {
         var addresses = Set(
             snapshot.addresses.lazy.filter { $0.family == family && !$0.flags.contains(.duplicate) }.map(\.address))

@@ -3,13 +3,13 @@
 internal import NetworkModel
 internal import NetworkTypes
 
-/// The link by which packets to everywhere leave, as far as the kernel's lookup of the probe shows.
+/// The kernel's answer to the lookup of the probe: whether there is a default route, and through which link.
 enum WayOut {
-    /// The lookup does not show it, for this reason.
+    /// The lookup does not tell, for this reason.
     case unknown(Reason.LookupGap)
-    /// An error route or rule refuses them.
+    /// An error route or rule refuses the packets.
     case refused(errno: Int32)
-    /// They leave by this link.
+    /// The default route leads through this link.
     case leaves(by: InterfaceIndex, gateway: IPAddress?)
 }
 
@@ -17,13 +17,13 @@ extension HostSnapshot {
     /// `ENETUNREACH` on every Linux architecture that tapas runs on (errno(3)).
     private static let networkUnreachable: Int32 = 101
 
-    /// What the kernel's lookup of a family's probe says about the default route.
+    /// The kernel's answer to the lookup of a family's probe.
     func wayOut(_ family: AddressFamily) -> WayOut {
         let probe = Self.probe(family)
         guard let lookup = lookups.first(where: { $0.destination == probe }) else {
             return .unknown(.notAsked)
         }
-        // A part of a default route may be as long as VPNs split it; a longer one is a route of the documentation
+        // VPNs split the default route into parts of up to this length; a longer prefix is a route of the documentation
         // network itself.
         let longest = family == .v4 ? 15 : 23
         switch lookup.answer {
@@ -53,7 +53,7 @@ extension HostSnapshot {
         }
     }
 
-    /// The link by which packets to everywhere leave.
+    /// The link of the default route.
     ///
     /// It is the kernel's answer, else the main table's best default route; nil if there is none, or packets are
     /// refused.
@@ -77,8 +77,8 @@ extension HostSnapshot {
             .stablySorted(by: \.defaultRank)
     }
 
-    /// The tables that a family's policy rules look up, in their order, whatever the rules are for; the main one alone
-    /// if there are no rules.
+    /// The tables that a family's policy rules look up, in the rules' order and regardless of their selectors; only the
+    /// main one if there are no rules.
     func reachedTables(_ family: AddressFamily) -> [RouteTable] {
         var tables: [RouteTable] = []
         for rule in rules.stablySorted(by: \.priority)
@@ -95,7 +95,7 @@ extension HostSnapshot {
 }
 
 extension Link {
-    /// Whether it leads to the host itself only.
+    /// Whether the link leads only to the host itself.
     var isLoopback: Bool { index == .loopback || flags.contains(.loopback) }
 }
 

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Changes of the rules while the program runs, and what the rules are at.
+// Changes of the rules while the program runs, and the state of each rule.
 
 internal import Glibc
 internal import LinuxSystem
@@ -12,17 +12,17 @@ internal import SystemPackage
 struct WaitingChange {
     var compute: ([PortForward]) throws(PortForwardingError) -> [PortForward]
     var completion: (Result<[PortForward], PortForwardingError>) -> Void
-    /// How often the namespace has been asked for its sockets.
+    /// How often sockets of the namespace were requested.
     var attempts = 0
 }
 
-/// What forwarded ports have counted.
+/// The counters of forwarded ports.
 public struct ForwardCounters: Hashable, Sendable {
     init() {}
 
     /// Connections accepted.
     public var accepted: UInt64 = 0
-    /// Connections of those that nobody in the namespace could be given.
+    /// Accepted connections that could not be forwarded to the namespace.
     public var refused: UInt64 = 0
     /// Changes of the rules that were made.
     public var changes: UInt64 = 0
@@ -38,7 +38,7 @@ public struct ForwardCounters: Hashable, Sendable {
 
 /// The figures of forwarded ports at one moment.
 public struct ForwardFigures: Hashable, Sendable {
-    /// What has been counted.
+    /// The counters.
     public var counters = ForwardCounters()
     /// Rules in force.
     public var rules = 0
@@ -49,7 +49,7 @@ public struct ForwardFigures: Hashable, Sendable {
     /// UDP clients that are spliced.
     public var clients = 0
 
-    /// Makes the figures of no ports at all.
+    /// Makes figures that are all zero.
     public init() {}
 
     init(counters: ForwardCounters, rules: Int, listeners: Int, connections: Int, clients: Int) {
@@ -61,13 +61,13 @@ public struct ForwardFigures: Hashable, Sendable {
     }
 }
 
-/// A rule in force, and what it is at.
+/// A rule in force, and its state.
 public struct ForwardState: Hashable, Sendable {
     /// What a rule waits for.
     public enum Wait: String, Hashable, Sendable {
         /// Its interface does not exist.
         case interface
-        /// The host does not have its address; its ports are bound already and work as soon as it comes.
+        /// The host does not have its address; the ports are bound already and work as soon as the address is added.
         case address
     }
 
@@ -75,12 +75,12 @@ public struct ForwardState: Hashable, Sendable {
     public var rule: PortForward
     /// Ports that are listened on.
     public var openPorts: Int
-    /// Ports that somebody else has, which are tried again.
+    /// Ports that another process has, which are tried again.
     public var takenPorts: Int
-    /// What it waits for; nil if for nothing.
+    /// What the rule waits for; nil if it does not wait.
     public var wait: Wait?
 
-    /// Names a rule and what it is at.
+    /// Makes the state of a rule.
     public init(rule: PortForward, openPorts: Int, takenPorts: Int, wait: Wait?) {
         self.rule = rule
         self.openPorts = openPorts
@@ -96,8 +96,8 @@ extension ForwardedPorts {
     ///
     /// - Parameters:
     ///   - forwards: the rules, none of which conflict.
-    ///   - completion: is called on the ports' loop: with nil once all the rules are in force, or with the first port
-    ///     that was asked for by number and cannot be had; then nothing has changed.
+    ///   - completion: is called on the ports' loop: with nil once all the rules are in force, or with the first
+    ///     explicit port that cannot be opened; then nothing has changed.
     public func change(to forwards: [PortForward], completion: @escaping (PortForwardingError?) -> Void) {
         change { (_) throws(PortForwardingError) in
             forwards
@@ -106,11 +106,11 @@ extension ForwardedPorts {
         }
     }
 
-    /// As ``change(to:completion:)``, with rules that come of those in force when the change's turn has come.
+    /// As ``change(to:completion:)``, with rules that are computed from the rules in force when the change begins.
     ///
     /// - Parameters:
-    ///   - compute: makes the new rules of those in force; what it throws ends the change.
-    ///   - completion: is given the rules in force then.
+    ///   - compute: makes the new rules from those in force; an error ends the change.
+    ///   - completion: is called with the rules in force after the change.
     public func change(
         _ compute: @escaping ([PortForward]) throws(PortForwardingError) -> [PortForward],
         completion: @escaping (Result<[PortForward], PortForwardingError>) -> Void
@@ -121,10 +121,10 @@ extension ForwardedPorts {
         nextChange()
     }
 
-    /// How often the namespace is asked for more, where the rules in force have changed meanwhile.
+    /// How often more sockets of the namespace are requested if the rules in force have changed meanwhile.
     private static let attempts = 3
 
-    /// Begins with the first change that waits, or goes on with it once the namespace has made what it needs.
+    /// Begins the first waiting change, or continues it once the namespace has made the descriptors that it needs.
     private func nextChange(_ supply: NamespaceSupply? = nil) {
         guard let first = changes.first else { return }
         var supply = supply
@@ -164,7 +164,7 @@ extension ForwardedPorts {
         nextChange()
     }
 
-    /// Has the namespace make descriptors, and goes on when they are there.
+    /// Requests descriptors of the namespace, and continues when they have been made.
     private func ask(
         _ requests: [NamespaceRequest], _ body: @escaping @Sendable (ForwardedPorts, NamespaceAnswers) -> Void
     ) {
@@ -177,21 +177,21 @@ extension ForwardedPorts {
         if case .success = outcome { counters.changes &+= 1 } else { counters.failedChanges &+= 1 }
         change.completion(outcome)
         isChanging = !changes.isEmpty
-        // A turn of the loop lies between two changes.
+        // The next change begins in another turn of the loop.
         let ports = LoopBound(self, on: loop)
         if isChanging { ports.perform { $0.nextChange() } }
     }
 
     // MARK: What the rules are at
 
-    /// What has been counted, and how much there is.
+    /// The present figures.
     public var figures: ForwardFigures {
         ForwardFigures(
             counters: counters, rules: rules.count, listeners: listeners.count, connections: splices.count,
             clients: relays.count)
     }
 
-    /// The rules in force, and what each is at.
+    /// The rules in force with their states.
     public var states: [ForwardState] {
         rules.map { rule in
             var wait: ForwardState.Wait?

@@ -73,7 +73,7 @@ extension ForwardedPorts {
                 socket = try ClientSocket.make(for: datagram, queuesErrors: true)
                 handedOver.insert(client, now: now)
             } catch {
-                // Try once more when a flow has given up its descriptor.
+                // Try once more when a flow has been evicted and its descriptor is free.
                 guard error.meansNoDescriptors, mayMakeRoom else { return }
                 let copy = datagram.copy
                 let ports = LoopBound(self, on: loop)
@@ -121,7 +121,7 @@ extension ForwardedPorts {
                 if let listener {
                     send(datagram, listener, now)
                 } else if let target = held.target {
-                    // The rule is gone; what its client had sent before is not.
+                    // The rule was removed, but datagrams that its client had sent before are still forwarded.
                     relay(datagram, to: target, held.direction, now)
                 }
             }
@@ -166,7 +166,7 @@ extension ForwardedPorts {
                 return
             } catch {
                 guard error.meansNoDescriptors else { return }
-                // The two clients that have been silent for longest give up their descriptors.
+                // The two clients that have been silent for longest are evicted for their descriptors.
                 for _ in 0..<2 { relays.evict() }
                 pool.forgetFailures()
             }

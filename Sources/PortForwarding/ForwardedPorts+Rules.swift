@@ -17,14 +17,14 @@ extension ForwardedPorts {
     ///
     /// Ports of `auto` rules are opened as far as the other side listens already. A rule for a device that does not
     /// exist waits for it; one for an address that the host does not have listens already (`IP_FREEBIND`). Both are
-    /// reported, as are ports of best-effort and `auto` rules that cannot be had.
+    /// reported, and so are ports of best-effort and `auto` rules that cannot be opened.
     ///
-    /// Sockets of the namespace are waited for: to be called while the program starts. ``change(to:completion:)`` is
-    /// for later.
+    /// The call waits for sockets of the namespace, so it is only for the start of the program; later, use
+    /// ``change(to:completion:)``.
     ///
     /// - Parameter forwards: the rules, none of which conflict.
-    /// - Throws: The first port that was asked for by number and cannot be had, or the limit in the way. The rules in
-    ///   force are as before then, and every port that they have.
+    /// - Throws: The first explicit port that cannot be opened, or the limit that prevents it. Then the rules in force
+    ///   and all their ports are as before.
     public func setForwards(_ forwards: [PortForward]) throws(PortForwardingError) {
         mayWait = true
         defer { mayWait = false }
@@ -38,7 +38,7 @@ extension ForwardedPorts {
         try carryOut(&change, NamespaceSupply(requests, requests.isEmpty ? [] : namespace.open(requests)))
     }
 
-    /// Carries a change out that was laid out, or undoes it.
+    /// Carries out a change that was prepared by ``RuleChange/layOut(_:)``, or undoes it.
     func carryOut(_ change: inout RuleChange, _ supply: NamespaceSupply) throws(PortForwardingError) {
         do {
             try change.prepare(supply)
@@ -56,7 +56,7 @@ extension ForwardedPorts {
         prepareSockets()
     }
 
-    /// Has the sockets made that the first connections need; the first turn of the loop asks for them.
+    /// Marks the sockets that the first connections need; the first turn of the loop requests them.
     private func prepareSockets() {
         for rule in rules.map(\.rule) {
             let isStream = rule.transport == .tcp
@@ -66,8 +66,8 @@ extension ForwardedPorts {
         }
     }
 
-    /// Tries again what waits for a device or for a port that somebody else had, and renews the sockets of devices that
-    /// have come back under another index.
+    /// Retries rules that wait for a device and ports that another process had, and renews the sockets of devices that
+    /// have come back with another index.
     ///
     /// To be called after each change of the host's links.
     public func retryPendingForwards() {
@@ -88,7 +88,7 @@ extension ForwardedPorts {
             guard rules[index].rule.policy != .scanned else { continue }
             for port in rules[index].ports {
                 do throws(SystemCallError) {
-                    // Only rules of the host's side have devices, and their sockets are made at once.
+                    // Only rules that listen on the host have devices, and sockets of the host are made at once.
                     _ = try open(index, port)
                 } catch {
                     skipped.add(rules[index].rule, port, error.errno)

@@ -1,13 +1,13 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// `auto`: ports that are forwarded while somebody listens on the other side.
+// `auto`: ports that are forwarded while a program listens on the other side.
 
 internal import LinuxSystem
 internal import Logging
 internal import NetworkModel
 
 extension ForwardedPorts {
-    /// Looks again after a while, as long as there is a rule that asks for it.
+    /// Schedules the next scan, as long as there is an `auto` rule.
     func scheduleScan() {
         if let timer = scanTimer { loop.cancel(timer) }
         scanTimer = nil
@@ -23,24 +23,24 @@ extension ForwardedPorts {
         }
     }
 
-    /// Looks once, and tells of ports that cannot be had.
+    /// Scans once, and reports ports that cannot be opened.
     func scanNow() {
         var skipped = SkippedPorts()
         scan(&skipped)
         if !skipped.isEmpty { options.logger.warning("\(skipped.summary)") }
     }
 
-    /// What the namespace has to make so that `auto` rules can be followed.
+    /// The descriptors of the namespace that scans for these rules need.
     func scanRequests(for rules: [ListeningRule]) -> [NamespaceRequest] {
         guard namespaceSockets == nil, rules.contains(where: { $0.isScanned(.inbound) }) else { return [] }
         return ListeningSockets.requests
     }
 
-    /// Opens what is needed to look, for `auto` rules that need it, so that scans later wait for nobody.
+    /// Opens the descriptors that scans need, if there are `auto` rules, so that later scans never wait.
     ///
     /// - Parameters:
-    ///   - rules: the rules that are about to be in force.
-    ///   - supply: what the namespace has made of ``scanRequests(for:)``.
+    ///   - rules: the rules that will be in force.
+    ///   - supply: the descriptors that the namespace has made for ``scanRequests(for:)``.
     /// - Returns: whether all `auto` rules can be followed.
     func openScanSources(for rules: [ListeningRule], _ supply: inout NamespaceSupply) -> Bool {
         if hostSockets == nil, rules.contains(where: { $0.isScanned(.outbound) }) {
@@ -54,9 +54,9 @@ extension ForwardedPorts {
         return true
     }
 
-    /// Opens and closes the ports of `auto` rules after what the other side listens on now.
+    /// Opens and closes the ports of `auto` rules so that they match the ports that the other side listens on now.
     func scan(_ skipped: inout SkippedPorts) {
-        // Ports that were refused are tried again now and then only: each costs a handful of calls.
+        // Refused ports are tried again only in every eighth scan, because each costs several system calls.
         if scanCount % 8 == 0 { for index in rules.indices { rules[index].triesAgain = true } }
         scanCount &+= 1
         let inbound = rules.indices.filter { rules[$0].isScanned(.inbound) }
@@ -72,7 +72,7 @@ extension ForwardedPorts {
         for index in rules.indices { rules[index].triesAgain = false }
     }
 
-    /// The ports that we listen on for a direction, on the side that this listens on.
+    /// The ports that tapas itself listens on for a direction.
     private func ownPorts(_ direction: ForwardDirection) -> ListeningPorts {
         var own = ListeningPorts()
         for index in listeners.indices where listeners[index].socket >= 0 {
@@ -82,7 +82,7 @@ extension ForwardedPorts {
         return own
     }
 
-    /// What somebody else listens on; what has a number for TCP counts for UDP, too.
+    /// The ports that other programs listen on; a number in use for TCP counts for UDP, too.
     static func withoutOwn(_ ports: ListeningPorts, own: ListeningPorts) -> ListeningPorts {
         var result = ports
         result.tcp.subtract(own.tcp)
@@ -91,7 +91,7 @@ extension ForwardedPorts {
         return result
     }
 
-    /// Opens the ports of a rule that are wanted, and closes the others.
+    /// Opens the wanted ports of a rule, and closes the others.
     private func follow(_ index: Int, _ wanted: PortSet, _ skipped: inout SkippedPorts) {
         let rule = rules[index]
         for port in rule.openPorts where !wanted.contains(rule.target(of: port)) { close(index, port) }

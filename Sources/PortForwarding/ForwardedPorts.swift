@@ -2,11 +2,12 @@
 //
 // Theory of operation
 //
-// Rules come as a whole (`setForwards`, `change`) and are held with their listening sockets (`ListeningRule`). New rules are
-// compared with the old ones: sockets that serve both stay, whatever is new is opened first, and only when all of that
-// has worked the rest is closed and the new rules take the place of the old ones (`RuleChange`). Flows that exist are
-// not touched. While the program runs, changes are made one after the other, and none waits for the namespace's thread:
-// what is needed of it is asked for first, and the change is carried out when it has come (`change(to:completion:)`).
+// Rules are always set all at once (`setForwards`, `change`) and stored with their listening sockets (`ListeningRule`).
+// New rules are compared with the old ones: sockets that serve both stay, and new sockets are opened. Only when all of
+// that has worked are the other sockets closed and the old rules replaced (`RuleChange`). Existing flows are not
+// touched. While the program runs, changes are made one after the other, and none waits for the namespace's thread: the
+// descriptors that a change needs are requested first, and the change is carried out when they have been made
+// (`change(to:completion:)`).
 //
 // A listening socket is in the namespace of the side that listens: the host's for -t and -u, the target's for -T and
 // -U. What arrives takes one of two ways:
@@ -14,21 +15,20 @@
 //   tap      the namespace is sent a SYN, or the datagram, from the client's own address (or from a stand-in for one
 //            that would be the namespace's own or loopback): a flow of the data path like any other. The accepted
 //            socket, or the datagram with a socket for its client, is handed over (`TapFlows`) and is the data path's
-//            from then on; datagrams that strayed come back (`takeBack`). These two verbs are all that the rooms know
-//            of each other;
+//            from then on; stray datagrams come back (`takeBack`). the two rooms share only these two calls;
 //   splice   from loopback to loopback nothing touches the tap: a socket of the other namespace is connected, and the
 //            two are joined, TCP with splice(2) (`Splices`), UDP by batches of datagrams (`Relays`). A connected socket
-//            for each UDP client takes over from the listening one, here as well as on the tap's way, so that answers
-//            leave from the address and port that the client has used.
+//            for each UDP client replaces the listening one, here as well as for the tap, so that answers
+//            have the address and port that the client has used as their source.
 //
-// `auto` rules have no sockets of their own: every `scanInterval` the listening sockets of the other side are listed,
-// and the rules' ports opened and closed after them; ports that this object itself listens on are left out. With no
-// such rule there is no timer.
+// `auto` rules open only ports that the other side listens on: every `scanInterval` the listening sockets of the other
+// side are listed, and the rules' ports are opened and closed accordingly. Ports that this object itself listens on are
+// left out. Without such a rule there is no timer.
 //
-// One object, one event loop with a thread of its own (docs/decisions/0010): a scan, a retry or a busy splice delays
-// other forwarded ports at most, and neither the data path nor the control loop. Sockets of the target namespace come
-// from a pool that is filled ahead; where it is empty, connections wait in `waiting` and datagrams in `held`, and the
-// thread goes on.
+// The object runs on an event loop with a thread of its own (docs/decisions/0010): a scan, a retry or a busy splice can
+// delay other forwarded ports, but neither the data path nor the control loop. Sockets of the target namespace come
+// from a pool that is filled ahead of time. When it is empty, connections wait in `waiting` and datagrams in `held`,
+// and the thread continues.
 //
 // syscalls: setup(main): rt_sigaction
 
@@ -51,9 +51,9 @@ enum TokenKind {
 
 /// Forwarded ports: the listening sockets of both directions, and the connections that never touch the tap.
 public final class ForwardedPorts: EventSink {
-    /// The time between two looks at the other side's listening sockets, in milliseconds.
+    /// The time between two scans of the other side's listening sockets, in milliseconds.
     static let scanInterval: Int64 = 900
-    /// Accepted connections that may wait for a socket of the namespace.
+    /// The greatest number of accepted connections that wait for a socket of the namespace.
     private static let waitingLimit = 256
 
     /// An accepted connection that waits for a socket of the namespace.
@@ -65,7 +65,7 @@ public final class ForwardedPorts: EventSink {
     let loop: EventLoop
     let options: PortForwardingOptions
     let namespace: NamespaceSockets
-    /// The data path; nil where there is no tap.
+    /// The data path; nil if there is no tap.
     let tapFlows: (any TapFlows)?
     var rules: [ListeningRule] = []
     var listeners = ListenerStore()
@@ -73,9 +73,9 @@ public final class ForwardedPorts: EventSink {
     var splices: Splices
     var relays: Relays
     let batch = MessageBatch(capacity: 32)
-    /// What goes to the data path when this turn ends.
+    /// What is passed to the data path when this turn ends.
     var arrivals = Arrivals()
-    /// Clients whose sockets the data path has been given, for a moment.
+    /// Clients whose sockets were handed to the data path a moment ago.
     var handedOver = RecentClients()
     /// Whether a flow may be ended for the datagram at hand.
     var mayMakeRoom = true
@@ -90,37 +90,37 @@ public final class ForwardedPorts: EventSink {
     var retryTimer: EventLoop.TimerID?
     /// Ports that may still be tried in the present batch.
     var retryBudget = 0
-    /// Ports that were tried with success, and not yet told of.
+    /// Ports that were opened by a retry and not reported yet.
     var regained = RegainedPorts()
-    /// Rules have been set: a predecessor has had its time to go.
+    /// Rules have been set once, so the next change does not wait for a predecessor to end.
     var hasStarted = false
-    /// `setForwards` is at work: sockets of the namespace may be waited for.
+    /// `setForwards` is running, which may wait for sockets of the namespace.
     var mayWait = false
     /// Where rules can listen.
     var abilities = ListeningAbilities()
-    /// Changes of the rules that wait for the one under way, which is the first.
+    /// Changes of the rules, in order; the first one may be running.
     var changes: [WaitingChange] = []
-    /// One of them is under way, or about to be.
+    /// Whether a change is running, or scheduled for the next turn.
     var isChanging = false
-    /// What has been counted so far.
+    /// The counters.
     var counters = ForwardCounters()
-    /// A scan, or a retry, stood back until there are sockets of the namespace.
+    /// A scan or a retry was postponed until there are sockets of the namespace.
     var scanWaits = false
     var retryWaits = false
     private var waiting: [WaitingConnection] = []
-    /// How often in a row room was made for sockets of the namespace.
+    /// The number of evictions in a row for sockets of the namespace.
     private var evictions = 0
-    /// Listeners that are looked away from, and whether it was for want of descriptors.
+    /// Paused listeners, which are not watched for a moment.
     private var paused: [EventToken] = []
     private var resumeTimer: EventLoop.TimerID?
 
     /// Makes an object without rules.
     ///
     /// - Parameters:
-    ///   - options: what does not change.
+    ///   - options: the settings, which never change.
     ///   - loop: the event loop on whose thread this is used.
     ///   - namespace: makes sockets in the target network namespace.
-    ///   - tapFlows: the data path; nil where there is no tap.
+    ///   - tapFlows: the data path; nil if there is no tap.
     public init(
         options: PortForwardingOptions, loop: EventLoop, namespace: NamespaceSockets, tapFlows: (any TapFlows)? = nil
     ) {
@@ -178,8 +178,8 @@ public final class ForwardedPorts: EventSink {
         }
     }
 
-    /// Hands over what has come, goes on with connections that had more than their share, and has sockets made for
-    /// those to come.
+    /// Hands over what has arrived, continues connections that exceeded their share, and requests sockets for later
+    /// connections.
     public func batchEnded(now: MonotonicTime) {
         if !arrivals.isEmpty {
             let due = arrivals
@@ -255,7 +255,8 @@ public final class ForwardedPorts: EventSink {
         return .more
     }
 
-    /// Accepts what waits on a listening socket before it is closed, because those clients are connected already.
+    /// Accepts the waiting connections of a listening socket before it is closed, because those clients are connected
+    /// already.
     func takeRest(of index: Int) {
         let listener = listeners[index]
         if rules[listener.rule].rule.transport == .tcp {
@@ -292,7 +293,7 @@ public final class ForwardedPorts: EventSink {
         return true
     }
 
-    /// The namespace's address for what has come from the host's loopback to an address and does not go by the tap.
+    /// The namespace's address for a client on the host's loopback whose connection is spliced.
     func spliceTarget(at local: IPv6Address, from peer: Endpoint) -> IPv6Address? {
         guard options.hostLoopbackToNamespaceLoopback else {
             return tapFlows?.spliceTargets.target(isIPv4: peer.family == .v4)
@@ -321,7 +322,7 @@ public final class ForwardedPorts: EventSink {
 
     // MARK: Sockets of the namespace
 
-    /// Has more sockets made in the namespace if they run low; nobody waits for them here.
+    /// Requests more sockets of the namespace if few are left; it does not wait for them.
     func refillPool() {
         let requests = pool.nextRequests()
         guard !requests.isEmpty else { return }
@@ -329,10 +330,10 @@ public final class ForwardedPorts: EventSink {
         namespace.openLater(requests) { answers in ports.perform { $0.poolFilled(answers) } }
     }
 
-    /// Sockets of the namespace have come, or could not be made: whatever stood back for them goes on.
+    /// Handles new sockets of the namespace, or the failure to make them: whatever waited for them continues.
     private func poolFilled(_ answers: NamespaceAnswers) {
         if let error = pool.add(answers), error.meansNoDescriptors, evictions < 4 {
-            // Whoever has been silent longest gives descriptors up, and those who wait are served from them.
+            // The clients that have been silent for longest are evicted, and their descriptors serve those that wait.
             evictions += 1
             for _ in 0..<2 { relays.evict() }
             let ports = LoopBound(self, on: loop)
@@ -369,7 +370,8 @@ public final class ForwardedPorts: EventSink {
 
     // MARK: Looking away
 
-    /// Looks away from a listener whose connections cannot be accepted, for a moment: it would be ready all the time.
+    /// Stops watching a listener for a moment when its connections cannot be accepted, because it would be ready all
+    /// the time.
     private func pause(_ listener: Listener, _ token: EventToken) {
         guard (try? loop.modify(FileDescriptor(rawValue: listener.socket), for: [], token: token)) != nil else {
             return

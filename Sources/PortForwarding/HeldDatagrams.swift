@@ -8,7 +8,7 @@ struct HeldDatagram {
     /// Which side listens.
     var direction: ForwardDirection
     var datagram: ReceivedDatagram
-    /// Where it leads, if its rule is gone by the time; nil if that is known by its rule only.
+    /// The target, in case its rule no longer exists then; nil if only the rule knows it.
     var target: Endpoint?
 }
 
@@ -21,13 +21,13 @@ struct HeldDatagrams {
 
     var isEmpty: Bool { waiting.isEmpty }
 
-    /// Keeps one, if there is room.
+    /// Stores a datagram, if there is room.
     mutating func add(_ datagram: ReceivedDatagram, _ direction: ForwardDirection, to target: Endpoint? = nil) {
         guard waiting.count < Self.limit else { return }
         waiting.append(HeldDatagram(direction: direction, datagram: datagram, target: target))
     }
 
-    /// All of them; the caller owns them then.
+    /// Removes and returns all datagrams.
     mutating func take() -> [HeldDatagram] {
         defer { waiting = [] }
         return waiting

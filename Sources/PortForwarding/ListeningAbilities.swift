@@ -6,24 +6,24 @@ internal import NetworkModel
 internal import NetworkTypes
 internal import SystemPackage
 
-/// Where rules can listen, as far as the kernel goes along; found out once.
+/// The families and devices that rules can listen on, which depends on the kernel and is determined once.
 struct ListeningAbilities {
-    /// Whether the host has IPv6; nil as long as nobody has asked.
+    /// Whether the host has IPv6; nil if that has not been determined yet.
     private var hostHasIPv6: Bool?
-    /// Whether the namespace has it.
+    /// Whether the namespace has IPv6; nil if that has not been determined yet.
     private var namespaceHasIPv6: Bool?
     /// Whether sockets may be bound to the namespace's loopback device.
     private var bindsToLoopback = true
 
-    /// What the namespace has to make so that its abilities can be seen: one socket of each family.
+    /// The descriptors of the namespace that show its abilities: one socket of each family.
     static let requests = [ListeningPlace().request(.tcp), NamespaceSocketPool.Kind.tcpv4.request]
 
-    /// Whether rules need to know of the namespace, and nobody has asked it.
+    /// Whether rules depend on the namespace's abilities and these have not been determined yet.
     func mustAskNamespace(for rules: [PortForward]) -> Bool {
         namespaceHasIPv6 == nil && rules.contains { $0.direction == .outbound }
     }
 
-    /// Finds out what the host can.
+    /// Determines the host's abilities.
     mutating func askHost() {
         guard hostHasIPv6 == nil else { return }
         let probe = try? ListeningPlace().request(.tcp).open()
@@ -31,7 +31,7 @@ struct ListeningAbilities {
         hostHasIPv6 = probe != nil
     }
 
-    /// Takes in what the namespace has made of ``requests``.
+    /// Determines the namespace's abilities from its answers to ``requests``.
     ///
     /// - Throws: If it makes no sockets.
     mutating func learn(_ answers: NamespaceAnswers, _ logger: Logger) throws(PortForwardingError) {

@@ -7,7 +7,7 @@ internal import SystemPackage
 /// A rule with the sockets that listen for it.
 struct ListeningRule {
     let rule: PortForward
-    /// Where each port is listened on: one place, or two where one socket is not enough.
+    /// The places where each port is opened: one, or two if one socket is not enough.
     let places: [ListeningPlace]
     /// The listeners, by place and port.
     private(set) var open: [UInt32: Int] = [:]

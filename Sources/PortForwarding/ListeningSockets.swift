@@ -25,7 +25,7 @@ struct ListeningPorts: Equatable {
     }
 }
 
-/// Asks one network namespace for its listening sockets, again and again.
+/// Lists the listening sockets of one network namespace, as often as needed.
 struct ListeningSockets: ~Copyable {
     private enum Source {
         case diagnostics(SocketDiagnostics)
@@ -38,12 +38,12 @@ struct ListeningSockets: ~Copyable {
     private static let diagnostics = NamespaceRequest.socket(
         domain: AF_NETLINK, type: CInt(SOCK_RAW.rawValue), ipProtocol: NETLINK_SOCK_DIAG)
 
-    /// All that may be asked for to begin with, by one way or the other.
+    /// The descriptors that either way of listing needs.
     static let requests = [diagnostics] + paths.map { NamespaceRequest.file($0) }
 
     private let source: Source
 
-    /// Opens what is needed in a namespace; nil if the kernel shows its sockets in neither way.
+    /// Opens the descriptors in a namespace; nil if the kernel allows neither way.
     ///
     /// - Parameter open: makes descriptors in the namespace.
     init?(_ open: ([NamespaceRequest]) -> NamespaceAnswers) {

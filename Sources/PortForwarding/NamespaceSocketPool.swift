@@ -8,8 +8,8 @@ internal import SystemPackage
 
 /// Unconnected sockets of the target namespace, made ahead of time.
 ///
-/// Nothing waits for one: when none is left, whoever needs one stops until the next have been made. `ForwardedPorts`
-/// sends the pool's requests and passes the answers on.
+/// No thread waits for a socket: when none is left, the work that needs one is postponed until more have been made.
+/// `ForwardedPorts` sends the pool's requests and passes the answers on.
 struct NamespaceSocketPool {
     /// The kinds of sockets that are needed for connecting and listening in the namespace.
     enum Kind: Int, CaseIterable {
@@ -36,7 +36,7 @@ struct NamespaceSocketPool {
 
     private struct Supply {
         var free: [CInt] = []
-        /// How many were requested and missing since the last answer.
+        /// The number of sockets that were needed and missing since the last answer.
         var shortage = 0
         var isLow = false
         var failure: (error: Errno, until: MonotonicTime)?
@@ -119,7 +119,7 @@ struct NamespaceSocketPool {
         }
     }
 
-    /// Closes what is left.
+    /// Closes the remaining sockets.
     mutating func close() {
         for index in supplies.indices {
             for socket in supplies[index].free { HostSocket.close(socket) }

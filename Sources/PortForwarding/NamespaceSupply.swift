@@ -12,24 +12,24 @@ struct NamespaceSupply {
     /// Makes an empty supply.
     init() {}
 
-    /// Takes over what requests have led to.
+    /// Takes ownership of the answers to requests.
     init(_ requests: [NamespaceRequest], _ answers: NamespaceAnswers) {
         for (request, answer) in zip(requests, answers) { made[request, default: []].append(answer) }
     }
 
-    /// Takes one out, which is the caller's then.
+    /// Removes and returns a descriptor, which the caller then owns.
     ///
-    /// - Returns: the descriptor, or why it could not be made; nil if there is none left.
+    /// - Returns: the descriptor, or the error of making it; nil if none is left.
     mutating func take(_ request: NamespaceRequest) -> Result<FileDescriptor, Errno>? {
         made[request]?.popLast()
     }
 
-    /// Takes several out; `EAGAIN` stands for those that there are none left of.
+    /// Removes and returns several descriptors; `EAGAIN` stands for each that is missing.
     mutating func take(_ requests: [NamespaceRequest]) -> NamespaceAnswers {
         requests.map { take($0) ?? .failure(.resourceTemporarilyUnavailable) }
     }
 
-    /// Closes what is left.
+    /// Closes the remaining descriptors.
     mutating func close() {
         for case .success(let descriptor) in made.values.joined() { HostSocket.close(descriptor.rawValue) }
         made = [:]

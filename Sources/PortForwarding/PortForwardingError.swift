@@ -15,9 +15,9 @@ public enum PortForwardingError: Error {
     case tooFewDescriptors(needed: Int, available: Int, limit: Int)
     /// The namespace's thread cannot make sockets.
     case noNamespaceSockets(Errno)
-    /// What the kernel shows of listening sockets is out of reach, and `auto` rules go by that.
+    /// The listening sockets of the other side cannot be listed, which `auto` rules need.
     case noScan
-    /// Whoever was to say what the new rules are refuses, for this reason.
+    /// The function that computes the new rules refuses, for this reason.
     case refused(String)
 
     /// A port as messages name it.

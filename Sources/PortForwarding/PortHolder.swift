@@ -23,10 +23,10 @@ public struct PortHolders: Sendable {
 
     private var holders: [Place: PortHolder] = [:]
 
-    /// Makes a list without anybody.
+    /// Makes an empty list.
     public init() {}
 
-    /// Finds them, in the calling thread's network namespace.
+    /// Finds the owners, in the calling thread's network namespace.
     ///
     /// - Parameter rules: the rules, of which the explicit inbound ones count.
     public init(of rules: [PortForward]) {

@@ -1,13 +1,15 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// One replacement of all rules, from the rules to the commit or the way back.
+// One replacement of all rules, from the comparison to the commit or the rollback.
 //
-// A socket of the old rules can stand in the way of a new one that it is not the same as (a wildcard after one address
-// of the same port): only then the old one is closed first, last of all, and opened again if the change fails.
+// A socket of the old rules can block a different new one (for example an address blocks the wildcard of the same
+// port). Only such a socket is closed before the new one is opened. This is the last step of the change, and the socket
+// is opened again if the change fails.
 //
-// A change is laid out first (`layOut`): which sockets of the old rules serve, and what the namespace has to make
-// (`requests`). Once that is there, it is carried out without waiting for anybody (`prepare`, then `commit` or `undo`).
-// Between the two the rules in force may have opened and closed ports, so whoever waits lays the change out once more.
+// A change is planned first (`layOut`): which sockets of the old rules are taken over, and which descriptors of the
+// namespace are needed (`requests`). Once these have been made, the change is carried out without waiting (`prepare`,
+// then `commit` or `undo`). Between the two, the rules in force may have opened and closed ports, so the change is
+// planned again after waiting.
 //
 // syscalls: setup(main): clock_nanosleep close ioctl openat prlimit64 read socket
 // syscalls: running(ports): clock_nanosleep close ioctl openat prlimit64 read socket
@@ -35,24 +37,24 @@ struct RuleChange {
     private var kept: [Int: PortPlace] = [:]
     /// Listeners that this change has opened.
     private var opened: [Int] = []
-    /// Port places that have to wait until an old socket is out of the way.
+    /// Port places that can be opened only after an old socket is closed.
     private var postponed: [PortPlace] = []
     /// Port places of the old rules whose sockets were closed for those.
     private var cleared: [PortPlace] = []
-    /// How long ports are waited for that somebody else has, all together.
+    /// Until when the change waits for ports that another process has.
     private var patience: MonotonicTime
     /// Rules whose address the host does not have.
     private var absent: Set<Int> = []
-    /// Ports that could not be had and need not.
+    /// Optional ports that could not be opened.
     private(set) var skipped = SkippedPorts()
-    /// What the namespace has made for this change.
+    /// The descriptors that the namespace has made for this change.
     private var supply = NamespaceSupply()
 
     /// Makes a change that does nothing yet.
     ///
     /// - Parameters:
-    ///   - owner: whose rules are changed.
-    ///   - patience: how long a predecessor is waited for that has a port, in milliseconds.
+    ///   - owner: the object whose rules are changed.
+    ///   - patience: how long to wait for a port that a predecessor still has, in milliseconds.
     init(owner: ForwardedPorts, patience: Int64) {
         self.owner = owner
         self.patience = MonotonicTime.now.advanced(milliseconds: patience)
@@ -60,7 +62,7 @@ struct RuleChange {
 
     // MARK: Preparing
 
-    /// Finds out what is new, and changes nothing.
+    /// Plans the change, and changes nothing.
     ///
     /// - Throws: If the process may not have as many descriptors.
     mutating func layOut(_ rules: [PortForward]) throws(PortForwardingError) {
@@ -70,7 +72,7 @@ struct RuleChange {
         try checkDescriptors()
     }
 
-    /// What the namespace has to make for the rules that were laid out.
+    /// The descriptors of the namespace that the planned rules need.
     var requests: [NamespaceRequest] {
         var requests = owner.scanRequests(for: fresh)
         for index in fresh.indices where fresh[index].rule.direction == .outbound {
@@ -80,7 +82,7 @@ struct RuleChange {
                 let request = rule.places[place].request(rule.rule.transport)
                 for port in rule.ports where rule.listener(place, port) == nil {
                     requests.append(request)
-                    // One for each of the two ways on from there: another try, and the way back.
+                    // One more for the second attempt, or for the rollback.
                     guard oldSocketBlocks(PortPlace(rule: index, place: place, port: port)) else { continue }
                     requests += [request, request]
                 }
@@ -91,8 +93,9 @@ struct RuleChange {
 
     /// Opens everything that is new.
     ///
-    /// - Parameter supply: what the namespace has made of ``requests``.
-    /// - Throws: The first port that cannot be had; `EAGAIN` of the namespace if more is needed than was asked for.
+    /// - Parameter supply: the descriptors that the namespace has made for ``requests``.
+    /// - Throws: The first explicit port that cannot be opened; `EAGAIN` if more descriptors are needed than were
+    ///   requested.
     mutating func prepare(_ supply: NamespaceSupply) throws(PortForwardingError) {
         self.supply = supply
         for index in fresh.indices where fresh[index].rule.policy != .scanned && !fresh[index].waitsForDevice {
@@ -102,7 +105,7 @@ struct RuleChange {
         try openPostponed()
     }
 
-    /// Finds the sockets of the old rules that serve.
+    /// Finds the sockets of the old rules that a new rule takes over.
     private mutating func takeOver(_ index: Int) {
         let mine = fresh[index]
         for old in owner.rules where mine.shares(with: old) && mine.deviceIndex == old.deviceIndex {
@@ -126,7 +129,7 @@ struct RuleChange {
         fresh[index].waitsForDevice = fresh[index].deviceIndex == 0
     }
 
-    /// Refuses what the process may not have descriptors for, before anything is bound.
+    /// Refuses rules that need more descriptors than the process may have, before anything is bound.
     private func checkDescriptors() throws(PortForwardingError) {
         var needed = 0
         for rule in fresh where rule.rule.policy != .scanned {
@@ -134,7 +137,7 @@ struct RuleChange {
         }
         var limit = rlimit()
         guard needed > 0, unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
-        // What is open now, and a little for the flows.
+        // The descriptors that are open now, and a few for flows.
         let reserve = 64 + owner.listeners.count
         let allowed = Int(clamping: limit.rlim_cur)
         let available = max(allowed - reserve, 0)
@@ -187,7 +190,7 @@ struct RuleChange {
         }
     }
 
-    /// Makes all sockets for a rule's place; those of the namespace are there already.
+    /// Makes all sockets for a rule's place; those of the namespace come from the supply.
     private mutating func sockets(
         for rule: ListeningRule, _ place: Int, count: Int
     ) throws(PortForwardingError) -> [CInt] {
@@ -249,7 +252,7 @@ struct RuleChange {
 
     // MARK: A port that somebody else has
 
-    /// Waits for a predecessor to go, if it may be that; then fails.
+    /// Retries while a predecessor may still have the port; then fails.
     private mutating func retry(_ portPlace: PortPlace, after first: SystemCallError) throws(PortForwardingError) {
         let rule = fresh[portPlace.rule]
         var error = first
@@ -342,11 +345,11 @@ struct RuleChange {
 
     // MARK: Ending
 
-    /// Closes what this change has opened; the old rules are whole again.
+    /// Closes everything that this change has opened, and restores the old rules.
     mutating func undo() {
         for listener in opened { owner.listeners.close(listener) }
         for portPlace in cleared {
-            // What we had a moment ago; if somebody was faster, it is tried again like a port that need not be had.
+            // The port was ours a moment ago; if another process has taken it, it is tried again like an optional port.
             let rule = owner.rules[portPlace.rule]
             do throws(SystemCallError) {
                 let number = try socket(for: rule, portPlace.place)
@@ -361,11 +364,11 @@ struct RuleChange {
         owner.scheduleRetry()
     }
 
-    /// Closes what the new rules do not have, and puts them in force.
+    /// Closes the sockets that the new rules do not use, and puts the new rules in force.
     mutating func commit() {
         let new = Set(opened)
         let old = owner.listeners.indices.filter { owner.listeners[$0].socket >= 0 && !new.contains($0) }
-        // By the old rules, so before the first of them gives way.
+        // These connections belong to the old rules, so they are accepted before the rules are replaced.
         for index in old where kept[index] == nil { owner.takeRest(of: index) }
         for index in old {
             if let portPlace = kept[index] {

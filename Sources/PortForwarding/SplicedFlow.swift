@@ -4,10 +4,9 @@ public import LinuxSystem
 public import NetworkModel
 internal import NetworkTypes
 
-/// A connection, or a UDP client, that goes from loopback to loopback and never touches the tap, at the moment it was
-/// looked at.
+/// A spliced connection or UDP client (from loopback to loopback, without the tap) at the moment of the query.
 public struct SplicedFlow: Hashable, Sendable {
-    /// What it is at; the words are those of the flows of the tap.
+    /// Its state; the names are those of the flows of the tap.
     public enum State: String, Hashable, Sendable {
         /// The target's side is connecting.
         case connecting
@@ -25,39 +24,39 @@ public struct SplicedFlow: Hashable, Sendable {
     public var transport: TransportProtocol
     /// Which side has opened it.
     public var direction: ForwardDirection
-    /// Who has opened it.
+    /// The client that has opened it.
     public var client: Endpoint?
-    /// What the client has connected or written to.
+    /// The address and port that the client has connected or sent to.
     public var local: Endpoint?
-    /// Where it leads in the other namespace.
+    /// Its target in the other namespace.
     public var target: Endpoint?
-    /// What it is at.
+    /// Its state.
     public var state: State
     /// How long it has existed, in nanoseconds.
     public var age: Int64
-    /// How long nothing was moved, in nanoseconds.
+    /// The time since bytes were last moved, in nanoseconds.
     public var idle: Int64
-    /// Bytes that the client's have given and the target's side has taken.
+    /// Bytes from the client that the target's side has accepted.
     public var bytesFromClient: UInt64
-    /// Bytes the other way.
+    /// Bytes from the target that the client's side has accepted.
     public var bytesToClient: UInt64
 }
 
-/// Some of the spliced flows, and where to go on.
+/// Some of the spliced flows, and the position of the next ones.
 public struct SplicedFlowSlice: Sendable {
     /// The flows.
     public var flows: [SplicedFlow]
-    /// What to ask for next; nil if that was all.
+    /// The start of the next slice; nil if this was the last one.
     public var next: Int?
 }
 
 extension ForwardedPorts {
-    /// Slots that are looked at in one call.
+    /// The number of slots that one call examines.
     private static let slotsPerSlice = 256
 
-    /// Some of the flows that never touch the tap; connections first, then UDP clients.
+    /// Returns a slice of the spliced flows; connections first, then UDP clients.
     ///
-    /// - Parameter start: where to begin: 0, then what the last slice says.
+    /// - Parameter start: 0, then ``SplicedFlowSlice/next`` of the last slice.
     /// - Returns: the flows of this slice.
     public func splicedFlows(from start: Int) -> SplicedFlowSlice {
         var slice = SplicedFlowSlice(flows: [], next: nil)
@@ -72,12 +71,12 @@ extension ForwardedPorts {
         return slice
     }
 
-    /// Ends some of the flows that never touch the tap: connections by a reset of both sides.
+    /// Ends some of the spliced flows: connections by a reset of both sides.
     ///
     /// - Parameters:
-    ///   - start: where to begin: 0, then what the last call has returned.
-    ///   - condition: which flows are meant.
-    /// - Returns: how many there were among those looked at, and what to ask for next; nil if that was all.
+    ///   - start: 0, then the position that the last call returned.
+    ///   - condition: selects the flows.
+    /// - Returns: the number of flows that were ended, and the position of the next call; nil if this was the last one.
     public func endSplicedFlows(from start: Int, where condition: (SplicedFlow) -> Bool) -> (count: Int, next: Int?) {
         let now = MonotonicTime.now.nanoseconds
         let slots = nextSlots(start)

@@ -33,8 +33,8 @@ public struct Capability: RawRepresentable, Hashable, Sendable {
 public enum Capabilities {
     /// Keeps only `kept` of the permitted capabilities, permitted and effective.
     ///
-    /// It empties the inheritable set, and thereby the ambient one: no capability is ambient that is not inheritable
-    /// (capabilities(7)).
+    /// It empties the inheritable set. That empties the ambient set, too, because an ambient capability must be
+    /// inheritable (capabilities(7)).
     ///
     /// - Throws: The error of capset(2) or prctl(2).
     public static func restrictThread(to kept: [Capability] = []) throws(SystemCallError) {
@@ -62,7 +62,7 @@ public enum Capabilities {
 
     /// Empties the bounding set, so that no program executed later could gain a capability.
     ///
-    /// Without `CAP_SETPCAP` it does nothing, and then no capability could be gained by way of the bounding set either.
+    /// Without `CAP_SETPCAP` it does nothing; then no capability can be gained through the bounding set either.
     public static func emptyBoundingSet() {
         // The loop ends at the first number that the kernel does not know (EINVAL) or the first refusal (EPERM).
         var value: Int32 = 0

@@ -14,8 +14,8 @@ public import Wire
 /// it starts again. The refusal names the server that the client has its lease from, which may be a former address of
 /// tapas: busybox's udhcpc ignores the refusal of a server that it does not know.
 ///
-/// A change of the host makes the lease wrong. ``update(_:now:)`` says how much of it, and makes the message for
-/// clients that accept FORCERENEW with a nonce (RFC 6704).
+/// A change of the host makes the lease wrong. ``update(_:now:)`` determines which part is wrong, and makes the message
+/// for clients that accept FORCERENEW with a nonce (RFC 6704).
 ///
 /// Time is in milliseconds of any monotonic clock.
 public struct DHCPv4Server: Sendable {
@@ -23,7 +23,7 @@ public struct DHCPv4Server: Sendable {
 
     /// How much of a lease is wrong.
     public enum Change: Comparable, Sendable {
-        /// Nothing, or there is no lease.
+        /// Nothing is wrong, or there is no lease.
         case nothing
         /// Resolvers, names or times.
         case details

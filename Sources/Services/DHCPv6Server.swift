@@ -17,7 +17,7 @@ public struct DHCPv6Server: Sendable {
     typealias Association = DHCPv6Message.IdentityAssociation
     typealias Option = DHCPv6Message.Option
 
-    /// The holder of the lease, and what it was told.
+    /// The holder of the lease, and the configuration that it was sent.
     private struct Lease {
         var client: Client
         /// The source of the client's messages: its link-local address.

@@ -119,7 +119,7 @@ public struct GuestServices: Sendable {
         pending.removeFirst(max(0, pending.count - Self.mostPending))
         var conveyance = Conveyance()
         let isWrong = lease.change == .lease || addresses.change == .lease
-        // A client that was not seen may be waiting for the link, except where tapas programs the namespace.
+        // A client that has not sent anything yet may wait for the link, unless tapas programs the namespace.
         let isUnknown = !new.configuresNamespace && dhcpv4.clientMAC == nil && old.v4.tells(otherThan: new.v4)
         let servesLeases = !new.services.isDisjoint(with: [.dhcpv4, .dhcpv6])
         conveyance.togglesCarrier = new.togglesCarrier && servesLeases && (isWrong || isUnknown)

@@ -11,9 +11,9 @@ public import Wire
 /// when it ends. Solicitations are answered at once.
 ///
 /// What is no longer announced is withdrawn until every host that has received it has forgotten it: a prefix with
-/// lifetimes of 0, upon which a host deprecates its address at once and keeps it valid for as short as RFC 4862 §5.5.3
-/// e allows; resolvers, search domains and routes with a lifetime of 0; and, when tapas changes its link-local address,
-/// the old one with a router lifetime of 0. The lifetimes of current information only are repeated.
+/// lifetimes of 0, so that a host deprecates its address at once and keeps it valid only as long as RFC 4862 §5.5.3 e
+/// requires; resolvers, search domains and routes with a lifetime of 0; and, when tapas changes its link-local address,
+/// the old one with a router lifetime of 0. Only the lifetimes of current information are repeated.
 ///
 /// Time is in milliseconds of any monotonic clock.
 public struct RouterAdvertiser: Sendable {

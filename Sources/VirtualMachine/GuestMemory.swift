@@ -2,8 +2,8 @@
 
 /// The guest's memory: regions that are mapped into our process.
 ///
-/// Every address comes from the guest or from its program and is looked up here; what does not lie in a region has no
-/// pointer. The guest may change the memory at any time, also between two reads of ours.
+/// All addresses come from the guest or from its program and are looked up here; an address outside of the regions has
+/// no pointer. The guest may change the memory at any time, also between two of our reads.
 @safe
 public struct GuestMemory {
     /// A region and where it is mapped.
@@ -22,8 +22,9 @@ public struct GuestMemory {
     ///
     /// - Parameters:
     ///   - region: the region.
-    ///   - start: where its first byte is mapped; all of it must be, as long as this value is used.
-    /// - Returns: False if it is not valid, overlaps another, or is one too many.
+    ///   - start: the address at which its first byte is mapped; the whole region must stay mapped while this value is
+    ///     used.
+    /// - Returns: False if it is invalid, overlaps another region, or exceeds the limit.
     public mutating func add(_ region: VhostUserRegion, at start: UnsafeMutableRawPointer) -> Bool {
         guard mappings.count < VhostUserMessage.mostRegions, region.isValid,
             !mappings.contains(where: { $0.region.overlaps(region) })
@@ -36,8 +37,8 @@ public struct GuestMemory {
     ///
     /// - Parameters:
     ///   - guestAddress: the address.
-    ///   - count: how many bytes are wanted, at least 1.
-    /// - Returns: As many of them as lie in one region; nil if none do.
+    ///   - count: the number of bytes wanted, at least 1.
+    /// - Returns: The part of them that is in one region; nil if none is.
     func bytes(at guestAddress: UInt64, upTo count: Int) -> UnsafeMutableRawBufferPointer? {
         for mapping in mappings where guestAddress >= mapping.region.guestAddress {
             let offset = guestAddress - mapping.region.guestAddress
@@ -48,8 +49,8 @@ public struct GuestMemory {
         return nil
     }
 
-    /// Where an address of the virtual machine's program lies, if all `count` bytes lie in one region and the address is
-    /// a multiple of `alignment` for it and for us.
+    /// The pointer for an address of the virtual machine's program; nil unless all `count` bytes are in one region and
+    /// the address is aligned both there and here.
     func pointer(toUser address: UInt64, count: Int, alignment: Int) -> UnsafeMutableRawPointer? {
         for mapping in mappings where address >= mapping.region.userAddress {
             let offset = address - mapping.region.userAddress

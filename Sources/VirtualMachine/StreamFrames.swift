@@ -1,22 +1,22 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// The places of frames in bytes of a stream socket, where each frame lies behind its length.
+/// Finds the frames in the bytes of a stream socket, where each frame follows its length.
 ///
-/// This is what QEMU's `-netdev stream`, libkrun and gVisor speak: four bytes, big-endian, then the Ethernet frame. The
-/// bytes come in pieces of any size, so that a frame may begin in one and end in another. The value knows no memory: it
-/// says where in the caller's memory the next bytes go, and which of them are a frame. A length that no frame has
-/// cannot be got over, since nothing says where the next one begins: the value stays broken until ``reset()``.
+/// QEMU's `-netdev stream`, libkrun and gVisor use this format: the length in four bytes, big-endian, then the Ethernet
+/// frame. The bytes arrive in pieces of any size, so a frame may begin in one piece and end in another. This value owns
+/// no memory: it returns the position in the caller's memory where the next bytes go, and the position of each frame.
+/// After an impossible length the start of the next frame is unknown, so the value stays broken until ``reset()``.
 public struct StreamFrames: Sendable {
     /// The bytes before each frame.
     public static let prefixLength = 4
 
-    /// What comes next.
+    /// The next item.
     public enum Next: Hashable, Sendable {
-        /// A whole frame lies at an offset.
+        /// A whole frame at an offset.
         case frame(offset: Int, count: Int)
         /// More bytes are needed.
         case incomplete
-        /// A length that no frame has; nothing behind it can be read.
+        /// An impossible length; nothing after it can be read.
         case invalid(length: UInt32)
     }
 
@@ -24,14 +24,14 @@ public struct StreamFrames: Sendable {
     public let shortest: Int
     /// The longest frame in bytes.
     public let longest: Int
-    /// Where what has not been given begins.
+    /// The offset of the first byte that has not been returned.
     public private(set) var start = 0
-    /// Where the bytes end that have come.
+    /// The offset of the end of the received bytes.
     public private(set) var end = 0
     /// Whether a length was invalid.
     public private(set) var isBroken = false
 
-    /// Makes a value for a stream that begins.
+    /// Makes a value for a new stream.
     ///
     /// - Parameters:
     ///   - shortest: the shortest frame in bytes.
@@ -42,35 +42,35 @@ public struct StreamFrames: Sendable {
         self.longest = longest
     }
 
-    /// The bytes that have come and were not given.
+    /// The number of bytes that were received and not returned.
     @inlinable
     public var count: Int { end &- start }
 
-    /// Forgets everything: another stream begins.
+    /// Discards everything, for a new stream.
     public mutating func reset() {
         start = 0
         end = 0
         isBroken = false
     }
 
-    /// Notes bytes that have been put behind ``end``.
+    /// Records bytes that were added after ``end``.
     public mutating func append(_ count: Int) {
         precondition(count >= 0, "no bytes are taken back")
         end += count
     }
 
-    /// Notes that what has not been given was moved to the memory's start.
+    /// Records that the remaining bytes were moved to the memory's start.
     public mutating func moveToStart() {
         end -= start
         start = 0
     }
 
-    /// Looks what comes next; nothing is taken.
+    /// Returns the next item without removing it.
     ///
     /// - Parameter memory: the memory from offset 0 to at least ``end``.
-    /// - Returns: What comes next.
+    /// - Returns: The next item.
     public func peek(in memory: RawSpan) -> Next {
-        // A broken value keeps the bytes that it could not read.
+        // A broken value keeps the bytes that cannot be read.
         guard count >= Self.prefixLength else { return .incomplete }
         precondition(end <= memory.byteCount, "the bytes lie outside the memory")
         let length = unsafe UInt32(
@@ -82,10 +82,10 @@ public struct StreamFrames: Sendable {
         return .frame(offset: start + Self.prefixLength, count: Int(length))
     }
 
-    /// Takes the next frame.
+    /// Returns the next frame and removes it.
     ///
     /// - Parameter memory: the memory from offset 0 to at least ``end``.
-    /// - Returns: The frame, or why there is none.
+    /// - Returns: The frame, or the reason why there is none.
     public mutating func next(in memory: RawSpan) -> Next {
         let next = peek(in: memory)
         switch next {

@@ -1,18 +1,18 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// The messages of vhost-user, as its specification in QEMU's documentation has them ("Vhost-user Protocol"): a header of
-// twelve bytes (request, flags, size of the payload), then the payload, all in the machine's byte order, which is
-// little-endian on every machine that we run on. Descriptors come beside the first byte of a message.
+// The messages of vhost-user, as specified in QEMU's documentation ("Vhost-user Protocol"): a header of twelve bytes
+// (request, flags, size of the payload), then the payload, all in the machine's byte order, which is little-endian on
+// all supported machines. Descriptors are sent with the first byte of a message.
 
 /// A region of the guest's memory as a message describes it.
 public struct VhostUserRegion: Hashable, Sendable {
-    /// Where it lies for the guest.
+    /// Its address for the guest.
     public var guestAddress: UInt64
     /// Its size in bytes.
     public var size: UInt64
-    /// Where it lies for the virtual machine's program; the addresses of rings are of this kind.
+    /// Its address for the virtual machine's program; the addresses of rings are of this kind.
     public var userAddress: UInt64
-    /// Where it begins in its descriptor.
+    /// Its offset in its descriptor.
     public var mappingOffset: UInt64
 
     /// Makes a region.
@@ -23,31 +23,31 @@ public struct VhostUserRegion: Hashable, Sendable {
         self.mappingOffset = mappingOffset
     }
 
-    /// Whether it has bytes, and no end that goes round.
+    /// Whether it is not empty, and its end does not overflow.
     public var isValid: Bool {
         size > 0 && size <= UInt64(Int.max) && !guestAddress.addingReportingOverflow(size).overflow
             && !userAddress.addingReportingOverflow(size).overflow
             && !mappingOffset.addingReportingOverflow(size).overflow
     }
 
-    /// Whether two regions have a byte in common, for the guest or for its program.
+    /// Whether two regions share a byte, for the guest or for its program.
     public func overlaps(_ other: VhostUserRegion) -> Bool {
         guestAddress < other.guestAddress &+ other.size && other.guestAddress < guestAddress &+ size
             || userAddress < other.userAddress &+ other.size && other.userAddress < userAddress &+ size
     }
 }
 
-/// Where the parts of a ring lie (`struct vhost_vring_addr`), for the virtual machine's program.
+/// The addresses of the parts of a ring (`struct vhost_vring_addr`), for the virtual machine's program.
 public struct VhostUserRingAddresses: Hashable, Sendable {
     /// The table of descriptors.
     public var descriptors: UInt64
-    /// What we have used.
+    /// The used part, which we write.
     public var used: UInt64
-    /// What the guest makes available.
+    /// The available part, which the guest writes.
     public var available: UInt64
-    /// Where writes to the used part are logged.
+    /// The address at which writes to the used part are logged.
     public var log: UInt64
-    /// Whether they are.
+    /// Whether they are logged.
     public var isLogged: Bool
 
     /// Makes addresses.
@@ -78,33 +78,33 @@ public enum VhostUserMessage: Hashable, Sendable {
     case setMemoryTable([VhostUserRegion])
     /// Gives the log of dirty pages; a descriptor comes with it.
     case setLogBase(size: UInt64, offset: UInt64)
-    /// Gives a descriptor to be told about the log.
+    /// Gives a descriptor for notifications about the log.
     case setLogDescriptor
     /// Sets the number of entries of a ring.
     case setRingSize(ring: Int, UInt32)
-    /// Sets where a ring lies.
+    /// Sets the addresses of a ring.
     case setRingAddresses(ring: Int, VhostUserRingAddresses)
-    /// Sets the next entry of the available part that is taken.
+    /// Sets the next entry to take from the available part.
     case setRingBase(ring: Int, UInt32)
     /// Stops a ring and asks for its next entry.
     case getRingBase(ring: Int)
-    /// Gives the event descriptor on which the guest tells of new entries; none if it is to be polled.
+    /// Gives the event descriptor on which the guest signals new entries; none if the ring must be polled.
     case setRingKick(ring: Int, hasDescriptor: Bool)
-    /// Gives the event descriptor on which the guest is told of used entries.
+    /// Gives the event descriptor on which used entries are signalled to the guest.
     case setRingCall(ring: Int, hasDescriptor: Bool)
-    /// Gives the event descriptor on which errors are told.
+    /// Gives the event descriptor on which errors are signalled.
     case setRingError(ring: Int, hasDescriptor: Bool)
-    /// Asks for the most rings.
+    /// Asks for the greatest number of rings.
     case getQueueNumber
     /// Switches a ring on or off.
     case setRingEnabled(ring: Int, Bool)
     /// A request that we do not know, or that needs a feature which we do not offer.
     case unknown(request: UInt32)
 
-    /// The most regions of a table.
+    /// The greatest number of regions of a table.
     public static let mostRegions = 8
 
-    /// How many descriptors have to come with the message.
+    /// The number of descriptors that must come with the message.
     public var descriptorCount: Int {
         switch self {
         case .setMemoryTable(let regions): regions.count
@@ -123,17 +123,17 @@ public enum VhostUserMessage: Hashable, Sendable {
     }
 }
 
-/// Why a message cannot be read; the connection cannot go on.
+/// Why a message cannot be read; the connection must end.
 public enum VhostUserFault: Error, Hashable, Sendable {
     /// The flags name another version of the protocol than 1.
     case version
-    /// A reply, where only requests come.
+    /// A reply, although only requests are expected.
     case reply
     /// The payload is longer than any message's.
     case tooLong
     /// The payload has another size than the request's.
     case payloadSize
-    /// A number of a ring, of entries or of regions is out of bounds.
+    /// The number of a ring, of its entries or of regions is out of bounds.
     case outOfBounds
 }
 
@@ -172,8 +172,8 @@ extension VhostUserMessage {
     ///
     /// - Parameters:
     ///   - header: the header before it.
-    ///   - payload: as many bytes as the header says.
-    ///   - rings: how many rings there are; a message may name no other.
+    ///   - payload: the payload; its length is that in the header.
+    ///   - rings: the number of rings; a message may name no other.
     /// - Throws: ``VhostUserFault``
     public init(_ header: VhostUserHeader, payload: RawSpan, rings: Int) throws(VhostUserFault) {
         guard payload.byteCount == header.size else { throw .payloadSize }
@@ -247,7 +247,7 @@ extension VhostUserMessage {
         return (try ring(UInt64(payload.number32(at: 0)), of: rings), payload.number32(at: 4))
     }
 
-    /// Reads a ring and whether a descriptor comes: bits 0 to 7 are the ring, bit 8 says that there is none.
+    /// Reads a ring and whether a descriptor comes: bits 0 to 7 are the ring, bit 8 means that there is none.
     private static func descriptor(
         _ header: VhostUserHeader, _ payload: RawSpan, _ rings: Int
     ) throws(VhostUserFault) -> (ring: Int, isThere: Bool) {
@@ -277,10 +277,10 @@ extension VhostUserMessage {
 
 /// An answer to a message.
 public struct VhostUserAnswer: Hashable, Sendable {
-    /// The header, and the payload behind it.
+    /// The header, followed by the payload.
     public let bytes: [UInt8]
 
-    /// An answer that is a number: features, an acknowledgement (0 for success).
+    /// An answer with a number: features, or an acknowledgement (0 for success).
     public init(to request: UInt32, _ number: UInt64) {
         self.init(request, [number])
     }
@@ -303,13 +303,13 @@ public struct VhostUserAnswer: Hashable, Sendable {
 }
 
 extension RawSpan {
-    /// The 32-bit number at an offset, which must lie inside.
+    /// The 32-bit number at an offset, which must be inside.
     func number32(at offset: Int) -> UInt32 {
         precondition(offset >= 0 && offset <= byteCount &- 4, "read beyond the bytes")
         return unsafe UInt32(littleEndian: unsafeLoadUnaligned(fromUncheckedByteOffset: offset, as: UInt32.self))
     }
 
-    /// The 64-bit number at an offset, which must lie inside.
+    /// The 64-bit number at an offset, which must be inside.
     func number64(at offset: Int) -> UInt64 {
         precondition(offset >= 0 && offset <= byteCount &- 8, "read beyond the bytes")
         return unsafe UInt64(littleEndian: unsafeLoadUnaligned(fromUncheckedByteOffset: offset, as: UInt64.self))

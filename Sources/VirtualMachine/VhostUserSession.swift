@@ -1,17 +1,17 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// What one virtual machine's program has set over vhost-user, and what it is answered.
+/// The state of a vhost-user connection, and the answers to its messages.
 ///
-/// The value holds numbers only. Its owner reads messages, maps memory and keeps descriptors: it does so after the value
-/// has accepted the message, and closes the descriptors of one that was not.
+/// The value contains only numbers. Its owner reads messages, maps memory and stores descriptors once the value has
+/// accepted a message, and closes the descriptors of a refused one.
 public struct VhostUserSession: Sendable {
     /// Features of the device, by their bits.
     public enum Feature {
-        /// The receive queue's buffers may be put together (`VIRTIO_NET_F_MRG_RXBUF`).
+        /// Several buffers of the receive queue may hold one frame (`VIRTIO_NET_F_MRG_RXBUF`).
         public static let mergeableBuffers: UInt64 = 1 << 15
         /// The features of the protocol can be negotiated (`VHOST_USER_F_PROTOCOL_FEATURES`).
         public static let protocolFeatures: UInt64 = 1 << 30
-        /// The device is none of before the specification (`VIRTIO_F_VERSION_1`).
+        /// The device conforms to version 1 of the specification (`VIRTIO_F_VERSION_1`).
         public static let version1: UInt64 = 1 << 32
     }
 
@@ -23,19 +23,20 @@ public struct VhostUserSession: Sendable {
         public static let logDescriptor: UInt64 = 1 << 1
     }
 
-    /// What came of a message.
+    /// The result of a message.
     public enum Verdict: Hashable, Sendable {
-        /// It holds; the answer is to be sent if there is one.
+        /// It was accepted; the answer must be sent if there is one.
         case accepted(VhostUserAnswer?)
-        /// It does not hold. Without an answer that says so the connection is to end, since the sender believes it does.
+        /// It was refused. If there is no answer that reports this, the connection must end, because the sender assumes
+        /// success.
         case refused(VhostUserAnswer?)
     }
 
-    /// What is set of a ring.
+    /// The settings of a ring.
     public struct Ring: Hashable, Sendable {
-        /// How many entries it has; 0 until that is set.
+        /// The number of entries; 0 until it is set.
         public fileprivate(set) var size: UInt32 = 0
-        /// Where it lies.
+        /// Its addresses.
         public fileprivate(set) var addresses: VhostUserRingAddresses?
         /// The next available entry.
         public fileprivate(set) var base: UInt16 = 0
@@ -44,7 +45,7 @@ public struct VhostUserSession: Sendable {
         /// Whether it is switched on.
         public fileprivate(set) var isEnabled = false
 
-        /// Whether chains can be taken.
+        /// Whether chains can be taken from it.
         public var isRunning: Bool { isStarted && isEnabled && size > 0 && addresses != nil }
     }
 
@@ -66,7 +67,7 @@ public struct VhostUserSession: Sendable {
     /// - Parameters:
     ///   - features: the features that are offered.
     ///   - protocolFeatures: the features of the protocol that are offered.
-    ///   - rings: how many rings there are, two for each pair of queues.
+    ///   - rings: the number of rings, two for each pair of queues.
     public init(
         features: UInt64 = Feature.mergeableBuffers | Feature.protocolFeatures | Feature.version1,
         protocolFeatures: UInt64 = ProtocolFeature.acknowledgements, rings: Int = 2
@@ -77,20 +78,21 @@ public struct VhostUserSession: Sendable {
         self.rings = Array(repeating: Ring(), count: rings)
     }
 
-    /// Notes how far a ring has got, before ``handle(_:header:descriptors:)`` is asked for it.
+    /// Records the next entry of a ring, before ``handle(_:header:descriptors:)`` is called for a message that asks for
+    /// it.
     ///
     /// - Parameters:
     ///   - base: the next available entry.
     ///   - ring: the ring.
     public mutating func note(base: UInt16, of ring: Int) { rings[ring].base = base }
 
-    /// Does what a message says.
+    /// Carries out a message.
     ///
     /// - Parameters:
     ///   - message: the message.
     ///   - header: its header.
-    ///   - descriptors: how many descriptors came with it.
-    /// - Returns: Whether it holds, and what to answer.
+    ///   - descriptors: the number of descriptors that came with it.
+    /// - Returns: Whether it was accepted, and the answer.
     public mutating func handle(_ message: VhostUserMessage, header: VhostUserHeader, descriptors: Int) -> Verdict {
         let acknowledges =
             header.needsReply && protocolFeatures & ProtocolFeature.acknowledgements != 0 && !message.hasAnswer
@@ -108,14 +110,14 @@ public struct VhostUserSession: Sendable {
         case answer(VhostUserAnswer)
     }
 
-    /// Changes the state; nil if the message does not hold.
+    /// Changes the state; nil if the message is refused.
     private mutating func carryOut(_ message: VhostUserMessage, request: UInt32) -> Outcome? {
         switch message {
         case .getFeatures: return .answer(VhostUserAnswer(to: request, offered))
         case .setFeatures(let chosen):
             guard chosen & ~offered == 0 else { return nil }
             features = chosen
-            // Who does not negotiate the protocol cannot switch rings on: they are.
+            // Without negotiation of protocol features, rings cannot be switched on, so they are on from the start.
             if chosen & Feature.protocolFeatures == 0 {
                 for ring in rings.indices { rings[ring].isEnabled = true }
             }
@@ -150,7 +152,7 @@ public struct VhostUserSession: Sendable {
             rings[ring].isStarted = false
             return .answer(VhostUserAnswer(to: request, ring: ring, base: rings[ring].base))
         case .setRingKick(let ring, let hasDescriptor):
-            // Without one we would have to look at the ring all the time.
+            // Without a descriptor the ring would have to be polled.
             guard hasDescriptor else { return nil }
             rings[ring].isStarted = true
         case .setRingEnabled(let ring, let isOn):

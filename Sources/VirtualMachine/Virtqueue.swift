@@ -3,43 +3,43 @@
 // Theory of operation
 //
 // A split virtqueue (Virtual I/O Device specification 1.2, section 2.7): a table of descriptors, a ring of chains that
-// the guest makes available, a ring of chains that we have used. All three lie in memory that the guest writes, and so
-// do the buffers. Nothing is believed: each number is copied out of the guest's memory once and the copy is checked
-// (a fence keeps the compiler from reading it again); a chain has at most as many descriptors as the table, which
-// bounds what goes round in a circle; each buffer must lie in a region. Whatever is wrong breaks the queue, which then
-// gives nothing until its owner sets it up anew: a guest cannot be told what it did wrong.
+// the guest makes available, a ring of chains that we have used. All three and the buffers are in memory that the guest
+// can write, so nothing in them is trusted. Each number is copied out of the guest's memory once and the copy is
+// checked (a fence prevents the compiler from reading it again). A chain has at most as many descriptors as the table,
+// which also ends a circular chain. Each buffer must be in a region. Any error breaks the queue, which then returns
+// nothing until its owner sets it up anew, because errors cannot be reported to the guest.
 //
-// Not offered, and so not read: indirect descriptors, event indices, the packed ring.
+// Indirect descriptors, event indices and the packed ring are not offered and therefore not supported.
 
 internal import Synchronization
 
 /// Why a queue is broken.
 public enum VirtqueueFault: Error, Hashable, Sendable {
-    /// A part of it does not lie in the guest's memory, or not at a multiple of what it has to.
+    /// A part of it is outside the guest's memory, or is not aligned.
     case ringOutsideMemory
-    /// The guest makes more chains available than there are descriptors.
+    /// The guest has made more chains available than there are descriptors.
     case availableIndex
-    /// A chain begins, or goes on, behind the table's end.
+    /// A chain begins or continues after the table's end.
     case descriptorIndex
-    /// A chain has more descriptors than the table, or a frame more pieces than there is room for.
+    /// A chain has more descriptors than the table, or a frame has too many pieces.
     case chainTooLong
-    /// A buffer does not lie in the guest's memory.
+    /// A buffer is outside the guest's memory.
     case bufferOutsideMemory
     /// A descriptor of a kind that was not offered.
     case indirect
-    /// A buffer for us to read comes behind one for us to write.
+    /// A buffer for us to read follows one for us to write.
     case order
 }
 
 /// The buffers of a chain, in memory that is allocated once.
 @safe
 public struct VirtqueueChain: ~Copyable {
-    /// The most pieces.
+    /// The greatest number of pieces.
     public static let mostPieces = 1024
 
     private let pieces: UnsafeMutablePointer<UnsafeMutableRawBufferPointer>
     private(set) var count = 0
-    /// How many pieces are for us to read; those behind are for us to write.
+    /// The number of pieces for us to read; the others are for us to write.
     private(set) var readableCount = 0
     /// The first descriptor.
     public fileprivate(set) var head: UInt16 = 0
@@ -76,10 +76,10 @@ public struct VirtqueueChain: ~Copyable {
         return true
     }
 
-    /// Copies what the guest wants read.
+    /// Copies the bytes that the guest sends.
     ///
-    /// - Parameter target: where to; what does not fit is left.
-    /// - Returns: The bytes copied.
+    /// - Parameter target: the memory to fill; bytes that do not fit are not copied.
+    /// - Returns: The number of bytes copied.
     public func read(into target: UnsafeMutableRawBufferPointer) -> Int {
         var done = 0
         for position in 0..<readableCount {
@@ -92,11 +92,11 @@ public struct VirtqueueChain: ~Copyable {
         return done
     }
 
-    /// Copies bytes to where the guest wants them written.
+    /// Copies bytes into the buffers that the guest receives them in.
     ///
     /// - Parameters:
-    ///   - source: the bytes; what does not fit is left.
-    ///   - offset: how many bytes of the chain to leave as they are before.
+    ///   - source: the bytes; those that do not fit are not copied.
+    ///   - offset: the position in the chain at which to begin.
     /// - Returns: The bytes copied.
     public func write(_ source: UnsafeRawBufferPointer, at offset: Int = 0) -> Int {
         var skip = offset
@@ -117,33 +117,33 @@ public struct VirtqueueChain: ~Copyable {
 /// A split ring in the guest's memory.
 @safe
 public struct Virtqueue {
-    /// How many entries a ring may have: a power of two.
+    /// The possible numbers of entries of a ring: powers of two.
     public enum Sizes {
-        /// Whether a ring may have so many.
+        /// Whether a ring may have this number of entries.
         public static func contains(_ number: UInt32) -> Bool {
             (1...32768).contains(number) && number & (number - 1) == 0
         }
     }
 
-    /// How many entries it has.
+    /// The number of entries.
     public let size: Int
     private let descriptors: UnsafeMutableRawPointer
     private let available: UnsafeMutableRawPointer
     private let used: UnsafeMutableRawPointer
     /// The next entry of the available part (`GET_VRING_BASE`).
     public private(set) var nextAvailable: UInt16
-    /// The next entry of the used part, those counted that the guest does not see yet.
+    /// The next entry of the used part, including entries that are not published yet.
     private var nextUsed: UInt16
-    /// What is wrong with it, if something is; it gives nothing any more.
+    /// The error that broke the queue, if there is one; then it returns nothing any more.
     public private(set) var fault: VirtqueueFault?
 
     /// Finds a ring in the guest's memory.
     ///
     /// - Parameters:
-    ///   - size: how many entries it has (`SET_VRING_NUM`).
-    ///   - addresses: where it lies (`SET_VRING_ADDR`).
+    ///   - size: the number of entries (`SET_VRING_NUM`).
+    ///   - addresses: its addresses (`SET_VRING_ADDR`).
     ///   - base: the next available entry (`SET_VRING_BASE`).
-    ///   - memory: the guest's memory, which has to stay mapped as long as the queue is used.
+    ///   - memory: the guest's memory, which must stay mapped while the queue is used.
     /// - Throws: ``VirtqueueFault/ringOutsideMemory``
     public init(
         size: UInt32, addresses: VhostUserRingAddresses, base: UInt16, memory: borrowing GuestMemory
@@ -159,11 +159,11 @@ public struct Virtqueue {
         unsafe self.available = available
         unsafe self.used = used
         nextAvailable = base
-        // The guest sees what was used before a pause; it is the same memory.
+        // The memory still contains what was used before a pause.
         nextUsed = unsafe UInt16(littleEndian: used.load(fromByteOffset: 2, as: UInt16.self))
     }
 
-    /// Whether the guest wants to be told of used entries (it says so in `VIRTQ_AVAIL_F_NO_INTERRUPT`).
+    /// Whether the guest wants a signal for used entries (it has not set `VIRTQ_AVAIL_F_NO_INTERRUPT`).
     public var wantsCall: Bool {
         atomicMemoryFence(ordering: .sequentiallyConsistent)
         return unsafe UInt16(littleEndian: available.load(as: UInt16.self)) & 1 == 0
@@ -172,7 +172,7 @@ public struct Virtqueue {
     /// Takes the next chain that the guest has made available.
     ///
     /// - Parameters:
-    ///   - chain: gets the chain.
+    ///   - chain: receives the chain.
     ///   - memory: the guest's memory.
     /// - Returns: False if there is none at present.
     /// - Throws: ``VirtqueueFault``, and again at each call after that.
@@ -218,7 +218,7 @@ public struct Virtqueue {
         throw .chainTooLong
     }
 
-    /// Adds a descriptor's buffer, which may go over the border of two regions.
+    /// Adds a descriptor's buffer, which may extend over several regions.
     private static func add(
         _ descriptor: Descriptor, to chain: inout VirtqueueChain, memory: borrowing GuestMemory
     ) throws(VirtqueueFault) {
@@ -235,11 +235,11 @@ public struct Virtqueue {
         }
     }
 
-    /// Notes a chain as used; the guest sees it at ``publish()``.
+    /// Records a chain as used; the guest sees it after ``publish()``.
     ///
     /// - Parameters:
     ///   - head: the chain's first descriptor.
-    ///   - written: how many bytes were written.
+    ///   - written: the number of bytes that were written.
     public mutating func use(_ head: UInt16, written: UInt32) {
         let entry = 4 + 8 * (Int(nextUsed) & (size - 1))
         unsafe used.storeBytes(of: UInt32(head).littleEndian, toByteOffset: entry, as: UInt32.self)
@@ -247,7 +247,7 @@ public struct Virtqueue {
         nextUsed &+= 1
     }
 
-    /// Shows the guest what was used.
+    /// Makes the used entries visible to the guest.
     public func publish() {
         atomicMemoryFence(ordering: .releasing)
         unsafe used.storeBytes(of: nextUsed.littleEndian, toByteOffset: 2, as: UInt16.self)
@@ -261,13 +261,13 @@ private struct Descriptor {
     let flags: UInt16
     let next: Int
 
-    /// Copies the descriptor at a place, which is a multiple of 16.
+    /// Copies the descriptor at an address that is a multiple of 16.
     init(at place: UnsafeMutableRawPointer) {
         address = unsafe UInt64(littleEndian: place.load(as: UInt64.self))
         length = unsafe Int(UInt32(littleEndian: place.load(fromByteOffset: 8, as: UInt32.self)))
         flags = unsafe UInt16(littleEndian: place.load(fromByteOffset: 12, as: UInt16.self))
         next = unsafe Int(UInt16(littleEndian: place.load(fromByteOffset: 14, as: UInt16.self)))
-        // What follows looks at the copy, not at memory that the guest changes meanwhile.
+        // The following code reads the copy, not memory that the guest may change meanwhile.
         atomicMemoryFence(ordering: .acquiring)
     }
 

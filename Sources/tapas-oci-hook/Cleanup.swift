@@ -10,7 +10,7 @@ import SystemPackage
 
 /// Makes sure that no tapas process is left when a container is gone.
 ///
-/// tapas ends when the namespace does; this waits for that, and helps.
+/// tapas ends when the namespace ends; this waits for that, and sends SIGTERM if it takes too long.
 struct Cleanup {
     private let state: ContainerState
     /// How long tapas may take to end, in milliseconds, before and after SIGTERM.

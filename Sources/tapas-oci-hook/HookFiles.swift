@@ -13,7 +13,7 @@ enum HookFiles {
     ///
     /// - Parameters:
     ///   - path: the file.
-    ///   - limit: one byte more than this is read at most.
+    ///   - limit: the expected greatest length; at most one byte more is read.
     /// - Returns: Its contents.
     /// - Throws: When it exists and cannot be read.
     static func read(_ path: String, limit: Int) throws(HookError) -> [UInt8]? {

@@ -28,7 +28,7 @@ struct FlowsList: ParsableCommand {
     func run() throws {
         var parameters = try FlowFilterArguments(filter).parameters
         let protocols = [(tcp, "tcp"), (udp, "udp"), (icmp, "icmp")].compactMap { $0.0 ? $0.1 : nil }
-        // More than one is sorted out here: the protocol takes one.
+        // Several protocols are filtered here, because a request names at most one.
         if protocols.count == 1 { parameters["protocol"] = JSONValue(protocols[0]) }
         if let sort { parameters["sort"] = JSONValue(sort) }
         if let limit, protocols.count < 2 { parameters["limit"] = JSONValue(limit) }

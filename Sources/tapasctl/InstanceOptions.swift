@@ -7,7 +7,7 @@ import Glibc
 import JSON
 import NetworkTypes
 
-/// Which instance is asked, and in what form it answers.
+/// The options that select the instance and the form of the answer.
 struct InstanceOptions: ParsableArguments {
     @Option(name: [.customShort("s"), .customLong("socket")], help: "The path of the instance's control socket.")
     var socket: String?
@@ -31,7 +31,7 @@ struct InstanceOptions: ParsableArguments {
         return Instances.folder(runtimeFolder: value)
     }
 
-    /// The only instance that is meant.
+    /// The one selected instance.
     func connection() throws(ClientError) -> ControlConnection {
         if all { throw ClientError("--all: this command takes one instance; name it with --pid") }
         if let socket { return try ControlConnection(path: socket) }
@@ -57,7 +57,7 @@ struct InstanceOptions: ParsableArguments {
         }
     }
 
-    /// Asks the instance, or all of them, and prints what they answer.
+    /// Sends the request to the instance, or to all of them, and prints the answers.
     ///
     /// - Parameters:
     ///   - ask: asks one instance.

@@ -77,7 +77,7 @@ struct Watch: ParsableCommand {
                 return true
             }
         } catch {
-            // The end of the instance is the end of what there is to watch.
+            // The command ends normally with the instance.
             if begun, error == ControlConnection.endOfInstance(path) { return }
             throw error
         }

@@ -8,11 +8,11 @@ import JSON
 import LinuxSystem
 import SystemPackage
 
-/// Where the program writes to.
+/// The program's output.
 enum Output {
     /// Writes lines to standard output.
     ///
-    /// - Throws: If nobody takes them.
+    /// - Throws: If they cannot be written.
     static func write(_ lines: [String]) throws(ClientError) {
         guard !lines.isEmpty else { return }
         try write(lines.joined(separator: "\n") + "\n")
@@ -30,7 +30,7 @@ enum Output {
 
     /// Writes a line to standard error.
     static func writeError(_ line: String) {
-        // There is nobody to tell that this failed.
+        // If this fails, there is no other place to report it to.
         try? write(line + "\n", to: STDERR_FILENO, "standard error")
     }
 
@@ -40,7 +40,7 @@ enum Output {
         return TextStyle(isColored: isatty(STDOUT_FILENO) == 1 && !refused)
     }
 
-    /// Puts text into the place of a file: who reads it sees the old one or the new one, never a part.
+    /// Replaces the contents of a file atomically: a reader sees the old text or the new text, never a part.
     static func replace(_ path: String, with text: String) throws(ClientError) {
         let temporary = "\(path).\(getpid()).tmp"
         let number = unsafe open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o644)

@@ -2,8 +2,8 @@
 //
 // Theory of operation
 //
-// A command is one request to a running instance over its control socket (docs/control.md), and what it answers in
-// aligned text or JSON. Nothing is decided here: the words are made of the answer, by the room ControlClient.
+// A command sends one request to a running instance over its control socket (docs/control.md), and prints the answer as
+// aligned text or JSON. The room ControlClient makes the text of the answer.
 
 import ArgumentParser
 import ControlClient

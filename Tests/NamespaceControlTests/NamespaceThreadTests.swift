@@ -25,7 +25,7 @@ private actor Resident {
 
 @Suite("The namespace's thread")
 struct NamespaceThreadTests {
-    @Test("runs closures on itself, lends what they borrow, and returns what they return")
+    @Test("runs closures on itself with what they borrow, and returns their results")
     func runsClosures() throws {
         let thread = try NamespaceThread.start()
         var sum = 0

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// What the control socket needs of unix(7) and socket(7) that Swift cannot import.
+// Functions of unix(7) and socket(7) for the control socket that Swift cannot import.
 
 #ifndef TAPAS_CONTROL_H
 #define TAPAS_CONTROL_H
@@ -14,8 +14,8 @@ int tapas_peer_credentials(int fd, uid_t *user, pid_t *process);
 /// The cookie of the network namespace that a socket belongs to (SO_NETNS_COOKIE, Linux 5.14).
 int tapas_network_namespace_cookie(int fd, uint64_t *cookie);
 
-/// Reads without waiting; *descriptor is one that came along (SCM_RIGHTS, close-on-exec), or -1. More than one are
-/// closed.
+/// Reads without waiting; *descriptor is the descriptor that was sent with the data (SCM_RIGHTS, close-on-exec), or -1.
+/// Further descriptors are closed.
 ssize_t tapas_receive_with_descriptor(int fd, void *memory, size_t length, int *descriptor);
 
 /// Writes all of a short message together with a descriptor (SCM_RIGHTS).

@@ -30,14 +30,14 @@ int tapas_pidfd_open(pid_t pid);
 
 /// pidfd_send_signal(2) as kill(2) would send the signal.
 int tapas_pidfd_send_signal(int pidfd, int number);
-/// ioctl_ns(2) NS_GET_NSTYPE: a CLONE_NEW* constant; ENOTTY for what is no namespace.
+/// ioctl_ns(2) NS_GET_NSTYPE: a CLONE_NEW* constant; ENOTTY if the file is not a namespace.
 int tapas_namespace_type(int fd);
 
 /// statfs(2): the magic number of the file system that holds a path, or -1.
 long tapas_filesystem_type(const char *path);
-/// The same for what a descriptor stands for.
+/// The same for an open descriptor.
 long tapas_filesystem_type_of(int fd);
-/// openat(2) with O_PATH and O_NOFOLLOW: opens what a name stands for, a symbolic link itself included.
+/// openat(2) with O_PATH and O_NOFOLLOW: opens the entry itself, also a symbolic link.
 int tapas_open_node(int folder, const char *name);
 
 /// mount(2): makes every mount of the calling process's mount namespace a slave, so that no mount made here propagates
@@ -78,7 +78,7 @@ struct tapas_command {
     const char *shown_name;
     /// Its arguments, NULL-terminated.
     char *const *arguments;
-    /// The host name, or NULL to leave it.
+    /// The host name, or NULL to keep it.
     const char *host_name;
     /// CLONE_NEW* flags of clone(2).
     int namespaces;

@@ -2,9 +2,9 @@
 
 public import LinuxSystem
 
-/// What has been asked of the host's resolvers through the address of `--dns-forward`, and what came of it.
+/// Counts of the queries to the host's resolvers through the address of `--dns-forward`, and of their answers.
 public struct DNSStatistics: Hashable, Sendable {
-    /// What is counted of one server.
+    /// The counts of one server.
     public struct Server: Hashable, Sendable {
         /// Its address and port.
         public var endpoint: Endpoint
@@ -16,22 +16,22 @@ public struct DNSStatistics: Hashable, Sendable {
         public var lastAnswer: Int64?
     }
 
-    /// Queries of the namespace over UDP, each time that one was sent.
+    /// Queries of the namespace over UDP; a repeated query counts again.
     public var queries: UInt64 = 0
-    /// Answers that were given to it.
+    /// Answers that were sent to the namespace.
     public var answers: UInt64 = 0
-    /// Queries that nobody has answered, or that there was no server for: the namespace was told SERVFAIL.
+    /// Queries without an answer or without a server; the namespace received SERVFAIL.
     public var failures: UInt64 = 0
     /// Datagrams that no query had asked for.
     public var unexpected: UInt64 = 0
     /// Connections to resolvers that the namespace has opened.
     public var streams: UInt64 = 0
-    /// The server that has answered last.
+    /// The server that sent the latest answer.
     public private(set) var lastToAnswer: Endpoint?
-    /// The servers that were asked, of those there are now; the one asked first comes first.
+    /// The present servers that were asked, in the order in which they were first asked.
     public private(set) var servers: [Server] = []
 
-    /// Servers that are remembered at most: those of resolv.conf are few.
+    /// The greatest number of servers that are counted; resolv.conf lists only a few.
     private static let most = 16
 
     init() {}
@@ -39,8 +39,8 @@ public struct DNSStatistics: Hashable, Sendable {
     /// Counts a question.
     ///
     /// - Parameters:
-    ///   - server: whom it was sent to.
-    ///   - present: the servers that there are; others are forgotten.
+    ///   - server: the server that it was sent to.
+    ///   - present: the present servers; the counts of others are removed.
     mutating func countQuestion(to server: Endpoint, among present: [Endpoint]) {
         if let index = servers.firstIndex(where: { $0.endpoint == server }) {
             servers[index].questions &+= 1

@@ -234,7 +234,7 @@ struct SeenAddresses: Equatable {
     var deadline: MonotonicTime? { observed.isEmpty ? nil : nextRefresh }
     private var nextRefresh = MonotonicTime(nanoseconds: 0)
 
-    /// Has what is remembered judged anew, and forgets what was silent too long.
+    /// Has the remembered addresses classified again, and removes those that have been silent for too long.
     mutating func expire(_ rules: TranslationRules, now: MonotonicTime) {
         guard !observed.isEmpty, nextRefresh <= now else { return }
         nextRefresh = now.advanced(milliseconds: Self.refresh)

@@ -10,7 +10,7 @@ internal import NetworkTypes
 
 /// A datagram that the data path cannot deliver, and that may be forwarded again.
 public struct StrayDatagram: Sendable {
-    /// What was received.
+    /// The datagram.
     public var datagram: ReceivedDatagram
     /// True if it arrived at the socket of another client; false if its client's flow no longer exists.
     public var hasFlow: Bool
@@ -25,14 +25,14 @@ struct StrayDatagrams {
 
     var isEmpty: Bool { waiting.isEmpty }
 
-    /// Keeps one; false if there is no room.
+    /// Stores a datagram; false if there is no room.
     mutating func add(_ datagram: StrayDatagram) -> Bool {
         guard waiting.count < Self.limit else { return false }
         waiting.append(datagram)
         return true
     }
 
-    /// All of them; the caller owns them then.
+    /// Removes and returns all datagrams.
     mutating func take() -> [StrayDatagram] {
         defer { waiting = [] }
         return waiting

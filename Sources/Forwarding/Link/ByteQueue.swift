@@ -3,16 +3,16 @@
 internal import CLinux
 internal import Glibc
 
-/// A bounded queue of bytes in memory that is allocated once, which goes round.
+/// A bounded ring buffer of bytes, whose memory is allocated once.
 ///
-/// What waits lies in one piece or in two.
+/// The bytes in it are one piece of memory or two.
 @safe
 struct ByteQueue: ~Copyable {
     private let memory: UnsafeMutableRawPointer
-    /// The most bytes that it takes.
+    /// The greatest number of bytes.
     let capacity: Int
     private var start = 0
-    /// The bytes that wait.
+    /// The number of bytes in it.
     private(set) var count = 0
 
     /// Makes an empty queue.
@@ -24,15 +24,15 @@ struct ByteQueue: ~Copyable {
 
     deinit { unsafe memory.deallocate() }
 
-    /// Whether nothing waits.
+    /// Whether it is empty.
     @inline(__always)
     var isEmpty: Bool { count == 0 }
 
-    /// The bytes that there is room for.
+    /// The number of bytes that can be added.
     @inline(__always)
     var room: Int { capacity - count }
 
-    /// Adds bytes, for which there must be room.
+    /// Adds bytes; there must be room for them.
     mutating func append(_ bytes: UnsafeRawPointer, count added: Int) {
         precondition(added >= 0 && added <= room, "the queue is full")
         var end = start + count
@@ -55,10 +55,10 @@ struct ByteQueue: ~Copyable {
     /// Removes everything.
     mutating func removeAll() { removeFirst(count) }
 
-    /// Writes where the bytes lie into one entry, or into two.
+    /// Describes the bytes in one entry, or in two.
     ///
     /// - Parameter pieces: room for two entries.
-    /// - Returns: How many entries there are; 0 if nothing waits.
+    /// - Returns: The number of entries; 0 if the queue is empty.
     func pieces(into pieces: UnsafeMutablePointer<iovec>) -> Int {
         if count == 0 { return 0 }
         let first = min(count, capacity - start)

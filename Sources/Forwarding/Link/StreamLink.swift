@@ -2,19 +2,21 @@
 //
 // Theory of operation
 //
-// A virtual machine's frames over a stream socket, each behind its length (QEMU's `-netdev stream`; the framing itself
-// is `StreamFrames`). One client at a time: who connects meanwhile is let in and closed at once, so that it fails
-// instead of waiting. When the client goes, all that belongs to it goes: what was left of its bytes, what waits for it,
-// what is known of the guest. Then the next one may come, unless the link was for one client only.
+// Carries a virtual machine's frames over a stream socket, each after its length (QEMU's `-netdev stream`;
+// `StreamFrames` does the framing). There is one client at a time. A further connection is accepted and closed at once,
+// so that its client fails instead of waiting. When the client disconnects, everything that belongs to it is discarded:
+// its unread bytes, its queued frames, and what is known of the guest. Then the next client may connect, unless the
+// link serves one client only.
 //
-// From the guest: the first `receive` of a batch reads as much as the arena holds, and all of them give the frames where
-// they lie. What is left over is moved to the arena's start only when it has no whole frame and nobody needs the batch
-// before any more, so that a byte is moved once at most. The socket is watched edge-triggered; `hasMore` says that
-// there is something to be asked for without an event.
+// From the guest: the first `receive` of a batch reads as much as the arena holds; each `receive` returns a frame in
+// place. The rest is moved to the arena's start only when it contains no whole frame and the previous batch has been
+// handled, so that each byte is moved at most once. The socket is watched edge-triggered; `hasMore` is true if there is
+// something to read that no event will report.
 //
-// To the guest: small frames are copied to the queue and go out together (`flush`, or when there are many); a large one
-// goes with one call behind what waits. What the socket does not take is copied to the queue, and nothing is tried
-// until the socket is writable again. A frame is queued whole or not at all: the stream must not lose its framing.
+// To the guest: small frames are copied to the queue and sent together (by `flush`, or when there are many). A large
+// frame is sent with one call, after the queued bytes. What the socket does not accept is copied to the queue, and
+// nothing is sent until the socket is writable again. A frame is queued as a whole or not at all, because the stream
+// must keep its framing.
 //
 // syscalls: running(data-path): accept4 close poll recvfrom sendmsg
 
@@ -31,35 +33,36 @@ internal import Wire
 /// No program uses it yet.
 @safe
 final class StreamLink: FrameLink {
-    /// What the link counts.
+    /// The link's counters.
     struct Counters: Hashable, Sendable {
-        /// Clients that have come.
+        /// Clients that have connected.
         var clients: UInt64 = 0
-        /// Clients that came while there was one, and were sent away.
+        /// Clients that were refused because there was one already.
         var refusedClients: UInt64 = 0
-        /// Clients that have gone, or were dropped.
+        /// Clients that have disconnected or were dropped.
         var lostClients: UInt64 = 0
-        /// Clients dropped for a length that no frame has.
+        /// Clients that were dropped because of an impossible frame length.
         var badLengths: UInt64 = 0
-        /// Frames dropped because the guest had left too much waiting.
+        /// Frames that were dropped because the queue was full.
         var queueFull: UInt64 = 0
-        /// Frames dropped because there was no client.
+        /// Frames that were dropped because there was no client.
         var withoutClient: UInt64 = 0
-        /// Calls that sent something.
+        /// System calls that sent something.
         var sends: UInt64 = 0
-        /// The most bytes that have waited for the guest.
+        /// The greatest number of bytes that were in the queue.
         var mostQueued = 0
     }
 
     /// Sizes of the link.
     enum Size {
-        /// What may wait for the guest, in bytes: four times what there has to be room for, rounded up.
+        /// The length of the queue to the guest in bytes: four times the room that ``canTransmit`` requires, rounded
+        /// up.
         static let queue = 1 << 20
-        /// Frames up to this length are copied, so that many go out with one call.
+        /// Frames up to this length are copied, so that many are sent with one call.
         static let copied = 4096
-        /// What is gathered before it goes out without being asked for.
+        /// The number of queued bytes that are sent without a `flush`.
         static let gathered = 64 << 10
-        /// The pieces that a frame may have.
+        /// The greatest number of pieces of a frame.
         static let pieces = 128
     }
 
@@ -72,7 +75,7 @@ final class StreamLink: FrameLink {
     let capabilities: LinkCapabilities = .backPressure
     private(set) var counters = Counters()
     private let listener: OwnedFileDescriptor?
-    /// Its number; -1 where there is none.
+    /// The number of the listening socket; -1 if there is none.
     private let listening: CInt
     private var client: OwnedFileDescriptor?
     /// The client's number; -1 while there is none.
@@ -82,40 +85,40 @@ final class StreamLink: FrameLink {
     private let isForOneClient: Bool
     private var loop: EventLoop?
     private var isOver = false
-    /// Whether the data path knows that.
+    /// Whether the end was reported to the data path.
     private var hasToldEnd = false
-    /// A client has gone since somebody asked.
+    /// Whether a client has disconnected since the last ``takeLostGuest()``.
     private var hasLostClient = false
 
     private var input = StreamFrames(shortest: EthernetHeader.length, longest: FrameArena.frameLimit)
-    /// The arena's start, where ``input`` lies.
+    /// The arena's start, where ``input`` is stored.
     private var base: UnsafeMutableRawPointer?
-    /// Whether the socket may have bytes, as far as its events and reads say.
+    /// Whether the socket may have bytes to read, according to its events and the last read.
     private var mayRead = false
 
     private var output: ByteQueue
-    /// Whether the socket has to become writable before anything is tried.
+    /// Whether sending must wait until the socket is writable.
     private var isBlocked = false
     /// Two pieces of the queue, a length, and a frame's pieces.
     private let vectors: UnsafeMutablePointer<iovec>
-    /// Where a length lies that goes out by itself.
+    /// The memory of a length that is sent without copying its frame.
     private let prefix: UnsafeMutableRawPointer
 
     /// Makes a link whose clients connect to a socket.
     ///
     /// - Parameters:
-    ///   - listener: a listening stream socket, which does not wait (`O_NONBLOCK`).
-    ///   - isForOneClient: whether the link is gone once its first client is (`--one-off`).
-    ///   - queue: what may wait for the guest, in bytes.
+    ///   - listener: a listening stream socket, non-blocking.
+    ///   - isForOneClient: whether the link ends with its first client (`--one-off`).
+    ///   - queue: the length of the queue to the guest in bytes.
     convenience init(listener: consuming OwnedFileDescriptor, isForOneClient: Bool = false, queue: Int = Size.queue) {
         self.init(listener: consume listener, client: nil, isForOneClient: isForOneClient, queue: queue)
     }
 
-    /// Makes a link with a client that is connected already (`--fd`); without it, the link is gone.
+    /// Makes a link with a client that is connected already (`--fd`); when the client disconnects, the link ends.
     ///
     /// - Parameters:
     ///   - client: a connected stream socket.
-    ///   - queue: what may wait for the guest, in bytes.
+    ///   - queue: the length of the queue to the guest in bytes.
     convenience init(client: consuming OwnedFileDescriptor, queue: Int = Size.queue) {
         self.init(listener: nil, client: consume client, isForOneClient: true, queue: queue)
     }
@@ -187,10 +190,10 @@ final class StreamLink: FrameLink {
         self.loop = nil
     }
 
-    /// Takes note of an event before frames are asked for: lets a client in, or sends what waits.
+    /// Handles an event before frames are received: accepts a client, or sends queued bytes.
     ///
     /// - Parameters:
-    ///   - token: the event's token; that of a client who has gone does nothing.
+    ///   - token: the event's token; a former client's token is ignored.
     ///   - readiness: what happened.
     func ready(_ token: EventToken, _ readiness: Readiness) {
         if token.index == Source.listener {
@@ -204,7 +207,7 @@ final class StreamLink: FrameLink {
         }
     }
 
-    /// Whether there may be frames, or news of the client's end, for which no event will come.
+    /// Whether there may be frames, or the end of the client, that no event will report.
     var hasMore: Bool { isOver && !hasToldEnd || hasLostClient || mayRead || holdsFrame }
 
     private var holdsFrame: Bool {
@@ -212,7 +215,7 @@ final class StreamLink: FrameLink {
         return unsafe input.peek(in: bytes.bytes) != .incomplete
     }
 
-    /// Whether a client has gone since the last call; its flows are to end.
+    /// Whether a client has disconnected since the last call; its flows must end.
     func takeLostGuest() -> Bool {
         defer { hasLostClient = false }
         return hasLostClient
@@ -220,7 +223,7 @@ final class StreamLink: FrameLink {
 
     private func acceptClients() {
         guard listening >= 0, !isOver else { return }
-        // Whoever floods the socket gets a few at a time; the event comes again.
+        // A bounded number at a time, so that a flood of connections does not occupy the loop; the event is repeated.
         for _ in 0..<16 {
             let accepted = tapas_accept(listening, nil, nil)
             guard accepted >= 0 else { return }
@@ -234,21 +237,21 @@ final class StreamLink: FrameLink {
             client = consume descriptor
             counters.clients += 1
             mayRead = true
-            // Fails for want of memory only; the client is sent away then.
+            // This fails only without memory; then the client is dropped.
             do { try watchClient() } catch { dropClient() }
         }
     }
 
-    /// Whether the client has gone already, though its event is still to come; what it has sent last may wait.
+    /// Whether the client has disconnected although its event has not arrived yet; its last bytes may still be unread.
     private var clientHasHungUp: Bool {
         var state = pollfd(fd: number, events: 0, revents: 0)
         return unsafe poll(&state, 1, 0) == 1 && CInt(state.revents) & (POLLHUP | POLLERR) != 0
     }
 
-    /// Ends the client's connection, and forgets all that belongs to it.
+    /// Closes the client's connection, and discards everything that belongs to it.
     private func dropClient() {
         guard number >= 0 else { return }
-        // Somebody else may have the socket, too: then closing it does not end its events.
+        // Another process may hold the socket, too; then closing it does not end its events.
         loop?.remove(FileDescriptor(rawValue: number))
         number = -1
         client = nil
@@ -290,7 +293,7 @@ final class StreamLink: FrameLink {
         }
     }
 
-    /// Reads what there is; false if that was nothing.
+    /// Reads from the socket; false if there was nothing.
     private func readMore(mayMove: Bool) -> Bool {
         guard let base = unsafe base else { return false }
         if mayMove, input.start > 0 {
@@ -298,7 +301,7 @@ final class StreamLink: FrameLink {
             input.moveToStart()
         }
         let room = FrameArena.capacity - input.end
-        // A frame that was begun fits at the start; where it does not fit here, the next batch has it.
+        // An incomplete frame fits at the arena's start; if it does not fit here, the next batch reads the rest.
         guard room > 0 else { return false }
         let descriptor = number
         let place = unsafe base + input.end
@@ -373,7 +376,7 @@ final class StreamLink: FrameLink {
 
     var showsCarrier: Bool? { nil }
 
-    /// Whether a frame can be taken, which has to be so before any of it goes out: the rest may have to wait.
+    /// Whether a frame can be accepted; checked before any of it is sent, because the rest may have to be queued.
     @inline(__always)
     private func isRoom(for total: Int) -> Bool {
         guard number >= 0 else {
@@ -397,11 +400,12 @@ final class StreamLink: FrameLink {
         if output.count >= Size.gathered { flush() }
     }
 
-    /// Sends what ``vectors`` say: first what waits, then the pieces of a frame, of which what is not sent is queued.
+    /// Sends what ``vectors`` describe: the queued bytes, then the pieces of a frame; the unsent part of the frame is
+    /// queued.
     ///
     /// - Parameters:
-    ///   - pieces: how many there are.
-    ///   - queued: how many of them are the queue's.
+    ///   - pieces: the number of pieces.
+    ///   - queued: the number of pieces that belong to the queue.
     private func sendPieces(_ pieces: Int, queued: Int) {
         var message = unsafe msghdr()
         unsafe message.msg_iov = vectors
@@ -416,7 +420,7 @@ final class StreamLink: FrameLink {
         case .wouldBlock: isBlocked = true
         case .failed: return dropClient()
         }
-        // Pieces of a frame must be looked at before anything is put into the queue, whose own pieces stay as they are.
+        // The frame's pieces are examined before anything is added to the queue; the queue's own pieces stay valid.
         let ofQueue = min(sent, output.count)
         output.removeFirst(ofQueue)
         var skipped = sent - ofQueue

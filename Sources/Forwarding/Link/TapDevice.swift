@@ -19,7 +19,7 @@ public struct TapDevice: ~Copyable, Sendable {
     private let owner: OwnedFileDescriptor
     /// A socket of the interface's network namespace, to ask for its state; nil where there is none.
     private let observer: OwnedFileDescriptor?
-    /// Its number, lent; -1 where there is none.
+    /// The number of the observer, without ownership; -1 if there is none.
     private let observing: CInt
 
     /// Makes the interface in the network namespace in which `tun` was opened.
@@ -72,7 +72,7 @@ public struct TapDevice: ~Copyable, Sendable {
         return result == 0 ? MACAddress(bytes: bytes) : nil
     }
 
-    /// The descriptor, lent.
+    /// The descriptor; the tap keeps the ownership.
     public var descriptor: FileDescriptor { owner.descriptor }
 
     /// Switches the carrier (`TUNSETCARRIER`), which makes a DHCP client in the namespace ask again.

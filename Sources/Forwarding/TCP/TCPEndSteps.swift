@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// How TCP flows end: both sides have ended, the host socket has failed, or the flow must go.
+// How TCP flows end: both sides have ended, the host socket has failed, or the flow is evicted or withdrawn.
 
 internal import SystemPackage
 internal import Wire

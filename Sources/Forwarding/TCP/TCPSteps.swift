@@ -16,7 +16,7 @@
 //   the host socket is ready, gave data, has ended, has none   hostReady, hostGave, hostEnded, hostHasNothing
 //                                                              (TCPSendSteps)
 //   a deadline has passed                                      deadlinePassed (TCPTimerSteps)
-//   the host socket failed, the flow must go                   hostFailed, givenUp, withdrawn (TCPEndSteps)
+//   the host socket failed, the flow is evicted or withdrawn   hostFailed, givenUp, withdrawn (TCPEndSteps)
 //
 // The data path carries the steps out (`DataPath.carryOut`), and does what concerns several flows or memory: gathering
 // payload, the backlog, reading and writing. The order is always that of `TCPSteps.Actions`.

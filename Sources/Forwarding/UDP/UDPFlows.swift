@@ -137,7 +137,7 @@ extension DataPath {
         }
     }
 
-    /// Where a flow to a group sends; the link that the group is on is the template's of now.
+    /// The destination of a flow to a multicast group, on the link of the present template.
     private func group(of index: Int) -> Endpoint? {
         let key = table[index].key
         guard
@@ -353,7 +353,7 @@ extension DataPath {
         }
     }
 
-    /// Sends what came to the socket of a flow to a group to the guest, each datagram from whoever sent it.
+    /// Sends the datagrams that arrived at the socket of a flow to a group to the guest, each with its own source.
     @inline(never)
     private mutating func forwardAnswers(_ index: Int, count: Int) {
         let translator = inbound

@@ -2,13 +2,14 @@
 //
 // Theory of operation
 //
-// Which spliced UDP client makes room for another: the rule that the data path has for its flows. It is one of those
-// that have most of a kind (nobody has answered, or somebody has; the former weigh four times as much), of the client's
-// address that has most of that kind, of the port that has most of that address. Whoever floods competes with itself,
-// and where a flood comes from everywhere, lists are in the order of age: the oldest goes, and a new client has its time.
+// Selects the spliced UDP client that is evicted when there is no room for another, by the same rule as `FlowShares`
+// for flows: of the kind with most clients (unanswered or answered; unanswered ones count four times), of the client
+// address with most of that kind, of the port with most of that address. So a flood competes with itself. If a flood
+// comes from many addresses, the oldest client of a list is evicted, because each list is in the order of age; so a new
+// client has time to be answered.
 //
-// Lists are linked by the numbers of the clients' slots. Nothing is moved for a datagram: a client that has been in use
-// since it was filed is filed again when it comes to be the oldest.
+// Lists are linked by slot indices. No client is moved for a datagram: a client that has been active since it was filed
+// is filed again when it becomes the oldest.
 
 internal import LinuxSystem
 internal import NetworkTypes
@@ -19,7 +20,7 @@ struct RelayShares {
     private static let sources = 64
     /// Lists of ports for each address.
     private static let ports = 16
-    /// How much a client that nobody has answered weighs against one that somebody has.
+    /// The factor by which unanswered clients count in comparisons of kinds.
     private static let unansweredWeight = 4
 
     private struct List {
@@ -28,7 +29,7 @@ struct RelayShares {
         var count = 0
     }
 
-    /// A slot's place: its list, or -1 if it has none, and its neighbours there.
+    /// A slot's position: its list, or -1 if it has none, and its neighbours there.
     private struct Place {
         var list = -1
         var older = -1
@@ -39,21 +40,21 @@ struct RelayShares {
     private var sourceCounts = [Int](repeating: 0, count: 2 * sources)
     private var places: [Place] = []
 
-    /// How many clients somebody has answered, or nobody has.
+    /// The number of answered or unanswered clients.
     func count(areAnswered: Bool) -> Int {
         let first = areAnswered ? 0 : Self.sources
         return sourceCounts[first..<first + Self.sources].reduce(0, +)
     }
 
-    /// Files a slot as the newest of its kind, address and port; if it stands elsewhere it leaves that list.
+    /// Files a slot as the newest of its kind, address and port; it is removed from its former list.
     ///
     /// - Parameters:
     ///   - index: the slot.
-    ///   - isAnswered: whether somebody has answered the client.
+    ///   - isAnswered: whether the target has answered the client.
     ///   - peer: the client's address.
     ///   - port: the forwarded port.
     mutating func file(_ index: Int, isAnswered: Bool, peer: IPv6Address, port: UInt16) {
-        // Keyed at random, so that nobody can choose addresses that share the list of somebody else.
+        // The hash has a random key, so no sender can choose addresses that share the list of another.
         var hasher = Hasher()
         hasher.combine(peer.high)
         hasher.combine(peer.low)
@@ -63,7 +64,7 @@ struct RelayShares {
         append(index, to: source * Self.ports + Int(port) % Self.ports)
     }
 
-    /// Makes a slot the newest of the list that it stands in.
+    /// Makes a slot the newest of its list.
     mutating func renew(_ index: Int) {
         let list = places[index].list
         remove(index)
@@ -79,7 +80,7 @@ struct RelayShares {
         sourceCounts[list / Self.ports] += 1
     }
 
-    /// Takes a slot out of its list, if it stands in one.
+    /// Removes a slot from its list, if it has one.
     mutating func remove(_ index: Int) {
         guard index < places.count, places[index].list >= 0 else { return }
         let place = places[index]
@@ -90,7 +91,7 @@ struct RelayShares {
         places[index].list = -1
     }
 
-    /// The slot that is to go: the oldest of the list that has most; nil if there is none.
+    /// The slot to evict: the oldest of the longest list; nil if there is none.
     var candidate: Int? {
         let answered = count(areAnswered: true)
         let unanswered = count(areAnswered: false)

@@ -35,7 +35,7 @@ struct Relays: ~Copyable {
         /// Whether several datagrams have gone both ways, so that the longer time-out applies.
         var isStream = false
         var activity: Int64 = 0
-        /// The ``activity`` at which it was filed among its kind.
+        /// The ``activity`` when it was filed in its list.
         var filed: Int64 = 0
         var link = -1
         var opened: Int64 = 0
@@ -43,7 +43,7 @@ struct Relays: ~Copyable {
         var bytesToClient: UInt64 = 0
     }
 
-    /// How often a client that is in use is passed over before one has to go.
+    /// How many clients that are in use are skipped before one is evicted.
     private static let secondChances = 64
 
     private let loop: EventLoop
@@ -66,7 +66,7 @@ struct Relays: ~Copyable {
         maximum = options.maximumRelays
     }
 
-    /// How many there are.
+    /// The number of clients.
     var count: Int { indices.count }
 
     /// Adds a client; the relay owns the sockets then.
@@ -180,7 +180,7 @@ struct Relays: ~Copyable {
     /// One past the last slot that may be in use.
     var end: Int { slots.count }
 
-    /// The client of a slot; nil if it has none.
+    /// A description of the client of a slot; nil if it has none.
     func record(_ index: Int, now: Int64) -> SplicedFlow? {
         guard slots[index].isUsed else { return nil }
         let slot = slots[index]
@@ -192,7 +192,7 @@ struct Relays: ~Copyable {
             bytesToClient: slot.bytesToClient)
     }
 
-    /// Forgets the client of a slot.
+    /// Removes the client of a slot.
     mutating func drop(_ index: Int) {
         if slots[index].isUsed { remove(index) }
     }
@@ -233,7 +233,7 @@ struct Relays: ~Copyable {
             index, isAnswered: slots[index].isAnswered, peer: key.peer.address, port: key.local.port)
     }
 
-    /// Notes that the target has answered a client: from the first answer on, the client counts as another kind.
+    /// Records that the target has answered a client; with the first answer the client changes its kind.
     private mutating func noteAnswer(_ index: Int, _ now: MonotonicTime) {
         guard !slots[index].isAnswered else { return }
         slots[index].isAnswered = true
@@ -241,7 +241,7 @@ struct Relays: ~Copyable {
         file(index)
     }
 
-    /// Removes a client of the sender that has most: of a few of them, the one that has been silent for longest.
+    /// Evicts a client of the sender that has most: of a few of them, the one that has been silent for longest.
     mutating func evict() {
         var idlest: Int?
         for _ in 0..<Self.secondChances {

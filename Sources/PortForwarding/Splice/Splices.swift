@@ -33,7 +33,7 @@ private struct SpliceEnd {
     var hasEnded = false
     /// Whether that end was passed on to the other end.
     var isPassedOn = false
-    /// Bytes of it that the other end has taken.
+    /// The number of its bytes that the other end has accepted.
     var passedOn: UInt64 = 0
 }
 
@@ -66,7 +66,7 @@ struct Splices {
     private var pipes = PipePool()
     /// Connections that have work left, with the generation they had.
     private var queue: [(index: Int, generation: UInt32)] = []
-    /// How many there are.
+    /// The number of connections.
     private(set) var count = 0
 
     init(loop: EventLoop) {
@@ -146,7 +146,7 @@ struct Splices {
         if isServer {
             if isReadable { slots[index].server.isReadable = true }
             if isWritable { slots[index].server.isWritable = true }
-            // A socket that does not connect yet hangs up, too; a connected one is writable.
+            // A socket that is not connecting yet reports a hang-up, too; a connected one is writable.
             if isWritable, !readiness.contains(.hangUp) { slots[index].isConnecting = false }
         } else {
             if isReadable { slots[index].client.isReadable = true }
@@ -263,7 +263,7 @@ struct Splices {
     /// One past the last slot that may be in use.
     var end: Int { slots.count }
 
-    /// The connection of a slot; nil if it has none.
+    /// A description of the connection of a slot; nil if it has none.
     func record(_ index: Int, now: Int64) -> SplicedFlow? {
         guard slots[index].isUsed else { return nil }
         let slot = slots[index]

@@ -7,41 +7,41 @@ internal import Glibc
 internal import LinuxSystem
 internal import SystemPackage
 
-/// One client of the control socket as the server holds it: bytes in both directions, bounded.
+/// The server's state of one client of the control socket: a bounded number of bytes in both directions.
 final class ControlClientConnection {
-    /// What may wait for a client that does not read, in bytes.
+    /// The greatest number of bytes that wait for a client that does not read.
     static let greatestBacklog = 1 << 20
-    /// The backlog below which a large answer goes on, in bytes.
+    /// A large answer continues when the backlog is smaller than this, in bytes.
     static let comfortableBacklog = 64 << 10
-    /// Requests of one client that may be under way at once.
+    /// The greatest number of requests of one client that run at once.
     static let greatestRequestCount = 8
 
-    /// What reading came to.
+    /// The result of reading.
     enum Input {
-        /// Whole lines, without their newlines; maybe none yet.
+        /// Whole lines, without their newlines; possibly none.
         case lines([[UInt8]])
         /// A line is longer than a request may be.
         case tooLong
         /// The client sends nothing more; it may still read.
         case ended
-        /// The client has gone.
+        /// The connection has failed.
         case failed
     }
 
     let descriptor: OwnedFileDescriptor
-    /// Whether the client may change anything, or only look.
+    /// Whether the client may make changes, or only read.
     let mayChange: Bool
     var source: EventLoop.SourceID?
-    /// Whether the loop watches for room to write.
+    /// Whether the loop watches the socket for writability.
     var watchesWriting = false
     /// Whether to close once everything is written.
     var closesWhenWritten = false
     /// Whether the client sends nothing more.
     var hasEnded = false
-    /// The tasks of requests under way.
+    /// The tasks of running requests.
     var requests: [Int: Task<Void, Never>] = [:]
     var lastRequest = 0
-    /// Those who wait until the backlog is small.
+    /// The tasks that wait until the backlog is small.
     var waiting: [CheckedContinuation<Void, Never>] = []
     private var input: [UInt8] = []
     private var output: [UInt8] = []
@@ -60,14 +60,14 @@ final class ControlClientConnection {
     /// Bytes that wait to be written.
     var backlog: Int { output.count - written }
 
-    /// Takes the descriptor that came with the requests so far, if there is one.
+    /// Removes and returns the descriptor that came with the requests so far, if there is one.
     func takeDescriptor() -> OwnedFileDescriptor? {
         guard received >= 0 else { return nil }
         defer { received = -1 }
         return OwnedFileDescriptor(taking: received)
     }
 
-    /// Reads what there is.
+    /// Reads all available bytes.
     func read() -> Input {
         var buffer: [UInt8] = .init(repeating: 0, count: 16_384)
         let number = descriptor.rawValue
@@ -101,7 +101,7 @@ final class ControlClientConnection {
         }
     }
 
-    /// Puts a line behind what waits.
+    /// Appends a line to the backlog.
     func append(_ line: [UInt8]) {
         if written > Self.comfortableBacklog {
             output.removeFirst(written)
@@ -110,18 +110,18 @@ final class ControlClientConnection {
         output += line
     }
 
-    /// Forgets the lines that nothing was written of yet.
+    /// Removes the lines of which nothing was written yet.
     func dropUnwrittenLines() {
         let rest = output[written...]
-        // The line that is under way has begun where the last one ended.
+        // A partly written line began where the line before it ended.
         let isUnderWay = written > 0 && output[written - 1] != 0x0A
         let end = isUnderWay ? rest.firstIndex(of: 0x0A).map { $0 + 1 } ?? output.count : written
         output.removeSubrange(end...)
     }
 
-    /// Writes what the client takes.
+    /// Writes as much as the socket accepts.
     ///
-    /// - Returns: False if the client has gone.
+    /// - Returns: False if the connection has failed.
     func write() -> Bool {
         let number = descriptor.rawValue
         while written < output.count {

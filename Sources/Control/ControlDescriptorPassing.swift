@@ -7,7 +7,7 @@ internal import Glibc
 public import LinuxSystem
 public import SystemPackage
 
-/// Sends a descriptor along with a request (unix(7), `SCM_RIGHTS`).
+/// Sends a descriptor together with a request (unix(7), `SCM_RIGHTS`).
 public enum ControlDescriptorPassing {
     /// Sends a line with a descriptor, which stays open here.
     ///

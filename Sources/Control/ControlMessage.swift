@@ -5,7 +5,7 @@ public import JSON
 /// The version of the control protocol (docs/control.md).
 public let controlProtocolVersion: Int64 = 1
 
-/// How a client names a request, so that it knows the answers: a number or a string of its own.
+/// The identifier that a client gives a request, to recognise its answers: a number or a string.
 public enum ControlRequestID: Hashable, Sendable {
     /// A number.
     case number(Int64)
@@ -34,19 +34,19 @@ public struct ControlError: Error, Hashable, Sendable, CustomStringConvertible {
     public enum Code: String, Hashable, Sendable {
         /// The line is no JSON object, or too long.
         case malformed = "malformed"
-        /// The client's protocol version is not spoken here.
+        /// The client's protocol version is not supported.
         case version = "version"
         /// There is no such method.
         case unknownMethod = "unknown-method"
-        /// A parameter is missing, of the wrong type, or has a value that means nothing.
+        /// A parameter is missing, of the wrong type, or has an invalid value.
         case invalidParameters = "invalid-parameters"
-        /// The request is right and cannot be carried out now; nothing was changed.
+        /// The request is valid but cannot be carried out now; nothing was changed.
         case refused = "refused"
         /// There are too many clients.
         case busy = "busy"
-        /// The client does not read what it asked for.
+        /// The client does not read its answers.
         case slow = "slow"
-        /// A condition did not hold in time.
+        /// A condition did not become true in time.
         case timeout = "timeout"
     }
 
@@ -72,7 +72,7 @@ public struct ControlRequest: Hashable, Sendable {
 
     /// The client's name for the request.
     public var id: ControlRequestID
-    /// What is to be done: `status`, `forward.add`.
+    /// The method: `status`, `forward.add`.
     public var method: String
     /// The parameters by name.
     public var parameters: JSONObject
@@ -86,7 +86,7 @@ public struct ControlRequest: Hashable, Sendable {
 
     /// Reads a line without its newline.
     ///
-    /// - Throws: What is wrong with it, and the id if that could be read, so that the answer names it.
+    /// - Throws: The error, and the id if that could be read, so that the answer contains it.
     public init(parsing line: [UInt8]) throws(Refusal) {
         let value: JSONValue
         do throws(JSONError) {
@@ -118,11 +118,11 @@ public struct ControlRequest: Hashable, Sendable {
         self.method = method
     }
 
-    /// Why a line is no request.
+    /// Why a line is not a request.
     public struct Refusal: Error, Hashable, Sendable {
         /// The request's id, if it could be read.
         public var id: ControlRequestID?
-        /// What is wrong.
+        /// The error.
         public var error: ControlError
     }
 
@@ -139,21 +139,21 @@ public struct ControlRequest: Hashable, Sendable {
 
 /// An answer: one line of JSON.
 ///
-/// A request has events in any number, then one result or error.
+/// A request is answered with any number of events, then one result or error.
 public struct ControlAnswer: Hashable, Sendable {
-    /// What an answer says.
+    /// The content of an answer.
     public enum Body: Hashable, Sendable {
-        /// The request was carried out; nothing more follows.
+        /// The request was carried out; this is the last answer.
         case result(JSONValue)
-        /// The request was not carried out; nothing more follows.
+        /// The request was not carried out; this is the last answer.
         case error(ControlError)
-        /// A part of what was asked for; more follows.
+        /// A part of the answer; more follows.
         case event(JSONValue)
     }
 
-    /// The request's id; nil where the line could not be read as a request.
+    /// The request's id; nil if the line could not be read as a request.
     public var id: ControlRequestID?
-    /// What it says.
+    /// The content.
     public var body: Body
 
     /// Makes an answer.
@@ -162,7 +162,7 @@ public struct ControlAnswer: Hashable, Sendable {
         self.body = body
     }
 
-    /// Whether nothing more follows for the request.
+    /// Whether this is the last answer to the request.
     public var isLast: Bool {
         if case .event = body { false } else { true }
     }
@@ -183,7 +183,7 @@ public struct ControlAnswer: Hashable, Sendable {
 
     /// Reads a line without its newline, as a client.
     ///
-    /// - Throws: `malformed` if it is no answer; `version` if it is one of another version.
+    /// - Throws: `malformed` if it is not an answer; `version` if it is an answer of another version.
     public init(parsing line: [UInt8]) throws(ControlError) {
         let value: JSONValue
         do throws(JSONError) {

@@ -2,17 +2,17 @@
 //
 // Theory of operation
 //
-// The server lives on the control loop: it accepts clients, cuts what they send into lines, and gives each request to
-// the service in a task of its own. Answers are put into the client's buffer and written as the client reads. A client
-// that leaves has its tasks cancelled.
+// The server runs on the control loop: it accepts clients, divides their input into lines, and passes each request to
+// the service in a task of its own. Answers are put into the client's buffer and written as the client reads. When a
+// client disconnects, its tasks are cancelled.
 //
-// Everything is bounded: clients, requests of a client under way, the length of a line, and the bytes that wait for a
-// client. Large answers (flows) wait until the client has read; a stream of events (watch) that is not read ends with
-// the error `slow`, because the events cannot wait.
+// Everything is bounded: the number of clients, the running requests of a client, the length of a line, and the bytes
+// that wait for a client. Large answers (flows) wait until the client has read; a stream of events (watch) that is not
+// read ends with the error `slow`, because the events cannot wait.
 //
-// Who may connect: the file's mode lets the owner and root alone. The server looks at the peer's user id besides. A
-// client in a network namespace other than the program's own, such as the wrapped command, may look but not change
-// anything: it is the one that is confined.
+// Access: the file's mode admits only the owner and root, and the server also checks the peer's user id. A client in a
+// network namespace other than the program's own, such as the wrapped command, is confined by the program, so it may
+// read but not change anything.
 //
 // syscalls: running(control): close
 
@@ -21,19 +21,19 @@ public import LinuxSystem
 public import Logging
 internal import SystemPackage
 
-/// Who carries requests out.
+/// Carries out requests.
 public protocol ControlService: Sendable {
-    /// Carries a request out and answers it with ``ControlExchange/finish(_:)``.
+    /// Carries out a request and answers it with ``ControlExchange/finish(_:)``.
     ///
-    /// The task is cancelled when the client has gone.
+    /// The task is cancelled when the client has disconnected.
     func respond(to request: ControlRequest, on exchange: ControlExchange) async
 }
 
 /// Accepts clients of a control socket and passes their requests on.
 public actor ControlServer {
-    /// Clients at once.
+    /// The greatest number of clients at once.
     public static let greatestClientCount = 16
-    /// How long a client that is being dismissed may take to read why, in milliseconds.
+    /// How long a client that is being dismissed may take to read the reason, in milliseconds.
     private static let farewell: Int64 = 2000
 
     private let loop: EventLoop
@@ -48,13 +48,13 @@ public actor ControlServer {
     /// The control loop.
     public nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
 
-    /// Makes a server, which accepts nobody before ``start()``.
+    /// Makes a server, which accepts no client before ``start()``.
     ///
     /// - Parameters:
-    ///   - loop: the loop whose thread it lives on.
+    ///   - loop: the loop on whose thread it runs.
     ///   - socket: the listening socket.
-    ///   - service: who carries requests out.
-    ///   - logger: where clients that are refused are told of.
+    ///   - service: carries out the requests.
+    ///   - logger: where refused clients are logged.
     public init(loop: EventLoop, socket: consuming ControlSocket, service: any ControlService, logger: Logger) {
         self.loop = loop
         self.service = service
@@ -73,7 +73,7 @@ public actor ControlServer {
         }
     }
 
-    /// Accepts nobody any more, closes what is open and removes the file.
+    /// Stops accepting clients, closes all connections and removes the file.
     public func stop() {
         if let listening { loop.unwatch(listening) }
         listening = nil
@@ -118,7 +118,7 @@ public actor ControlServer {
     private func watch(_ id: UInt64, _ client: ControlClientConnection) {
         if let source = client.source { loop.unwatch(source) }
         client.watchesWriting = client.backlog > 0
-        // Hang-ups are reported whether they are asked for or not.
+        // Hang-ups are always reported.
         var wanted: Readiness = []
         if client.watchesWriting { wanted.insert(.writable) }
         if !client.hasEnded { wanted.insert(.readable) }
@@ -151,7 +151,7 @@ public actor ControlServer {
         }
     }
 
-    /// Closes a client that sends nothing more once all it has asked for is answered.
+    /// Closes a client that sends nothing more, once all its requests are answered.
     private func closeIfDone(_ id: UInt64) {
         guard let client = clients[id], client.hasEnded, client.requests.isEmpty else { return }
         client.closesWhenWritten = true
@@ -208,7 +208,7 @@ public actor ControlServer {
         for continuation in waiting { continuation.resume() }
     }
 
-    /// Answers a request; an event of a client that does not read ends the client.
+    /// Answers a request; a client that does not read its events is dismissed.
     fileprivate func answer(_ answer: ControlAnswer, to id: UInt64) {
         guard let client = clients[id] else { return }
         put(answer, id, client)
@@ -217,7 +217,7 @@ public actor ControlServer {
         dismiss(id, client, ControlError(.slow, "the events were not read in time"), request: answer.id)
     }
 
-    /// Waits until a client has read most of what was sent; false if the client has gone.
+    /// Waits until a client has read most of its answers; false if the client has disconnected.
     fileprivate func waitUntilRead(_ id: UInt64) async -> Bool {
         while let client = clients[id], client.backlog > ControlClientConnection.comfortableBacklog {
             await withCheckedContinuation { client.waiting.append($0) }
@@ -231,7 +231,8 @@ public actor ControlServer {
 
     // MARK: Ends
 
-    /// Tells a client why it is dismissed, and closes once it has read that or a moment has passed.
+    /// Sends a client the reason for its dismissal, and closes the connection once it has read that or a moment has
+    /// passed.
     private func dismiss(
         _ id: UInt64, _ client: ControlClientConnection, _ error: ControlError, request: ControlRequestID? = nil
     ) {
@@ -253,12 +254,12 @@ public actor ControlServer {
     }
 }
 
-/// A request under way, as the service sees it.
+/// A running request, for the service.
 public struct ControlExchange: Sendable {
     private let server: ControlServer
     private let client: UInt64
     private let request: ControlRequestID
-    /// Whether the client may change anything, or only look.
+    /// Whether the client may make changes, or only read.
     public let mayChange: Bool
 
     fileprivate init(server: ControlServer, client: UInt64, request: ControlRequestID, mayChange: Bool) {
@@ -278,19 +279,19 @@ public struct ControlExchange: Sendable {
         await server.answer(ControlAnswer(id: request, body), to: client)
     }
 
-    /// Sends an event; a client that has not read too many of them is dismissed.
+    /// Sends an event; a client with too many unread events is dismissed.
     public func send(_ event: JSONValue) async {
         await server.answer(ControlAnswer(id: request, .event(event)), to: client)
     }
 
-    /// Waits until the client has read most of what was sent to it: for parts of a large answer.
+    /// Waits until the client has read most of its answers; used between the parts of a large answer.
     ///
-    /// - Returns: False if the client has gone.
+    /// - Returns: False if the client has disconnected.
     public func isReadByClient() async -> Bool {
         await server.waitUntilRead(client)
     }
 
-    /// Takes the descriptor that came with the request (SCM_RIGHTS), if there was one.
+    /// Removes and returns the descriptor that came with the request (SCM_RIGHTS), if there was one.
     public func takeDescriptor() async -> OwnedFileDescriptor? {
         await server.takeDescriptor(of: client)
     }

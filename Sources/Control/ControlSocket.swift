@@ -6,7 +6,7 @@ internal import Glibc
 internal import LinuxSystem
 internal import SystemPackage
 
-/// Why a control socket cannot be had: one line that names the path and the remedy.
+/// Why a control socket cannot be made: one line that names the path and the remedy.
 public struct ControlSocketError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The line.
     public var description: String
@@ -16,23 +16,23 @@ public struct ControlSocketError: Error, Hashable, Sendable, CustomStringConvert
     }
 }
 
-/// A listening UNIX socket in the file system that only its owner may connect to.
+/// A listening UNIX socket in the file system, to which only its owner may connect.
 ///
-/// The file has mode 0600 from the moment it exists. A file that a program has left behind is replaced; one behind which
-/// somebody listens is refused. The folder stays open, so that the file can be removed when the file system is out of
-/// reach.
+/// The file has mode 0600 from the moment it exists. A file that an ended program has left behind is replaced; a file
+/// on which a process listens is refused. The folder stays open, so that the file can be removed when the file system
+/// is out of reach.
 public struct ControlSocket: ~Copyable, Sendable {
-    /// Connections that may wait to be accepted.
+    /// The greatest number of connections that wait to be accepted.
     private static let waitingConnections: CInt = 16
 
     /// The listening socket.
     let listener: OwnedFileDescriptor
-    /// The file, which is to be removed at the end.
+    /// The file, which must be removed at the end.
     public let file: ControlSocketFile
 
     /// Makes the socket and listens.
     ///
-    /// - Throws: What stands in the way.
+    /// - Throws: The obstacle.
     public init(path: String) throws(ControlSocketError) {
         guard let address = UnixSocketAddress(path: path) else {
             throw ControlSocketError(
@@ -50,14 +50,14 @@ public struct ControlSocket: ~Copyable, Sendable {
         }
     }
 
-    /// Removes the file, unless another socket stands there by now.
+    /// Removes the file, unless another socket has replaced it.
     public borrowing func remove() { file.remove() }
 
     // MARK: Making
 
     private static func listen(at address: UnixSocketAddress) throws(SystemCallError) -> OwnedFileDescriptor {
         let socket = try UnixSocketAddress.socket(.stream)
-        // bind(2) gives the file the mode that the socket has.
+        // bind(2) gives the file the mode of the socket.
         try retrying("fchmod", address.path) { fchmod(socket.rawValue, 0o600) }
         do throws(SystemCallError) {
             try address.bind(socket.descriptor)
@@ -70,7 +70,7 @@ public struct ControlSocket: ~Copyable, Sendable {
         return socket
     }
 
-    /// Whether the file at a path is a socket that nobody listens on any more.
+    /// Whether the file at a path is a socket on which no process listens any more.
     private static func isLeftBehind(_ address: UnixSocketAddress) throws(SystemCallError) -> Bool {
         var status = stat()
         guard unsafe lstat(address.path, &status) == 0 else { return false }
@@ -112,7 +112,7 @@ extension ControlSocket {
     ///   - runtimeFolder: the value of `XDG_RUNTIME_DIR`; the folder in it is made with mode 0700.
     ///   - process: the instance's process id.
     /// - Returns: the listening socket.
-    /// - Throws: What stands in the way; then the instance goes without.
+    /// - Throws: The obstacle; the instance then has no socket.
     public static func ofInstance(
         runtimeFolder: String, process: Int32
     ) throws(ControlSocketError) -> ControlSocket {

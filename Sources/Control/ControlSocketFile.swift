@@ -6,8 +6,9 @@ internal import Glibc
 internal import LinuxSystem
 internal import SystemPackage
 
-/// The file of a listening UNIX socket, which can be removed from any thread and without the file system in reach: the
-/// folder stays open.
+/// The file of a listening UNIX socket.
+///
+/// It can be removed from any thread, and even when the file system is out of reach, because the folder stays open.
 public final class ControlSocketFile: Sendable {
     /// The path as it was given.
     public let path: String
@@ -20,7 +21,7 @@ public final class ControlSocketFile: Sendable {
         var inode: UInt64
     }
 
-    /// Takes note of a socket's file that has just been made.
+    /// Records the file of a socket that has just been made.
     init(path: String) throws(SystemCallError) {
         self.path = path
         let parts = Self.split(path)
@@ -29,7 +30,7 @@ public final class ControlSocketFile: Sendable {
         identity = Self.identity(of: parts.name, in: folder.descriptor)
     }
 
-    /// Removes the file, unless another one stands there by now.
+    /// Removes the file, unless another one has replaced it.
     public func remove() {
         guard let identity, Self.identity(of: name, in: folder.descriptor) == identity else { return }
         unsafe unlinkat(folder.rawValue, name, 0)

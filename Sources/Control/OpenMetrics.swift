@@ -4,11 +4,11 @@
 ///
 /// All families of one program are appended to one value; ``text`` is complete at any time.
 public struct OpenMetrics: Hashable, Sendable {
-    /// What the figures of a family are.
+    /// The type of a family's figures.
     public enum Kind: String, Hashable, Sendable {
-        /// Only goes up.
+        /// It only increases.
         case counter
-        /// Goes up and down.
+        /// It increases and decreases.
         case gauge
     }
 
@@ -32,7 +32,7 @@ public struct OpenMetrics: Hashable, Sendable {
         }
     }
 
-    /// What tells one figure of a family from another.
+    /// Distinguishes one figure of a family from another.
     public struct Label: Hashable, Sendable {
         /// Letters, digits and `_`.
         public var name: String
@@ -57,9 +57,9 @@ public struct OpenMetrics: Hashable, Sendable {
     /// Appends a family.
     ///
     /// - Parameters:
-    ///   - name: its name, without the `_total` that counters' figures end with.
-    ///   - kind: what the figures are.
-    ///   - help: one line on what they tell.
+    ///   - name: its name, without the suffix `_total` of counters.
+    ///   - kind: the type of the figures.
+    ///   - help: one line of description.
     ///   - samples: the figures; no two have the same labels.
     public mutating func add(_ name: String, _ kind: Kind, _ help: String, _ samples: [Sample]) {
         begin(name, kind.rawValue, help)
@@ -77,9 +77,9 @@ public struct OpenMetrics: Hashable, Sendable {
     ///
     /// - Parameters:
     ///   - name: its name.
-    ///   - help: one line on what it tells.
-    ///   - buckets: upper bounds in order, each with how many values lie at or below it and above the one before.
-    ///   - beyond: how many lie above the last bound.
+    ///   - help: one line of description.
+    ///   - buckets: upper bounds in order, each with the number of values at or below it and above the one before.
+    ///   - beyond: the number of values above the last bound.
     ///   - sum: the sum of all values.
     public mutating func addHistogram(
         _ name: String, _ help: String, buckets: [(bound: Double, count: UInt64)], beyond: UInt64, sum: Double
@@ -109,7 +109,7 @@ public struct OpenMetrics: Hashable, Sendable {
         lines += " \(Self.text(value))\n"
     }
 
-    /// A number: whole ones without a point.
+    /// A number as text: whole numbers without a point.
     private static func text(_ value: Double) -> String {
         value == value.rounded() && abs(value) < 9e15 ? "\(Int64(value))" : "\(value)"
     }

@@ -3,22 +3,22 @@
 public import JSON
 public import NetworkTypes
 
-/// The order of the words of `tapasctl`: options that every command has may stand before it, too.
+/// The order of the arguments of `tapasctl`: options that all commands have may also be given before the command.
 public enum ArgumentOrder {
     /// The options that every command has, and whether they take a value.
     static let common: [String: Bool] = [
         "-s": true, "--socket": true, "--pid": true, "--all": false, "--json": false,
     ]
-    /// The commands of two words; the second one that stands for none.
+    /// The commands of two words, each with the second word that is the default.
     static let groups: [String: (words: Set<String>, fallback: String?)] = [
         "flows": (["kill", "list"], "list"), "forward": (["list", "add", "remove", "replace"], nil),
         "log": (["level"], nil), "pcap": (["start", "stop"], nil),
     ]
 
-    /// The arguments with such options behind the command.
+    /// Moves such options behind the command.
     ///
     /// - Parameter arguments: the arguments without the program's name.
-    /// - Returns: the same ones, in the order that the parser takes.
+    /// - Returns: the same arguments, in the order that the parser expects.
     public static func normalized(_ arguments: [String]) -> [String] {
         var moved: [String] = []
         var rest = arguments[...]
@@ -44,7 +44,7 @@ public enum ArgumentOrder {
     }
 }
 
-/// A destination as `explain` takes it: an address, maybe with a port.
+/// A destination for `explain`: an address, optionally with a port.
 public struct DestinationArgument: Hashable, Sendable {
     /// The address.
     public var address: IPAddress
@@ -80,14 +80,14 @@ public struct DestinationArgument: Hashable, Sendable {
     }
 }
 
-/// Which flows are meant: words like `tcp`, `remote=192.0.2.1`, `remote-port=443`, `all`.
+/// The words that select flows: `tcp`, `remote=192.0.2.1`, `remote-port=443`, `all`.
 public struct FlowFilterArguments: Hashable, Sendable {
     /// The parameters of the request.
     public private(set) var parameters = JSONObject()
-    /// Whether all flows are meant.
+    /// Whether all flows are selected.
     public private(set) var meansAll = false
 
-    /// The names of words with a value, and whether that is a number.
+    /// The names of words with a value, and whether the value is a number.
     private static let names: [String: Bool] = [
         "protocol": false, "guest": false, "remote": false, "host": false, "guest-port": true, "remote-port": true,
         "host-port": true, "interface": false, "state": false,
@@ -95,7 +95,7 @@ public struct FlowFilterArguments: Hashable, Sendable {
 
     /// Reads the words.
     ///
-    /// - Throws: What is wrong with one of them.
+    /// - Throws: The error in one of them.
     public init(_ words: [String]) throws(ClientError) {
         for word in words {
             switch word {

@@ -10,7 +10,7 @@ internal import LinuxSystem
 internal import NetworkTypes
 public import SystemPackage
 
-/// Why an instance could not be asked: one line for people.
+/// Why a request to an instance failed: one line for people.
 public struct ClientError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The line.
     public var description: String
@@ -21,23 +21,23 @@ public struct ClientError: Error, Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// A connection to the control socket of one instance, whose owner waits for answers.
+/// A connection to the control socket of one instance; calls wait for their answers.
 public struct ControlConnection: ~Copyable {
-    /// The longest line that is taken from an instance, in bytes.
+    /// The longest line that is accepted from an instance, in bytes.
     private static let greatestLine = 64 << 20
 
     /// The path of the socket.
     public let path: String
     private let socket: OwnedFileDescriptor
     private var input: [UInt8] = []
-    /// Where the next line begins in ``input``.
+    /// The position of the next line in ``input``.
     private var start = 0
     private var lastID: Int64 = 0
 
     /// Connects to a socket.
     ///
     /// - Parameter path: its path.
-    /// - Throws: One line on why nobody answers there.
+    /// - Throws: One line on why no instance answers there.
     public init(path: String) throws(ClientError) {
         guard let address = UnixSocketAddress(path: path) else {
             throw ClientError("'\(path)': no path of a socket; it has 1 to \(UnixSocketAddress.greatestLength) bytes")
@@ -60,15 +60,15 @@ public struct ControlConnection: ~Copyable {
         }
     }
 
-    /// Sends a request and takes its answers until the last.
+    /// Sends a request and receives its answers.
     ///
     /// - Parameters:
-    ///   - method: what to do.
+    ///   - method: the method.
     ///   - parameters: the parameters.
     ///   - descriptor: an open file to hand over with the request.
-    ///   - onEvent: takes each part of the answer; returns false when no more is wanted.
-    /// - Returns: the result; nil if `onEvent` wanted no more.
-    /// - Throws: What the instance refused, or that it has ended.
+    ///   - onEvent: receives each part of the answer; returns false to stop.
+    /// - Returns: the result; nil if `onEvent` has stopped the request.
+    /// - Throws: The instance's error, or that the instance has ended.
     @discardableResult
     public mutating func request(
         _ method: String, _ parameters: JSONObject = JSONObject(), with descriptor: FileDescriptor? = nil,
@@ -148,20 +148,20 @@ public struct ControlConnection: ~Copyable {
 }
 
 extension ControlConnection {
-    /// Sends a request and takes its result.
+    /// Sends a request and receives its result.
     ///
     /// - Parameters:
-    ///   - method: what to do.
+    ///   - method: the method.
     ///   - parameters: the parameters.
     /// - Returns: the result.
-    /// - Throws: What the instance refused, or that it has ended.
+    /// - Throws: The instance's error, or that the instance has ended.
     public mutating func result(
         _ method: String, _ parameters: JSONObject = JSONObject()
     ) throws(ClientError) -> JSONValue {
         try request(method, parameters) ?? .null
     }
 
-    /// The error that says that an instance has ended while an answer was waited for.
+    /// The error of an instance that has ended before its answer.
     ///
     /// - Parameter path: the path of its socket.
     /// - Returns: the error.

@@ -5,7 +5,7 @@ internal import NetworkTypes
 
 /// `tapasctl explain` for people.
 public enum ExplainText {
-    /// The lines; of a destination one line, else a part for each family.
+    /// The lines: one line for a destination, otherwise a part for each family.
     ///
     /// - Parameters:
     ///   - answer: the instance's answer.

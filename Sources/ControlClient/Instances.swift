@@ -9,9 +9,9 @@ internal import LinuxSystem
 internal import NetworkTypes
 internal import SystemPackage
 
-/// The running instances of a user, by the sockets in a folder.
+/// The running instances of a user, found by the sockets in a folder.
 public enum Instances {
-    /// The folder of this user's sockets: in `XDG_RUNTIME_DIR`, else where that usually is.
+    /// The folder of this user's sockets: in `XDG_RUNTIME_DIR`, or at its usual path.
     ///
     /// - Parameter runtimeFolder: the value of `XDG_RUNTIME_DIR`, if it is set.
     /// - Returns: its path.
@@ -20,10 +20,11 @@ public enum Instances {
         return ControlSocket.folder(runtimeFolder: place)
     }
 
-    /// The sockets of instances that run, by process id.
+    /// The sockets of running instances, by process id.
     ///
-    /// - Parameter folder: where to look.
-    /// - Returns: none if there is no such folder; files that an instance has left behind are left out.
+    /// - Parameter folder: the folder to search.
+    /// - Returns: the instances; none if there is no such folder. Files that an ended instance has left behind are left
+    ///   out.
     public static func running(in folder: String) -> [(process: Int32, path: String)] {
         guard let directory = unsafe opendir(folder) else { return [] }
         defer { unsafe _ = closedir(directory) }
@@ -38,7 +39,7 @@ public enum Instances {
         return found.sorted { $0.process < $1.process }.filter { isAnswering($0.path) }
     }
 
-    /// Whether somebody listens at a path.
+    /// Whether a process listens at a path.
     private static func isAnswering(_ path: String) -> Bool {
         guard let address = UnixSocketAddress(path: path) else { return false }
         do throws(SystemCallError) {
@@ -46,16 +47,16 @@ public enum Instances {
             try address.connect(socket.descriptor)
             return true
         } catch {
-            // A queue that is full is somebody's, too.
+            // A full queue shows that a process listens.
             return error.errno == .resourceTemporarilyUnavailable
         }
     }
 
-    /// One line on an instance, for the list to choose from: "4711  command make fetch, IPv4 template wlan0".
+    /// One line about an instance, for the list of instances: "4711  command make fetch, IPv4 template wlan0".
     ///
     /// - Parameters:
     ///   - process: its process id.
-    ///   - status: what it answers to `status`; nil if it did not.
+    ///   - status: its answer to `status`; nil if there was none.
     /// - Returns: the line.
     public static func line(_ process: Int32, _ status: JSONValue?) -> String {
         guard let status else { return "\(process)  (does not answer)" }

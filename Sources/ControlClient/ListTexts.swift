@@ -5,7 +5,7 @@ internal import NetworkTypes
 
 /// `tapasctl flows` for people.
 public enum FlowText {
-    /// A table, a line for each flow below the headings.
+    /// A table with headings and a line for each flow.
     ///
     /// - Parameter flows: the flows.
     /// - Returns: the lines, without their ends.

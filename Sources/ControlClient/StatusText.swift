@@ -28,7 +28,7 @@ public enum StatusText {
         }
         let resolvers = status["resolvers"]?.strings ?? []
         table.add("resolvers", resolvers.isEmpty ? "none" : resolvers.joined(separator: ", "))
-        // The defaults wait for whatever port somebody will listen on: `forward list` has them.
+        // The default `auto` rules are left out; `forward list` shows them.
         let rules = (status["forwards"]?.array ?? []).filter {
             $0["policy"] != "auto" || $0["state"] != "waiting"
         }
@@ -62,7 +62,7 @@ public enum StatusText {
         for reason in family["reasons"]?.strings ?? [] { table.add("  because", reason) }
     }
 
-    /// What is given the network, in a few words.
+    /// The command or namespace that has the network, in a few words.
     static func target(_ status: JSONValue) -> String {
         let target = status["target"] ?? .null
         let text: String =
@@ -110,7 +110,8 @@ extension JSONValue {
 
 /// `tapasctl watch` for people.
 public enum WatchText {
-    /// One line for a change: when, what changed on the host, what in the namespace, what was done, how long it took.
+    /// One line for a change: the time, the change on the host, the change in the namespace, the operations, the
+    /// duration.
     ///
     /// - Parameters:
     ///   - event: the event.

@@ -26,10 +26,10 @@ public struct TextStyle: Sendable {
     }
 }
 
-/// Rows in aligned columns, two blanks apart; what comes from outside cannot steer the terminal.
+/// Rows in aligned columns, two blanks apart; text from outside cannot control the terminal.
 struct TextTable {
     private var rows: [[String]] = []
-    /// The columns whose values are numbers and stand at the right.
+    /// The columns whose values are numbers and are aligned to the right.
     var rightColumns: Set<Int> = []
 
     /// Whether there is no row.
@@ -107,14 +107,14 @@ enum Readable {
     }
 }
 
-/// An address with a port, as answers have it.
+/// An address with a port, in the form of answers.
 struct JSONValueEndpoint {
     var address: String
     var port: Int64?
 }
 
 extension TextStyle {
-    /// A line above what belongs together.
+    /// A heading line.
     ///
     /// - Parameter text: the words.
     /// - Returns: the line.

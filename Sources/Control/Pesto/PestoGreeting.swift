@@ -2,16 +2,16 @@
 
 public import NetworkModel
 
-/// What the server sends to a `pesto` client right after it has accepted it (protocol version 2).
+/// The first message of the server to a `pesto` client (protocol version 2).
 public struct PestoGreeting: Hashable, Sendable {
     /// The protocol version; clients refuse one above their own.
     public static let version: UInt32 = 2
-    /// The most rules that a table may have in the protocol.
+    /// The greatest number of rules of a table in the protocol.
     public static let greatestRuleCount = 256
     /// The bytes of a table's name.
     private static let nameLength = 128
 
-    /// What the tables' rules may ask for.
+    /// The features that rules may use.
     public struct Capabilities: OptionSet, Hashable, Sendable {
         /// The bits.
         public let rawValue: UInt32
@@ -37,7 +37,7 @@ public struct PestoGreeting: Hashable, Sendable {
 
     /// The tables to send, in order.
     public var tables: [PestoTable]
-    /// What rules may ask for.
+    /// The features that rules may use.
     public var capabilities: Capabilities
     /// All rules in force; each is sent with its table.
     public var rules: [PortForward]

@@ -2,16 +2,16 @@
 
 public import NetworkModel
 
-/// Reads what a `pesto` client sends, in pieces of any size: whole tables to replace those in force.
+/// Reads the input of a `pesto` client, in pieces of any size: whole tables that replace those in force.
 ///
 /// The client sends, for each table, its number, the number of rules and the rules; a byte 0 ends the list. A client
-/// that only looks sends nothing. Memory is bounded by what the tables can hold.
+/// that only reads sends nothing. Memory is bounded by the size of the tables.
 public struct PestoRequest: Sendable {
     /// The tables that the client may replace.
     private let tables: [PestoTable]
     private var bytes: [UInt8] = []
     private var received: [PestoTable: [PortForward]] = [:]
-    /// Whether the byte that ends the list has come.
+    /// Whether the byte that ends the list has arrived.
     public private(set) var isComplete = false
 
     /// Makes a reader for a client that was sent these tables.
@@ -19,9 +19,9 @@ public struct PestoRequest: Sendable {
         self.tables = tables
     }
 
-    /// Takes bytes as they come.
+    /// Adds received bytes.
     ///
-    /// - Throws: If they cannot be what a client sends; the connection is to be closed, with nothing changed.
+    /// - Throws: If the input is invalid; the connection must then be closed, and nothing changes.
     public mutating func take(_ more: some Collection<UInt8>) throws(PestoError) {
         guard !more.isEmpty else { return }
         guard !isComplete else { throw PestoError("bytes after the end of the list") }
@@ -30,7 +30,7 @@ public struct PestoRequest: Sendable {
         if isComplete, !bytes.isEmpty { throw PestoError("bytes after the end of the list") }
     }
 
-    /// Takes a table that is there as a whole; false if there is none.
+    /// Removes a complete table from the input; false if there is none.
     private mutating func takeTable() throws(PestoError) -> Bool {
         guard !isComplete, let number = bytes.first else { return false }
         if number == 0 {
@@ -59,11 +59,11 @@ public struct PestoRequest: Sendable {
         return true
     }
 
-    /// What the client wants when it has shut its side down.
+    /// The client's request when it has shut down its side.
     ///
     /// - Parameter current: the rules in force.
-    /// - Returns: the rules that are to replace them; nil if the client only looked. The rules of a table that the
-    ///   client did not send stay.
+    /// - Returns: the rules that replace them; nil if the client sent nothing. The rules of a table that the client did
+    ///   not send stay.
     /// - Throws: If the list has no end.
     public func outcome(current: [PortForward]) throws(PestoError) -> [PortForward]? {
         guard isComplete else {

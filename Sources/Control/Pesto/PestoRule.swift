@@ -3,14 +3,14 @@
 public import NetworkModel
 internal import NetworkTypes
 
-/// A table of forwarding rules in the protocol that `pesto` speaks.
+/// A table of forwarding rules in the protocol of `pesto`.
 public enum PestoTable: UInt8, Hashable, Sendable, CaseIterable {
     /// The host listens: `-t` and `-u`.
     case host = 1
     /// The namespace listens: `-T` and `-U`.
     case splice = 3
 
-    /// The name that the server sends, and `pesto` prints.
+    /// The name that the server sends and `pesto` prints.
     public var name: String {
         switch self {
         case .host: "HOST"
@@ -98,7 +98,7 @@ enum PestoRule {
     ///   - bytes: exactly ``length`` bytes.
     ///   - table: the table that the rule was sent for.
     /// - Returns: the rule.
-    /// - Throws: If the bytes are no rule that this program can carry out.
+    /// - Throws: If the bytes are not a rule that this program supports.
     static func parse(_ bytes: ArraySlice<UInt8>, in table: PestoTable) throws(PestoError) -> PortForward {
         guard bytes.count == length else { throw PestoError("a rule of \(bytes.count) bytes") }
         let bytes = Array(bytes)
@@ -159,7 +159,7 @@ enum PestoRule {
         return String(decoding: name, as: UTF8.self)
     }
 
-    /// The target address: nil where the field says "the default target" (`::`, and `0.0.0.0` in mapped form).
+    /// The target address; nil for the default target (`::`, and `0.0.0.0` in mapped form).
     private static func targetAddress(_ bytes: [UInt8], listening: IPAddress?) throws(PestoError) -> IPAddress? {
         let target = IPAddress(unmapping: address(bytes, Offset.target))
         if target.isUnspecified { return nil }

@@ -3,14 +3,14 @@
 // Theory of operation
 //
 // Clients are served one after the other, because each replaces whole tables that it has read before: two at once would
-// undo each other. The one being served has a few seconds; one that stays silent or slow is closed and the next one
-// served. Those that wait are accepted by the kernel and wait in the socket's queue. Everything is on the control loop,
-// and setting the rules is not waited for by anybody else.
+// undo each other's changes. A client is served for a few seconds at most; if it is silent or slow, its connection is
+// closed and the next one is served. Waiting clients stay in the socket's queue. Everything runs on the control loop,
+// and no other work waits while rules are set.
 //
-// A client in a network namespace other than the program's own, such as the wrapped command, may look but not change
+// A client in a network namespace other than the program's own, such as the wrapped command, may read but not change
 // anything, as with the control protocol (ControlServer.swift).
 //
-// The protocol has no answer. What could not be done is said in the log, and nothing was changed then.
+// The protocol has no answer. Failures are logged, and nothing is changed then.
 //
 // syscalls: running(control): close recvfrom sendto
 
@@ -23,7 +23,7 @@ internal import SystemPackage
 
 /// Serves `pesto`, upstream's client for forwarding rules, at the path of `--conf-path`.
 public actor PestoServer {
-    /// How long the client that is being served may take, in milliseconds.
+    /// How long a client is served at most, in milliseconds.
     public static let patience: Int64 = 3000
 
     /// The client being served.
@@ -31,7 +31,7 @@ public actor PestoServer {
         let descriptor: OwnedFileDescriptor
         var source: EventLoop.SourceID?
         var timer: EventLoop.TimerID?
-        /// Whether the client may change anything, or only look.
+        /// Whether the client may make changes, or only read.
         let mayChange: Bool
         var unsent: [UInt8]
         var request: PestoRequest
@@ -54,21 +54,21 @@ public actor PestoServer {
     private let ownNamespace: UInt64?
     private var listening: EventLoop.SourceID?
     private var client: Client?
-    /// The client whose rules are being put in force; its connection closes when they are.
+    /// The client whose rules are being put in force; its connection is closed when they are in force.
     private var finished: Client?
     private var isBusy = false
 
     /// The control loop.
     public nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
 
-    /// Makes a server, which accepts nobody before ``start()``.
+    /// Makes a server, which accepts no client before ``start()``.
     ///
     /// - Parameters:
-    ///   - loop: the loop whose thread it lives on.
+    ///   - loop: the loop on whose thread it runs.
     ///   - socket: the listening socket.
     ///   - tables: the tables that this instance has.
-    ///   - capabilities: what rules may ask for.
-    ///   - logger: where refusals are told of.
+    ///   - capabilities: the features that rules may use.
+    ///   - logger: where refusals are logged.
     ///   - current: returns the rules in force.
     ///   - replace: puts rules in force, all of them or none.
     public init(
@@ -97,7 +97,7 @@ public actor PestoServer {
         }
     }
 
-    /// Accepts nobody any more and removes the file.
+    /// Stops accepting clients and removes the file.
     public func stop() {
         if let listening { loop.unwatch(listening) }
         listening = nil
@@ -113,7 +113,7 @@ public actor PestoServer {
             logger.warning("control socket: a client of another user was refused")
             return
         }
-        // Nobody else is accepted meanwhile; the kernel keeps them.
+        // No other client is accepted meanwhile; they wait in the socket's queue.
         if let listening { loop.unwatch(listening) }
         listening = nil
         isBusy = true
@@ -159,7 +159,7 @@ public actor PestoServer {
         }
     }
 
-    /// Sends what is unsent, then takes what has come.
+    /// Sends the rest of the greeting, then reads the client's input.
     private func proceed(_ client: Client) {
         let number = client.descriptor.rawValue
         if !client.unsent.isEmpty {
@@ -196,7 +196,7 @@ public actor PestoServer {
         }
     }
 
-    /// The client has sent all it wants.
+    /// Handles the end of the client's input.
     private func finish(_ client: Client) {
         let (request, mayChange) = (client.request, client.mayChange)
         dismiss()
@@ -216,7 +216,7 @@ public actor PestoServer {
         } catch {
             logger.warning("control socket: forwards unchanged: \(error)")
         }
-        // The connection closes when the rules hold: whoever waits for that may use them then.
+        // The connection is closed when the rules are in force, so that a client that waits for this can use them.
         finished = nil
         next()
     }
@@ -228,7 +228,7 @@ public actor PestoServer {
         self.client = nil
     }
 
-    /// Goes on with whoever waits.
+    /// Serves the next client.
     private func next() {
         dismiss()
         isBusy = false

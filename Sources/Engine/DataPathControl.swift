@@ -6,14 +6,14 @@ internal import Logging
 internal import NetworkModel
 internal import NetworkTypes
 
-/// The data path as the control plane reaches it: an actor on the data path's own loop, so that a call is a hop to that
-/// thread between two turns, never a lock.
+/// The control plane's access to the data path: an actor on the data path's own loop, so that a call runs on that
+/// thread between two turns, without a lock.
 actor DataPathControl: FlowControl {
     private let dataPath: LoopBound<Forwarder>
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe dataPath.loop.asUnownedSerialExecutor() }
 
-    /// Reaches a data path.
+    /// Makes the access to a data path.
     init(_ dataPath: LoopBound<Forwarder>) {
         self.dataPath = dataPath
     }
@@ -39,7 +39,7 @@ actor DataPathControl: FlowControl {
         dataPath.onLoop { $0.forgetObserved(addresses) }
     }
 
-    /// How many flows there are.
+    /// The number of flows.
     func flowCount() -> Int {
         dataPath.onLoop { $0.flowCount }
     }
@@ -53,10 +53,10 @@ actor DataPathControl: FlowControl {
     /// The data path's figures.
     var figures: ForwarderFigures { dataPath.onLoop { $0.figures } }
 
-    /// The rules that new flows go by.
+    /// The rules for new flows.
     var rules: TranslationRules { dataPath.onLoop { $0.rules } }
 
-    /// Some of the flows; the data path serves others between two calls.
+    /// Returns a slice of the flows; the data path can handle traffic between two calls.
     func flows(from start: Int, matching filter: FlowFilter) -> FlowSlice {
         dataPath.onLoop { $0.flows(from: start, matching: filter, isDetailed: true) }
     }
@@ -66,15 +66,15 @@ actor DataPathControl: FlowControl {
         dataPath.onLoop { $0.endFlows(from: start, matching: filter) }
     }
 
-    /// Has the data path's own messages begin at a level.
+    /// Sets the lowest level of the data path's own messages.
     func setLogLevel(_ level: Logger.Level) {
         dataPath.onLoop { $0.setLogLevel(level) }
     }
 
     /// Begins to record all frames in a file that a client has opened.
     ///
-    /// - Returns: False if frames are recorded already.
-    /// - Throws: If the file is of no use.
+    /// - Returns: False if a recording is running.
+    /// - Throws: If the file cannot be used.
     func startCapture(_ file: consuming OwnedFileDescriptor) throws(SystemCallError) -> Bool {
         let capture = try FrameCapture(handedOver: file)
         guard !dataPath.onLoop({ $0.isCapturing }) else { return false }
@@ -87,7 +87,7 @@ actor DataPathControl: FlowControl {
 
     /// Ends the recording.
     ///
-    /// - Returns: how many frames it has, and how many could not be written; nil if there is none.
+    /// - Returns: the number of frames recorded, and of those that could not be written; nil if there was no recording.
     func stopCapture() -> (frames: UInt64, lost: UInt64)? {
         dataPath.onLoop { $0.stopCapture() }
     }

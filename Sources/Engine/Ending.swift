@@ -7,10 +7,10 @@ internal import NamespaceControl
 public enum Ending: Hashable {
     /// With an exit status.
     case status(Int32)
-    /// By a signal that it was sent, and its command died of.
+    /// By the signal that ended its command.
     case signal(Int32)
 
-    /// Ends the process so.
+    /// Ends the process in this way.
     public func carryOut() -> Never {
         switch self {
         case .status(let status): exit(status)

@@ -2,15 +2,15 @@
 //
 // Theory of operation
 //
-// The program is synchronous and has one thread until the namespaces are settled: fork(2), unshare(CLONE_NEWUSER) and
-// joining a user namespace all need that. The order of a start (docs/architecture.md):
+// The program is synchronous and has one thread until the namespaces are set up, because fork(2),
+// unshare(CLONE_NEWUSER) and joining a user namespace require that. The order of a start (docs/architecture.md):
 //
 //     parse ─ open namespace files ─ close what was inherited ─ [fork to the background] ─ log, pid file
 //       ─ give root up ─ user namespace ─ [clone the command's init] ─ snapshot of the host
 //       ─ own mount namespace ─ thread in the target namespace ─ plan ─ tap, addresses, routes
 //       ─ empty root, drop capabilities ─ pid file, ready, command ─ event loop
 //
-// Whatever fails on the way ends the program with one line and status 1; the init sees its channel close and ends.
+// A failure ends the program with one line and status 1; the init sees its channel close and ends.
 
 internal import Diagnostics
 internal import LinuxSystem
@@ -20,25 +20,25 @@ public import NetworkTypes
 public import Options
 internal import Sandbox
 
-/// The engine: one run of the program, from a command line that has been parsed to how it ends.
+/// The engine: one run of the program, from the parsed command line to the end.
 public enum Engine {
-    /// The version, as `--version` and the log file tell it.
+    /// The version that `--version` and the log file show.
     public static let version = ProgramVersion.current
-    /// What messages begin with, and what the system log calls us.
+    /// The program's name in messages and in the system log.
     public static let name = "tapas"
     /// The exit status of every failure before and during set-up, and of a tap that breaks.
     public static let failureStatus: Int32 = 1
 
-    /// Sets everything up and serves until the end; to be called with one thread only.
+    /// Sets everything up and serves until the end; the process must have one thread only.
     ///
-    /// Failures are told where messages go.
+    /// Failures are written to the log destinations.
     ///
-    /// - Parameter invocation: what the command line asks for.
-    /// - Returns: how the program is to end.
+    /// - Parameter invocation: the parsed command line.
+    /// - Returns: how the program must end.
     public static func run(_ invocation: Invocation) -> Ending {
         var console: LogDestinations?
         let helpers = HelperProcesses()
-        // A process 1 that reaps nothing would keep them as zombies.
+        // Otherwise they would stay zombies in a container whose process 1 reaps nothing.
         defer { helpers.endAll() }
         let controlFiles = ControlFiles()
         defer { controlFiles.removeAll() }

@@ -5,9 +5,9 @@ internal import Forwarding
 internal import LinuxSystem
 internal import PortForwarding
 
-/// Prints the table of `--stats` on standard error, a line at most each interval and only if something has happened.
+/// Prints the table of `--stats` on standard error: at most one line in each interval, and only if a count has changed.
 ///
-/// It lives on the control loop; the counters come from the loops that count.
+/// It runs on the control loop; the counts come from the other loops.
 actor EventPrinter {
     private let loop: EventLoop
     private let interval: Int64
@@ -22,8 +22,8 @@ actor EventPrinter {
     /// - Parameters:
     ///   - loop: the control loop.
     ///   - interval: the shortest time between two lines, in milliseconds.
-    ///   - dataPath: counts what comes by the tap; nil with `--splice-only`.
-    ///   - ports: counts what comes by forwarded ports; nil without any.
+    ///   - dataPath: counts the events of the tap and its flows; nil with `--splice-only`.
+    ///   - ports: counts the events of forwarded ports; nil if there are none.
     init(loop: EventLoop, interval: Int64, dataPath: DataPathControl?, ports: PortsControl?) {
         self.loop = loop
         self.interval = interval

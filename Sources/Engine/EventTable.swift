@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// The table of `--stats`: how often each kind of descriptor was ready, a line each time.
+/// The table of `--stats`: each line shows how often each kind of descriptor was ready.
 struct EventTable {
     /// Lines between two headings.
     private static let linesPerHeading = 20
@@ -19,7 +19,7 @@ struct EventTable {
     /// The next part of the table.
     ///
     /// - Parameter columns: the counts since the program's start, always of the same kinds.
-    /// - Returns: a line, with a heading before it now and then; nil if nothing has changed since the last one.
+    /// - Returns: a line, after a heading if one is due; nil if nothing has changed since the last line.
     mutating func next(_ columns: [Column]) -> String? {
         guard columns != last else { return nil }
         var text = lines % Self.linesPerHeading == 0 ? Self.heading(columns) : ""

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// Why the program cannot go on: one line for people.
+/// Why the program cannot continue: one line for people.
 struct Failure: Error, CustomStringConvertible {
     var description: String
 
@@ -8,7 +8,7 @@ struct Failure: Error, CustomStringConvertible {
         self.description = description
     }
 
-    /// Says what was attempted when a part of the program failed.
+    /// Makes the failure of an attempt, with its cause.
     init(_ attempt: String, _ cause: any Error) {
         description = "\(attempt): \(cause)"
     }

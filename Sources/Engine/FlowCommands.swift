@@ -8,20 +8,20 @@ internal import NetworkModel
 internal import NetworkTypes
 internal import PortForwarding
 
-/// What control clients ask of flows: requests read and answers made, without doing anything.
+/// Parses the requests of control clients about flows and makes the answers; it carries nothing out.
 struct FlowCommands: Sendable {
-    /// Which flows are meant.
+    /// Selects the flows.
     var filter = FlowFilter()
-    /// Whether flows that never touch the tap may be meant: they have no address of the host's, nor a guest's.
+    /// Whether spliced flows can be selected, which is not so if the filter names addresses that they lack.
     var admitsSpliced: Bool
-    /// What they are sorted by; nil for as they are found.
+    /// The sort order; nil for no order.
     var order: Order?
-    /// How many are wanted; nil for all.
+    /// The greatest number of flows; nil for all.
     var limit: Int?
-    /// Whether all are meant explicitly.
+    /// Whether the request explicitly selects all flows.
     var meansAll = false
 
-    /// What flows are sorted by, the greatest first.
+    /// The keys by which flows are sorted, the greatest first.
     enum Order: String, CaseIterable, Sendable {
         case bytes, packets, age, idle
     }
@@ -106,7 +106,7 @@ struct FlowCommands: Sendable {
 
     // MARK: Flows that never touch the tap
 
-    /// Whether a spliced flow is meant, by what ``json(_:)`` tells of it.
+    /// Whether a spliced flow is selected, by the properties that ``json(_:)`` shows.
     func admits(_ flow: SplicedFlow) -> Bool {
         guard admitsSpliced else { return false }
         if !filter.transports.isEmpty, !filter.transports.contains(flow.transport == .tcp ? .tcp : .udp) {
@@ -143,14 +143,14 @@ struct FlowCommands: Sendable {
 
     // MARK: Answers
 
-    /// A flow of either way.
+    /// A flow of either kind.
     enum Found: Sendable {
-        /// By the tap.
+        /// A flow of the tap.
         case tap(FlowRecord)
-        /// From loopback to loopback.
+        /// A spliced flow (from loopback to loopback).
         case spliced(SplicedFlow)
 
-        /// What the flow is sorted by, the greatest first.
+        /// The value by which the flow is sorted, the greatest first.
         func rank(_ order: Order) -> UInt64 {
             switch (self, order) {
             case (.tap(let flow), .bytes): flow.bytesFromGuest &+ flow.bytesToGuest
@@ -164,7 +164,7 @@ struct FlowCommands: Sendable {
             }
         }
 
-        /// How the flow is told.
+        /// The flow in the form of the protocol.
         var json: JSONValue {
             switch self {
             case .tap(let flow): FlowCommands.json(flow)
@@ -173,7 +173,7 @@ struct FlowCommands: Sendable {
         }
     }
 
-    /// Flows in the order that was asked for, as many as were asked for.
+    /// Flows in the requested order and number.
     func sorted(_ flows: [Found]) -> [Found] {
         let sorted = order.map { order in flows.sorted { $0.rank(order) > $1.rank(order) } } ?? flows
         return limit.map { Array(sorted.prefix($0)) } ?? sorted
@@ -201,7 +201,7 @@ struct FlowCommands: Sendable {
         ]
     }
 
-    /// A flow that never touches the tap.
+    /// A spliced flow.
     static func json(_ flow: SplicedFlow) -> JSONValue {
         let isInbound = flow.direction == .inbound
         let (sent, received) =

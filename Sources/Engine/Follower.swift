@@ -2,19 +2,18 @@
 //
 // Theory of operation
 //
-// The monitor tells of a changed host; what follows is always the same: plan from the new snapshot as a fresh start
-// would, publish the rules to the data path together with the fates of existing flows, and carry out the difference
-// between what holds in the namespace and the plan. Changes that come meanwhile replace each other: only the newest
-// is acted on next. What the kernel refused is tried again at the next change, since each difference starts from what
-// truly holds.
+// The monitor reports a changed host. Then the follower always does the same: it plans from the new snapshot as a fresh
+// start would, publishes the rules to the data path together with the effect on existing flows, and carries out the
+// difference between the namespace's actual state and the plan. Changes that arrive meanwhile replace each other: only
+// the newest is handled next. What the kernel refused is tried again at the next change, since each difference starts
+// from the actual state.
 //
-// Where the monitor knows all that has changed, and that is single routes of a large table, the plan is amended instead
-// (`amend`), and what follows is done without looking at the whole table. What goes wrong with it falls back to the
-// ordinary way.
+// If only single routes of a large table have changed and the monitor knows them, the plan is amended instead
+// (`amend`), and nothing examines the whole table. If that fails, the follower falls back to the ordinary procedure.
 //
-// Addresses that connections still use linger beside the new ones (see `diff()`): established TCP connections whose host
-// address stays, and those to the host itself. As long as there are any the data path is asked every second whether that
-// is still so; the namespace is looked at again only if another set of addresses is kept.
+// Addresses that connections still use linger beside the new ones (see `diff()`): established TCP connections whose
+// host address stays, and those to the host itself. As long as there are any, the follower asks the data path every
+// second for the connections; it reads the namespace again only if the set of addresses has changed.
 //
 // Threads: this actor and the monitor share the control loop's thread; the configurator runs on the namespace's
 // thread, the data path on its own. Values cross.
@@ -27,9 +26,9 @@ internal import NetworkModel
 internal import NetworkTypes
 internal import Planning
 
-/// Keeps the namespace what a fresh start would make it.
+/// Keeps the namespace in the state that a fresh start would give it.
 actor Follower {
-    /// What a follower begins with: what start-up has planned, and from which host.
+    /// The state after start-up, from which a follower continues.
     struct Start {
         /// The host at start.
         var snapshot: HostSnapshot
@@ -44,7 +43,7 @@ actor Follower {
     private let interface: (any InterfaceControl)?
     private let chronicle: Chronicle?
     private let logger: Logger
-    /// How often the connections on lingering addresses are looked at again, in milliseconds.
+    /// How often the connections on lingering addresses are counted again, in milliseconds.
     private let lingeringCheck: Int64
     /// The host that was followed last, as far as flows depend on it.
     private var snapshot: HostSnapshot
@@ -53,13 +52,13 @@ actor Follower {
     private var waitingNeighbours: [IPAddress: MACAddress]?
     private let neighbourWatch: NeighbourWatch?
     private var needsCheck = false
-    /// Whether the namespace holds what is planned, as far as we know.
+    /// Whether the namespace has the planned state, as far as known.
     private var isInStep = true
-    /// How many connections each lingering address had when they were last counted.
+    /// The number of connections of each lingering address when they were last counted.
     private var lingering: [IPAddress: Int] = [:]
     /// The addresses that the namespace's interface had when it was last read.
     private var interfaceAddresses: Set<IPAddress> = []
-    /// What was last carried out in the namespace.
+    /// The operations that were last carried out in the namespace.
     private var done: (operations: [NamespaceOperation], failures: [String]) = ([], [])
     private var task: Task<Void, Never>?
     private var recheck: EventLoop.TimerID?
@@ -70,15 +69,15 @@ actor Follower {
     ///
     /// - Parameters:
     ///   - loop: the loop on whose thread it works.
-    ///   - configuration: what the user asks for.
+    ///   - configuration: the user's request.
     ///   - families: the families that the namespace's kernel has.
-    ///   - start: what start-up did.
+    ///   - start: the state after start-up.
     ///   - flows: the data path.
     ///   - interface: the namespace's interface; nil without `--config-net`.
     ///   - neighbours: watches the host's neighbours, on the same loop; nil if they are not followed.
-    ///   - chronicle: what is told to those who ask; on the same loop.
-    ///   - logger: where to tell.
-    ///   - lingeringCheck: how often connections on lingering addresses are looked at again, in milliseconds.
+    ///   - chronicle: records the changes; on the same loop.
+    ///   - logger: where changes are logged.
+    ///   - lingeringCheck: how often connections on lingering addresses are counted again, in milliseconds.
     init(
         loop: EventLoop, configuration: Configuration, families: Set<AddressFamily>, start: Start,
         flows: any FlowControl, interface: (any InterfaceControl)?, neighbours: NeighbourWatch? = nil,
@@ -97,10 +96,12 @@ actor Follower {
         self.lingeringCheck = lingeringCheck
     }
 
-    /// Whether there is something that it has not finished.
+    /// Whether there is unfinished work.
     var isWorking: Bool { task != nil || waiting != nil || waitingNeighbours != nil }
 
-    /// Takes a change of the host: the newest is acted on, one after the other.
+    /// Receives a change of the host.
+    ///
+    /// Changes are handled one after the other, and only the newest of those that wait.
     func hostChanged(_ change: HostChange) {
         var change = change
         if let waiting {
@@ -117,7 +118,7 @@ actor Follower {
     /// Begins to follow the host's neighbours on the templates' links.
     func watchNeighbours() {
         do {
-            // The watch lives on this actor's loop.
+            // The watch runs on this actor's loop.
             try neighbourWatch?.assumeIsolated { watch in
                 try watch.start { table in self.assumeIsolated { $0.neighboursChanged(table) } }
             }
@@ -138,7 +139,7 @@ actor Follower {
         neighbourWatch?.assumeIsolated { $0.follow(links) }
     }
 
-    /// Begins to work on what waits, unless that goes on already.
+    /// Begins to handle what waits, unless that is running already.
     private func work() {
         guard task == nil else { return }
         task = Task {
@@ -184,7 +185,7 @@ actor Follower {
         await tell(report, change)
     }
 
-    /// What was done for a change, and how long it took.
+    /// Records the effects of a change, and the durations.
     private func report(
         of change: HostChange, _ begin: MonotonicTime, _ planned: MonotonicTime, _ published: MonotonicTime
     ) -> FollowedChange {
@@ -202,7 +203,7 @@ actor Follower {
         return report
     }
 
-    /// Tells a change in one line, and those who watch.
+    /// Logs a change in one line, and records it for clients that watch.
     private func tell(_ report: FollowedChange, _ change: HostChange) async {
         let report = await chronicle?.record(report, chronicleState) ?? report
         if report.isEffective {
@@ -214,7 +215,7 @@ actor Follower {
 
     /// Follows changes of single routes of a large table without looking at all of it.
     ///
-    /// - Returns: false if the ordinary way is to be gone.
+    /// - Returns: false if the ordinary procedure is needed.
     private func follow(_ change: HostChange, of changes: [RouteEvent]) async -> Bool {
         let begin = MonotonicTime.now
         let old = plan.services
@@ -222,7 +223,7 @@ actor Follower {
             let operations = amend(&plan, by: changes, snapshot: change.snapshot, configuration: configuration)
         else { return false }
         let planned = MonotonicTime.now
-        // None of them says anything of the way out.
+        // None of them affects the default route.
         let essential = snapshot.routes
         snapshot = change.snapshot
         snapshot.routes = essential
@@ -246,14 +247,14 @@ actor Follower {
         return true
     }
 
-    /// What holds, for those who ask.
+    /// The present state, for the chronicle.
     private var chronicleState: Chronicle.State {
         Chronicle.State(snapshot: snapshot, plan: plan, lingering: lingering, failures: done.failures)
     }
 
-    /// Makes the namespace what is planned, as far as its kernel takes it.
+    /// Brings the namespace to the planned state, as far as its kernel permits.
     ///
-    /// What was done for it is in ``done`` afterwards.
+    /// The operations are in ``done`` afterwards.
     private func configure() async {
         done.operations = []
         guard let interface else { return }
@@ -266,7 +267,7 @@ actor Follower {
             interfaceAddresses = present
             if !dropped.isEmpty { await flows.forgetObserved(dropped) }
             let leaving = state.ourAddresses.subtracting(planned)
-            // Flows that the change has ended are gone by now: all that are left can go on.
+            // Flows that the change has ended are gone by now, so all remaining flows can continue.
             let kept = await flows.flowsKeeping(leaving)
             let operations = diff(applied: state, plan: plan, retaining: Set(kept.keys))
             var remaining = leaving
@@ -279,7 +280,7 @@ actor Follower {
                 done.failures = result.failures.map(\.description)
                 for failure in done.failures { logger.warning("skipped: \(failure)") }
                 remaining = result.ourAddresses.subtracting(planned)
-                // What came from such an address between its resets and its end has nobody to answer to.
+                // Flows that began at such an address between its resets and its removal cannot receive answers.
                 for address in leaving.subtracting(remaining) { await path.resetFlows(of: address) }
             }
             note(lingering: kept.filter { remaining.contains($0.key) })
@@ -296,7 +297,7 @@ actor Follower {
 
     // MARK: Lingering addresses
 
-    /// Looks whether the same addresses are still kept by connections; if not, the namespace has one to lose.
+    /// Checks whether connections still keep the same addresses; if not, an address must be removed from the namespace.
     private func checkLingering() async {
         let kept = await flows.flowsKeeping(Set(lingering.keys))
         guard Set(kept.keys) == Set(lingering.keys), !kept.isEmpty else {
@@ -309,7 +310,7 @@ actor Follower {
         checkAgainLater(lingers: true)
     }
 
-    /// Remembers, and tells, which addresses linger for how many connections.
+    /// Stores and logs which addresses linger, with the number of their connections.
     private func note(lingering kept: [IPAddress: Int]) {
         guard kept != lingering else { return }
         for line in Planning.lingeringReasons(kept) where lingering[line.address] == nil {
@@ -323,7 +324,7 @@ actor Follower {
         plan.note(lingering: kept)
     }
 
-    /// Lingering addresses go with their last connection, which nobody announces.
+    /// Lingering addresses are removed with their last connection, whose end is not announced.
     private func checkAgainLater(lingers: Bool) {
         if let recheck { loop.cancel(recheck) }
         recheck = nil
@@ -336,7 +337,7 @@ actor Follower {
         }
     }
 
-    /// Says why, for people; what changed is told in one line once it is done.
+    /// Logs the reasons; the change itself is logged in one line once it is complete.
     private func tell(from old: NamespacePlan, to new: NamespacePlan) {
         let said = old.summary
         for line in new.summary where !said.contains(line) { logger.debug("\(line)") }

@@ -6,42 +6,42 @@ internal import NamespaceControl
 internal import NetworkModel
 internal import NetworkTypes
 
-// Both are actors with an executor of their own, never plain values with asynchronous methods: those would run on the
-// concurrency runtime's pool, whose threads look for /proc and end the program in an empty root.
+// Both are actors with an executor of their own. Values with asynchronous methods would run on the concurrency
+// runtime's thread pool, which reads /proc and ends the program in an empty root.
 
-/// What following the host does to flows; played in tests.
+/// The follower's access to flows; tests have an implementation of their own.
 protocol FlowControl: Actor {
-    /// Puts rules in force for new flows, and does to existing ones what the change means for them.
+    /// Sets the rules for new flows, and applies the host's change to existing flows.
     ///
     /// - Parameters:
     ///   - rules: the rules.
-    ///   - services: what the services tell.
-    ///   - fates: what the change means for existing flows.
-    ///   - leaving: addresses of the namespace that are not planned any more.
-    /// - Returns: how many flows were ended.
+    ///   - services: the settings of the services.
+    ///   - fates: the effect of the change on existing flows.
+    ///   - leaving: addresses of the namespace that are no longer planned.
+    /// - Returns: the number of flows that were ended.
     func publish(
         _ rules: TranslationRules, _ services: ServiceSettings, fates: FlowFates, leaving: Set<IPAddress>
     ) -> Int
 
-    /// Takes the host's neighbours, whose hardware addresses the namespace is told.
+    /// Sets the host's neighbours, whose hardware addresses are announced to the namespace.
     func publish(neighbours: [IPAddress: MACAddress])
 
     /// Ends all flows of an address of the namespace.
     func resetFlows(of address: IPAddress)
 
-    /// Forgets addresses that the namespace took by itself and was seen to have dropped.
+    /// Forgets observed addresses that the namespace no longer has.
     func forgetObserved(_ addresses: Set<IPAddress>)
 
-    /// How many flows keep each of some addresses of the namespace that are not planned any more.
+    /// Counts the flows that keep addresses of the namespace that are no longer planned.
     func flowsKeeping(_ leaving: Set<IPAddress>) -> [IPAddress: Int]
 }
 
-/// What following the host does to the namespace's interface; played in tests.
+/// The follower's access to the namespace's interface; tests have an implementation of their own.
 protocol InterfaceControl: Actor {
-    /// What holds now, read from the namespace's kernel.
+    /// The present state, read from the namespace's kernel.
     func state() throws(NamespaceError) -> AppliedState
 
-    /// Carries out operations in order and reads back what holds.
+    /// Carries out operations in order and reads back the addresses.
     func apply(
         _ operations: [NamespaceOperation], resetFlows: @Sendable (IPAddress) async -> Void
     ) async throws(NamespaceError) -> AppliedResult

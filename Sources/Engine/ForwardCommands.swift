@@ -7,16 +7,16 @@ internal import NetworkTypes
 internal import Options
 internal import PortForwarding
 
-/// What control clients ask of the forwarding rules: requests read and answers made, without doing anything.
+/// Parses the requests of control clients about forwarding rules and makes the answers; it carries nothing out.
 struct ForwardCommands: Sendable {
     /// The families in use.
     var families: Set<AddressFamily>
-    /// The ports that `all` and `auto` leave out, as they were when there was a file system.
+    /// The ports that `all` and `auto` leave out, read while the file system was in reach.
     var ephemeralRange: ClosedRange<Port>
     /// Not `--no-tcp`, not `--no-udp`.
     var transports: Set<TransportProtocol>
 
-    /// Takes what the command line says.
+    /// Makes the value from the command line.
     init(_ invocation: Invocation, ephemeralRange: ClosedRange<Port>) {
         families = invocation.configuration.families
         self.ephemeralRange = ephemeralRange
@@ -31,7 +31,7 @@ struct ForwardCommands: Sendable {
     ///
     /// - Parameter value: the parameter `rules`.
     /// - Returns: the rules, none of which conflict with each other.
-    /// - Throws: What is wrong with which of them.
+    /// - Throws: The error, which names the rule.
     func rules(_ value: JSONValue?) throws(ControlError) -> [PortForward] {
         guard let entries = value?.array else {
             throw ControlError(.invalidParameters, "'rules' must be an array of objects")
@@ -73,12 +73,12 @@ struct ForwardCommands: Sendable {
 
     // MARK: Changes
 
-    /// The rules in force and others besides.
+    /// The rules in force together with new ones.
     static func adding(_ new: [PortForward], to current: [PortForward]) throws(PortForwardingError) -> [PortForward] {
         try checked(current + new)
     }
 
-    /// The rules in force without some of them; each must be one of them exactly.
+    /// The rules in force without some of them; each must equal one of them.
     static func removing(
         _ old: [PortForward], from current: [PortForward]
     ) throws(PortForwardingError) -> [PortForward] {
@@ -97,7 +97,7 @@ struct ForwardCommands: Sendable {
         return rest
     }
 
-    /// Rules as they are, if they may be in force together.
+    /// Returns the rules unchanged, if they do not conflict.
     static func checked(_ rules: [PortForward]) throws(PortForwardingError) -> [PortForward] {
         var table = ForwardRuleSet()
         do {
@@ -108,9 +108,9 @@ struct ForwardCommands: Sendable {
         return table.forwards
     }
 
-    /// Rules that a `pesto` client has sent, if this instance can carry them out.
+    /// Rules that a `pesto` client has sent, if this instance supports them.
     ///
-    /// - Throws: The rule and why it cannot be.
+    /// - Throws: The rule and why it is refused.
     func checkedForeign(_ rules: [PortForward]) throws(ControlError) -> [PortForward] {
         for rule in rules {
             try isEnabled(rule.transport)
@@ -133,7 +133,7 @@ struct ForwardCommands: Sendable {
         ["forwards": .array(states.map(json))]
     }
 
-    /// A rule and what it is at.
+    /// A rule with its state.
     static func json(_ state: ForwardState) -> JSONValue {
         let rule = state.rule
         let policy: String =

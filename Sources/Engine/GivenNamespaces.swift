@@ -4,16 +4,18 @@ internal import NamespaceControl
 internal import Options
 internal import SystemPackage
 
-/// The namespaces that the command line names: both opened before either is entered, and before 0, 1 and 2 change.
+/// The namespaces that the command line names.
+///
+/// Both are opened before either is entered, and before 0, 1 and 2 change.
 struct GivenNamespaces: ~Copyable {
     /// The network namespace to join.
     var network: NamespaceFile?
     /// The user namespace to join.
     var user: NamespaceFile?
-    /// The descriptors of both, lent.
+    /// The descriptors of both; this value keeps the ownership.
     let descriptors: [FileDescriptor]
 
-    /// Opens them.
+    /// Opens the namespaces.
     ///
     /// - Throws: If one cannot be opened or is not of its kind.
     init(_ invocation: Invocation) throws(NamespaceError) {

@@ -11,11 +11,13 @@ internal import Options
 internal import Planning
 internal import PortForwarding
 
-/// What is seen of the host: subscribed first and read after, so that nothing falls between start-up and following.
+/// The engine's view of the host.
+///
+/// It is subscribed first and read afterwards, so that no change is missed between start-up and following.
 struct HostView: ~Copyable {
     /// The host as it was at start.
     let snapshot: HostSnapshot
-    /// The control loop, on whose thread the host is followed; nobody serves it yet.
+    /// The control loop, on whose thread the host is followed; it is not served yet.
     let control: EventLoop
     private let reading: HostReading
     /// Follows the host from ``follow(_:network:flows:ports:chronicle:logger:)`` on; nil with `--no-monitor`.
@@ -26,13 +28,13 @@ struct HostView: ~Copyable {
     ///
     /// - Parameters:
     ///   - invocation: the command line.
-    ///   - helpers: takes note of the watcher.
-    ///   - logger: where the monitor tells its problems.
-    /// - Throws: If the kernel cannot be asked.
+    ///   - helpers: records the watcher.
+    ///   - logger: where the monitor logs problems.
+    /// - Throws: If the kernel does not answer.
     init(_ invocation: Invocation, helpers: HelperProcesses, logger: Logger) throws {
         let kernel = try NetlinkHostKernel(families: invocation.configuration.families)
         var tables: HostTables = [.links, .addresses, .routes, .nextHops, .lookups]
-        // Only there they decide which routes are mirrored; elsewhere the lookups tell all that matters.
+        // Rules decide which routes are mirrored in this mode only; in others the lookups are sufficient.
         if invocation.configuration.networkMode == .transparent { tables.insert(.rules) }
         let reading = try kernel.read(tables, onto: HostSnapshot())
         var snapshot = reading.snapshot
@@ -66,21 +68,21 @@ struct HostView: ~Copyable {
         }
     }
 
-    /// Asks what the monitor has counted; nil with `--no-monitor`.
+    /// Returns the monitor's counters; nil with `--no-monitor`.
     var counters: @Sendable () async -> MonitorCounters? {
         let monitor = monitor
         return { await monitor?.counters.monitor }
     }
 
-    /// Starts to follow, on the control loop, unless the host is to be taken as it was.
+    /// Starts to follow the host on the control loop, unless `--no-monitor` is given.
     ///
     /// - Parameters:
     ///   - invocation: the command line.
     ///   - network: the namespace's network, whose interface is taken over.
     ///   - flows: the data path.
-    ///   - ports: the forwarded ports, which retry what waits for the host to change.
-    ///   - chronicle: what is told to those who ask.
-    ///   - logger: where to tell.
+    ///   - ports: the forwarded ports, which retry after each change of the host.
+    ///   - chronicle: records the changes.
+    ///   - logger: where changes are logged.
     func follow(
         _ invocation: Invocation, network: inout Network, flows: DataPathControl,
         ports: LoopBound<ForwardedPorts>?, chronicle: Chronicle, logger: Logger
@@ -95,7 +97,7 @@ struct HostView: ~Copyable {
             start: .init(snapshot: snapshot, plan: network.plan), flows: flows, interface: configurator,
             neighbours: neighbours, chronicle: chronicle, logger: logger)
         let first = reading
-        // The loop keeps both alive, by way of the monitor's descriptors.
+        // The loop keeps both alive through the monitor's descriptors.
         control.perform {
             follower.assumeIsolated { $0.watchNeighbours() }
             monitor.assumeIsolated { monitor in

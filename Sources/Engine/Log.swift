@@ -9,13 +9,13 @@ internal import Logging
 internal import Options
 internal import Sandbox
 
-/// The log as the command line asks for it.
+/// The log according to the command line.
 struct Log {
     /// Where messages go.
     let destinations: LogDestinations
-    /// What they are written with.
+    /// The logger that writes them.
     let logger: Logger
-    /// What goes to standard error once set-up is complete; nil for nothing.
+    /// The lowest level on standard error once set-up is complete; nil for none.
     private let runningLevel: Logger.Level?
 
     /// Opens the log.
@@ -52,7 +52,7 @@ struct Log {
             if isVerbose || isForeground {
                 .trace
             } else if invocation.isSpawn {
-                // The terminal is the command's: only what a person has to know is said there.
+                // The terminal belongs to the command, so only important messages are written there.
                 switch invocation.verbosity {
                 case .quiet: .error
                 case .verbose: .info
@@ -61,13 +61,13 @@ struct Log {
             } else {
                 nil
             }
-        // What was copied is of interest to those who connect a namespace, not to those who start a command.
+        // The summary is for users who attach to a namespace, not for those who start a command.
         if invocation.isSpawn, invocation.verbosity == .standard { destinations.limitStandardError(to: .notice) }
         for warning in invocation.warnings { logger.warning("\(warning)") }
         for option in invocation.unsupported { logger.warning("\(option) is not supported yet and has no effect") }
     }
 
-    /// Set-up is complete: standard error belongs to the command, or to nobody.
+    /// Called when set-up is complete: from now on standard error belongs to the command, or is closed.
     func setUpIsComplete() {
         destinations.limitStandardError(to: runningLevel)
     }

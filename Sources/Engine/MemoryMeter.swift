@@ -7,11 +7,13 @@ internal import Glibc
 internal import LinuxSystem
 internal import SystemPackage
 
-/// Tells how much memory the process has, though /proc is out of reach: its file was opened before.
+/// Reads the memory of the process.
+///
+/// The file was opened before /proc went out of reach.
 final class MemoryMeter: Sendable {
     private let file: OwnedFileDescriptor
 
-    /// Opens the file; nil where there is none.
+    /// Opens the file; nil if there is none.
     init?() {
         guard let file = try? OwnedFileDescriptor.open("/proc/self/statm", .readOnly) else { return nil }
         self.file = file

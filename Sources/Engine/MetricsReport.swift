@@ -7,17 +7,17 @@ internal import LinuxSystem
 internal import Netlink
 internal import PortForwarding
 
-/// How long the namespace took to follow the host, counted in buckets.
+/// A histogram of the time that the namespace took to follow the host.
 struct LatencyHistogram: Hashable {
     /// The upper bounds of the buckets, in milliseconds.
     static let bounds: [Int64] = [10, 25, 50, 100, 200, 500, 1000, 2000, 5000]
 
-    /// How many lie in each bucket, and beyond the last.
+    /// The number of values in each bucket, and beyond the last.
     private(set) var counts: [UInt64] = .init(repeating: 0, count: bounds.count + 1)
     /// The sum of all, in milliseconds.
     private(set) var sum: Int64 = 0
 
-    /// Counts one.
+    /// Counts a value.
     mutating func add(milliseconds: Int64) {
         let milliseconds = max(milliseconds, 0)
         sum += milliseconds
@@ -27,26 +27,26 @@ struct LatencyHistogram: Hashable {
 
 /// All figures of an instance at one moment, and their text.
 struct MetricsReport {
-    /// What the program's version is.
+    /// The program's version.
     var version: String
-    /// How long it has run, in nanoseconds.
+    /// The time since the start, in nanoseconds.
     var uptime: Int64
-    /// The data path's; nil with `--splice-only`.
+    /// The figures of the data path; nil with `--splice-only`.
     var dataPath: ForwarderFigures?
-    /// The forwarded ports'; nil without any.
+    /// The figures of forwarded ports; nil without any.
     var ports: ForwardFigures?
-    /// The monitor's; nil with `--no-monitor`.
+    /// The figures of the monitor; nil with `--no-monitor`.
     var monitor: MonitorCounters?
-    /// What came of the host's changes; nil with `--no-monitor`.
+    /// The figures of the follower; nil with `--no-monitor`.
     var following: FollowingFigures?
-    /// Memory in use, in bytes, where the kernel tells.
+    /// Memory in use, in bytes; nil if unknown.
     var residentMemory: Int?
 
-    /// What following the host has counted.
+    /// The counters of the follower.
     struct FollowingFigures: Hashable {
         /// Plans that were made.
         var plans: UInt64 = 0
-        /// From a change's last notification until it was applied, of those that made a difference.
+        /// The time from a change's last notification until it was applied, of changes that had an effect.
         var latency = LatencyHistogram()
     }
 

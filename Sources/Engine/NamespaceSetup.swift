@@ -7,20 +7,20 @@ internal import Options
 internal import Sandbox
 internal import SystemPackage
 
-/// The namespaces, made or joined, and the init of the command that waits in them; all with one thread.
+/// The namespaces, created or joined, and the command's init that waits in them; set up with one thread only.
 struct NamespaceSetup: ~Copyable {
     /// The network namespace that was named on the command line.
     private var given: NamespaceFile?
-    /// The helper that may open the tun device where the program itself may not.
+    /// The helper that opens the tun device if the program itself may not.
     var opener: DeviceOpener?
     /// The wrapped command; nil if attached.
     let command: WrappedCommand?
-    /// The signals that concern us.
+    /// The signals that the program handles.
     let signals: SignalDescriptor
 
-    /// Gives up root, enters the user namespace, and makes the other namespaces or takes the one given.
+    /// Gives up root, enters the user namespace, and creates the other namespaces or uses the given one.
     ///
-    /// - Throws: One line on what is not permitted or not there.
+    /// - Throws: One line on what is not permitted or does not exist.
     init(
         _ invocation: Invocation, _ namespaces: consuming GivenNamespaces, becoming identity: Identity?,
         _ logger: Logger
@@ -35,8 +35,8 @@ struct NamespaceSetup: ~Copyable {
                 throw Failure("cannot become user \(identity.user), group \(identity.group)", error)
             }
         }
-        // Neither a process of the user namespace nor another one of the user `nobody` may look into this process. The
-        // maps of its own user namespace can be written only before that.
+        // Neither processes of the user namespace nor other processes of the user `nobody` may trace this process. The
+        // maps of its own user namespace must be written before that.
         if let user = namespaces.user.take() {
             try ProcessLimits.forbidTracing()
             try user.join()
@@ -59,7 +59,7 @@ struct NamespaceSetup: ~Copyable {
         self.opener = opener
     }
 
-    /// The network namespace that is given the host's network; to be asked for once.
+    /// The network namespace that gets the host's network; to be called once.
     ///
     /// - Throws: If the command's init could not open it.
     mutating func takeNetwork() throws -> NamespaceFile {

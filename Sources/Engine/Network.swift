@@ -15,19 +15,19 @@ internal import Planning
 internal import Sandbox
 internal import SystemPackage
 
-/// The namespace's network: its thread, the plan, the tap, and who programs it.
+/// The namespace's network: its thread, the plan, the tap and the interface.
 struct Network: ~Copyable {
-    /// The thread that lives in the namespace.
+    /// The thread in the namespace.
     let thread: NamespaceThread
     /// The families that the namespace's kernel has.
     let families: Set<AddressFamily>
-    /// What the namespace is to look like.
+    /// The plan for the namespace.
     let plan: NamespacePlan
     /// The tap; nil with `--splice-only`.
     var tap: TapDevice?
-    /// Who reprograms the interface; nil without `--config-net`.
+    /// Reprograms the interface; nil without `--config-net`.
     var interface: NamespaceInterface?
-    /// What the namespace's kernel has refused.
+    /// The operations that the namespace's kernel has refused.
     let failures: [String]
 
     /// Plans, makes the tap and programs the namespace.
@@ -65,13 +65,13 @@ struct Network: ~Copyable {
     }
 }
 
-/// What is made on the namespace's thread, in one visit.
+/// The objects that are made on the namespace's thread, in one call.
 private struct NamespaceObjects: ~Copyable, Sendable {
     let tap: TapDevice?
     let interface: NamespaceInterface?
     let failures: [OperationFailure]
 
-    /// Brings `lo` up; makes the tap, unless there is to be none; programs it, if it is to be.
+    /// Sets `lo` up, makes the tap (not with `--splice-only`), and programs it (with `--config-net`).
     static func make(
         _ invocation: Invocation, _ plan: NamespacePlan, _ opened: FileDescriptor?
     ) throws(NamespaceError) -> NamespaceObjects {
@@ -102,7 +102,7 @@ private struct NamespaceObjects: ~Copyable, Sendable {
         }
     }
 
-    /// The thread keeps what reprogramming, and binding ports below 1024 in the namespace, need.
+    /// Reduces the thread's capabilities to those for reprogramming and for binding ports below 1024 in the namespace.
     private static func giveUpCapabilities() throws(NamespaceError) {
         do {
             try Capabilities.restrictThread(to: [.networkAdministration, .bindPrivilegedPorts])

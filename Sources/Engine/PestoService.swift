@@ -16,10 +16,10 @@ enum PestoService {
     ///   - socket: the listening socket.
     ///   - loop: the control loop.
     ///   - invocation: the command line.
-    ///   - commands: checks what clients send.
+    ///   - commands: checks the rules of clients.
     ///   - ports: the forwarded ports.
-    ///   - logger: where to tell what was changed, and what could not be.
-    /// - Returns: the server, which somebody has to keep: the loop does not.
+    ///   - logger: where changes and failures are logged.
+    /// - Returns: the server, which the caller must retain, because the loop does not.
     static func start(
         _ socket: consuming ControlSocket, on loop: EventLoop, _ invocation: Invocation, _ commands: ForwardCommands,
         _ ports: PortsControl, logger: Logger

@@ -8,21 +8,21 @@ internal import Options
 internal import PortForwarding
 internal import Sandbox
 
-/// The forwarded ports of the command line, and the loop of their own that serves them.
+/// The forwarded ports of the command line, and the event loop that serves them.
 struct Ports {
     private let ports: LoopBound<ForwardedPorts>
 
-    /// Listens on them; failures end the program.
+    /// Listens on the ports; a failure ends the program.
     ///
     /// - Parameters:
     ///   - invocation: the command line.
     ///   - thread: makes the sockets that belong to the namespace.
     ///   - tap: the data path; nil with `--splice-only`.
-    ///   - holders: who had ports of the host at start.
-    ///   - logger: where to tell what could not be had and need not.
-    ///   - isControlled: whether rules may come later.
-    /// - Returns: The forwarded ports, which nobody serves yet; nil if there are to be none.
-    /// - Throws: The first port that cannot be had.
+    ///   - holders: the owners of the host's ports at start.
+    ///   - logger: where optional ports that could not be opened are logged.
+    ///   - isControlled: whether rules may be added later.
+    /// - Returns: The forwarded ports, which are not served yet; nil if none are needed.
+    /// - Throws: The first port that cannot be opened.
     static func open(
         _ invocation: Invocation, _ thread: NamespaceThread, _ tap: TapFlowBridge?, _ holders: PortHolders,
         _ logger: Logger, isControlled: Bool
@@ -33,7 +33,7 @@ struct Ports {
         options.splicesInbound = invocation.splicesInbound
         options.hostLoopbackToNamespaceLoopback = invocation.hostLoopbackToNamespaceLoopback
         options.holders = holders
-        // They must not take the descriptors of the connections that are there.
+        // Sockets made ahead must leave enough descriptors for connections.
         options.socketsAhead = min(options.socketsAhead, Int(clamping: ProcessLimits.openFiles / 64))
         let sockets = NamespaceSockets(
             open: { requests in thread.run { NamespaceRequest.answers(to: requests) } },
@@ -45,16 +45,16 @@ struct Ports {
         try ports.setForwards(rules)
         for rule in ports.forwards {
             let text = "\(rule.direction == .inbound ? "to" : "from") the namespace: \(rule)"
-            // Those of the options were asked for; the defaults are the same each time.
+            // Rules of options are logged at a higher level than the defaults, which never change.
             if invocation.forwards.contains(rule) { logger.info("\(text)") } else { logger.debug("\(text)") }
         }
         return Ports(ports: LoopBound(ports, on: loop))
     }
 
-    /// Serves them, on a thread of their own.
+    /// Serves the ports on a thread of their own.
     ///
-    /// - Parameter tap: the data path, which gives strayed datagrams back; nil with `--splice-only`.
-    /// - Returns: The forwarded ports as other threads reach them.
+    /// - Parameter tap: the data path, which returns stray datagrams; nil with `--splice-only`.
+    /// - Returns: The access of other threads to the ports.
     /// - Throws: If the thread cannot be started.
     func serve(_ tap: TapFlowBridge?) throws -> LoopBound<ForwardedPorts> {
         _ = try EventLoopThread.start(ports.loop, name: "tapas-ports", serving: ports)

@@ -4,14 +4,14 @@ internal import LinuxSystem
 internal import NetworkModel
 internal import PortForwarding
 
-/// The forwarded ports as the control plane reaches them: an actor on the ports' own loop, so that a call is a hop to
-/// that thread between two turns, never a lock.
+/// The control plane's access to the forwarded ports: an actor on the ports' own loop, so that a call runs on that
+/// thread between two turns, without a lock.
 actor PortsControl {
     private let ports: LoopBound<ForwardedPorts>
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe ports.loop.asUnownedSerialExecutor() }
 
-    /// Reaches forwarded ports.
+    /// Makes the access to forwarded ports.
     init(_ ports: LoopBound<ForwardedPorts>) {
         self.ports = ports
     }
@@ -19,17 +19,17 @@ actor PortsControl {
     /// The rules in force.
     var forwards: [PortForward] { ports.onLoop { $0.forwards } }
 
-    /// The rules in force, and what each is at.
+    /// The rules in force with their states.
     var states: [ForwardState] { ports.onLoop { $0.states } }
 
-    /// What has been counted.
+    /// The figures.
     var figures: ForwardFigures { ports.onLoop { $0.figures } }
 
-    /// Changes the rules, all of them or none; flows that exist are not touched.
+    /// Changes the rules, all of them or none; existing flows are not touched.
     ///
-    /// - Parameter compute: makes the new rules of those in force, when the change's turn has come.
-    /// - Returns: the rules in force then, and what each is at.
-    /// - Throws: What `compute` throws, or the first port that cannot be had; nothing has changed then.
+    /// - Parameter compute: makes the new rules from those in force when the change begins.
+    /// - Returns: the rules in force after the change, with their states.
+    /// - Throws: The error of `compute`, or the first port that cannot be opened; nothing has changed then.
     @discardableResult
     func change(
         _ compute: @escaping @Sendable ([PortForward]) throws(PortForwardingError) -> [PortForward]
@@ -42,10 +42,10 @@ actor PortsControl {
         return states
     }
 
-    /// Some of the flows that never touch the tap.
+    /// Returns a slice of the spliced flows.
     func splicedFlows(from start: Int) -> SplicedFlowSlice { ports.onLoop { $0.splicedFlows(from: start) } }
 
-    /// Ends some of the flows that never touch the tap.
+    /// Ends some of the spliced flows.
     func endSplicedFlows(
         from start: Int, where condition: @Sendable (SplicedFlow) -> Bool
     ) -> (count: Int, next: Int?) {

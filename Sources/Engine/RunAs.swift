@@ -3,9 +3,9 @@
 internal import Options
 internal import Sandbox
 
-/// Whom the program runs as.
+/// Determines the user and group that the program runs as.
 enum RunAs {
-    /// The identity to take: that of `--runas`, `nobody` for real root; nil to stay.
+    /// The identity to change to: that of `--runas`, or `nobody` for real root; nil for no change.
     ///
     /// - Throws: If a name is unknown, or a name stands for root.
     static func identity(_ invocation: Invocation) throws(Failure) -> Identity? {

@@ -3,9 +3,9 @@
 // Theory of operation
 //
 // The methods of the control protocol that concern the data path, the forwarded ports and the log (docs/control.md).
-// Requests are read, and answers made, by pure values (`FlowCommands`, `ForwardCommands`, `MetricsReport`); here they are
-// carried out. Everything is on the control loop; what other loops know or do is asked of the actors on them, a bounded
-// amount at a time.
+// Pure values parse requests and make answers (`FlowCommands`, `ForwardCommands`, `MetricsReport`); this type carries
+// out the requests. Everything runs on the control loop; other loops are reached through their actors, with a bounded
+// amount of work in each call.
 
 internal import Control
 internal import Diagnostics
@@ -19,13 +19,13 @@ internal import NetworkTypes
 internal import PortForwarding
 internal import SystemPackage
 
-/// What can be asked of a running instance's inside.
+/// The methods that use the data path, the forwarded ports and the log.
 struct RunningMethods: Sendable {
     /// The data path; nil with `--splice-only`.
     let dataPath: DataPathControl?
     /// The forwarded ports; nil without any.
     let ports: PortsControl?
-    /// Reads and checks rules.
+    /// Parses and checks rules.
     let forwards: ForwardCommands
     /// Where messages go.
     let log: LogDestinations
@@ -33,15 +33,15 @@ struct RunningMethods: Sendable {
     let memory: MemoryMeter?
     /// When the program began.
     let start: MonotonicTime
-    /// What the monitor, and following the host, have counted; nils with `--no-monitor`.
+    /// The counters of the monitor and of the follower; both nil with `--no-monitor`.
     let monitorFigures: @Sendable () async -> (monitor: MonitorCounters?, following: MetricsReport.FollowingFigures?)
 
-    /// Flows of an event.
+    /// The number of flows in an event.
     private static let flowsPerEvent = 128
 
     // MARK: Flows
 
-    /// `flows`: events with flows, then how many there were.
+    /// `flows`: events with flows, then their number.
     func flows(_ parameters: JSONObject, on exchange: ControlExchange) async throws(ControlError) -> JSONValue {
         let commands = try FlowCommands(listing: parameters)
         var count = 0
@@ -67,14 +67,14 @@ struct RunningMethods: Sendable {
         return ["count": JSONValue(count + position)]
     }
 
-    /// Where flows are looked for next.
+    /// The position in the search for flows.
     private enum Source {
         case tap(Int)
         case splices(Int)
         case nowhere
     }
 
-    /// The next flows that are meant; nil at the end.
+    /// The next selected flows; nil at the end.
     private func next(_ source: inout Source, _ commands: FlowCommands) async -> [FlowCommands.Found]? {
         switch source {
         case .tap(let start):
@@ -97,14 +97,14 @@ struct RunningMethods: Sendable {
         }
     }
 
-    /// Sends flows as an event; false if the client has gone.
+    /// Sends flows as an event; false if the client has disconnected.
     private func send(_ flows: ArraySlice<FlowCommands.Found>, on exchange: ControlExchange) async -> Bool {
         guard !flows.isEmpty else { return true }
         await exchange.send(["flows": .array(flows.map(\.json))])
         return await exchange.isReadByClient()
     }
 
-    /// `flows.kill`: resets the flows that are meant.
+    /// `flows.kill`: resets the selected flows.
     func killFlows(_ parameters: JSONObject) async throws(ControlError) -> JSONValue {
         let commands = try FlowCommands(killing: parameters)
         var count = 0
@@ -129,7 +129,7 @@ struct RunningMethods: Sendable {
 
     // MARK: Forwarding rules
 
-    /// What is done with the rules of a request.
+    /// The kind of change to make with the rules of a request.
     enum ForwardChange: Sendable {
         case add, remove, replace
     }
@@ -139,7 +139,7 @@ struct RunningMethods: Sendable {
         ForwardCommands.answer(await ports?.states ?? [])
     }
 
-    /// `forward.add`, `forward.remove`, `forward.replace`: all is done or nothing.
+    /// `forward.add`, `forward.remove`, `forward.replace`: the whole change is made, or none of it.
     func changeForwards(_ parameters: JSONObject, _ change: ForwardChange) async throws(ControlError) -> JSONValue {
         for name in parameters.names where name != "rules" {
             throw ControlError(.invalidParameters, "there is no parameter '\(name.prefix(64))'")
@@ -210,7 +210,7 @@ struct RunningMethods: Sendable {
         "error": .error, "warning": .warning, "notice": .notice, "info": .info, "debug": .debug, "trace": .trace,
     ]
 
-    /// Whether a request of `log.level` changes anything.
+    /// Whether a request of `log.level` makes a change.
     static func changesLogLevel(_ parameters: JSONObject) -> Bool { parameters["level"] != nil }
 
     /// `log.level`.
@@ -231,7 +231,7 @@ struct RunningMethods: Sendable {
         return ["level": .string(name), "previous": .string("\(previous)")]
     }
 
-    /// `pcap.start`: records all frames in the file that has come with the request.
+    /// `pcap.start`: records all frames in the file that came with the request.
     func startCapture(on exchange: ControlExchange) async throws(ControlError) -> JSONValue {
         guard let file = await exchange.takeDescriptor() else {
             throw ControlError(.invalidParameters, "no open file came with the request (SCM_RIGHTS)")

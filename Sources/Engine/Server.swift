@@ -6,20 +6,20 @@ internal import Logging
 internal import NamespaceControl
 internal import SystemPackage
 
-/// The event loop with what may end it: the command, signals, the namespace, the tap.
+/// The event loop, and the events that end it: of the command, signals, the namespace and the tap.
 final class Server {
     /// The loop.
     let loop: EventLoop
-    /// The tap, lent; nil with `--splice-only`.
+    /// The tap, without ownership; nil with `--splice-only`.
     var tap: FileDescriptor?
     private let command: WrappedCommand?
     private let signals: SignalDescriptor
     private let watch: NamespaceWatch?
-    /// `--exit-fd`, lent.
+    /// `--exit-fd`, without ownership.
     private let exit: FileDescriptor?
     private let logger: Logger
     private var ending = Ending.status(0)
-    /// The signals that have come and were passed on to the command.
+    /// The signals that were passed on to the command.
     private var passedOn: Set<Int32> = []
     /// The signal that ended the command.
     private var killer: Int32?
@@ -54,7 +54,7 @@ final class Server {
             }
         }
         if let exit {
-            // Bytes that are written to it mean nothing; the end of the other side is reported unasked, too.
+            // Bytes that are written to it have no meaning. A hang-up of the other side is always reported.
             _ = try loop.watch(exit, for: .peerClosed) { [unowned self] _ in
                 logger.info("--exit-fd: the other end is closed")
                 end(.status(0))
@@ -77,7 +77,7 @@ final class Server {
         loop.stop()
     }
 
-    /// Ends after the namespace has: nobody needs to wait until its interface is gone.
+    /// Ends after the namespace: the parent need not wait until its interface is unregistered.
     private func endWithNamespace(_ ending: Ending) {
         if let tap { DeferredClosing.afterExit(tap) }
         tap = nil
@@ -110,11 +110,12 @@ final class Server {
 
     /// How the program ends when its command has ended.
     ///
-    /// A shell that runs us in a loop goes on after an exit status, and ends when we die of its Ctrl-C ourselves, as the
-    /// command has. A command that takes the signal and exits does the same through us.
+    /// A shell loop continues after an exit status, but ends if this process dies of Ctrl-C. So this process dies of
+    /// the signal that ended the command. If the command handles the signal and exits, this process exits with its
+    /// status.
     private func ending(of command: WrappedCommand) -> Ending {
         let status = command.waitForExit()
-        // What came together with the end of the command.
+        // Signals that arrived together with the end of the command.
         takeSignals()
         guard let killer, [SIGINT, SIGTERM].contains(killer), passedOn.contains(killer) else { return .status(status) }
         return .signal(killer)

@@ -14,7 +14,7 @@ internal import PortForwarding
 internal import Sandbox
 internal import SystemPackage
 
-/// One run of the program from the namespaces to the end.
+/// One run of the program, from setting up the namespaces to the end.
 struct Session: ~Copyable {
     private let invocation: Invocation
     private let log: Log
@@ -31,26 +31,28 @@ struct Session: ~Copyable {
     private var window: ControlWindow?
     private let controlFiles: ControlFiles
 
-    /// Sets everything up but the last restrictions.
+    /// Sets up everything except the last restrictions.
     ///
-    /// - Throws: One line on what went wrong.
+    /// - Throws: One line on the failure.
     init(
         _ invocation: Invocation, log: Log, namespaces: consuming GivenNamespaces, waiters: Waiters,
         background: consuming Background?, becoming identity: Identity?, helpers: HelperProcesses,
         controlFiles: ControlFiles
     ) throws {
-        // In a user namespace of our own nobody's name can be found out any more.
+        // In a user namespace of our own, the owners of ports can no longer be determined.
         portHolders = PortHolders(of: invocation.forwards)
         let pidFile = try Self.openPIDFile(invocation, identity)
         let capture = try Self.openCapture(invocation, identity)
-        // By whoever the program goes on as, but where that is somebody else than root and the folder is root's.
+        // The sockets are made by the user that the program continues as, except if only root may write to their
+        // folder.
         let isEarly = identity == nil || ControlWindow.needsRoot(invocation)
         var window = isEarly ? try ControlWindow(invocation, files: controlFiles, logger: log.logger) : nil
         var setup = try NamespaceSetup(invocation, namespaces, becoming: identity, log.logger)
         if !isEarly { window = try ControlWindow(invocation, files: controlFiles, logger: log.logger) }
-        // A reader of ours that goes must not take us along; the command, whose init is there already, is not concerned.
+        // The program must not die when a reader of its output ends. The command is not affected, because its init
+        // exists already.
         signal(SIGPIPE, SIG_IGN)
-        // Nor is it by this: it keeps the limit that it was started with.
+        // This does not affect the command either: it keeps the limit that the program was started with.
         ProcessLimits.raiseOpenFiles()
         // The init of the command works on its own steps meanwhile.
         let host = try HostView(invocation, helpers: helpers, logger: log.logger)
@@ -70,14 +72,14 @@ struct Session: ~Copyable {
         self.window = window
         self.controlFiles = controlFiles
         command = setup.command
-        // What else the setup holds open is closed here.
+        // The setup's other descriptors are closed here.
         signals = setup.signals
         self.network = network
         self.watch = watch
         self.host = host
     }
 
-    /// Drops what is not needed any more, lets the command go, and serves until the end.
+    /// Drops what is no longer needed, starts the command, and serves until the end.
     ///
     /// - Returns: how the program ends.
     /// - Throws: One line on what went wrong.
@@ -104,7 +106,7 @@ struct Session: ~Copyable {
         let tap = forwarder.map { TapFlowBridge($0, on: loop) }
         let ports = try Ports.open(
             invocation, network.thread, tap, portHolders, log.logger, isControlled: !controlFiles.isEmpty)
-        // What reads files, while there are any.
+        // Everything that reads files comes before the empty root.
         let start = MonotonicTime.now
         let forwardCommands =
             controlFiles.isEmpty
@@ -158,14 +160,14 @@ struct Session: ~Copyable {
         return try server.run(forwarder)
     }
 
-    /// The first half of the isolation, with one thread: what later threads inherit.
+    /// The first half of the isolation, which later threads inherit; with one thread.
     private static func isolate() throws(Failure) {
         do {
             try MountIsolation.makePrivate()
             try ProcessLimits.forbidNewPrivileges()
             Capabilities.emptyBoundingSet()
         } catch {
-            // Attached without a user namespace to join, and none of ours: that is what is missing.
+            // The program attaches without a user namespace to join and has created none, which is the likely cause.
             let remedy =
                 error.errno == .notPermitted
                 ? "; CAP_SYS_ADMIN is needed: name the namespace's user namespace with --userns, or give the process id"
@@ -221,7 +223,7 @@ struct Session: ~Copyable {
 }
 
 extension Invocation {
-    /// Whether a command starts with an interface that nobody configures.
+    /// Whether a command starts with an interface that is not configured.
     fileprivate var startsWithoutConfiguration: Bool {
         isSpawn && !spliceOnly && !configuration.configuresNamespace
     }

@@ -5,20 +5,20 @@ internal import LinuxSystem
 internal import NetworkModel
 internal import PortForwarding
 
-/// What joins forwarded ports and the data path, which do not know each other: descriptors and values go from loop to
-/// loop.
+/// Connects the forwarded ports and the data path, which do not know each other: descriptors and values are passed from
+/// one loop to the other.
 struct TapFlowBridge: TapFlows {
     private let dataPath: LoopBound<Forwarder>
     private let targets = Published(SpliceTargets())
 
-    /// Joins to a data path; to be called on its loop's thread.
+    /// Connects to a data path; must be called on its loop's thread.
     init(_ forwarder: Forwarder, on loop: EventLoop) {
         dataPath = LoopBound(forwarder, on: loop)
         let targets = targets
         forwarder.guestAddressesDidChange = { targets.publish(SpliceTargets(v4: $0, v6: $1)) }
     }
 
-    /// Has the data path give back what it cannot deliver; to be called on its loop's thread.
+    /// Makes the data path return datagrams that it cannot deliver; must be called on its loop's thread.
     func giveBack(to ports: LoopBound<ForwardedPorts>) {
         dataPath.perform { forwarder in
             forwarder.didStray = { strays in

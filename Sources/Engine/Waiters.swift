@@ -2,11 +2,11 @@
 //
 // Theory of operation
 //
-// Whoever started the program may want to know when the namespace is connected, and may want to end the program without
-// knowing its process id. Three ways exist beside the exit of the launcher: a descriptor that is written to
-// (`--ready-fd`), a descriptor whose other end is closed (`--exit-fd`), both as slirp4netns(1) has them, and the service
-// manager's socket (`NOTIFY_SOCKET`, sd_notify(3)). The descriptors are checked before anything is made. The service
-// manager's socket is connected then, too: its path is out of reach once the file system is.
+// The process that started the program may need to know when the namespace is connected, and may need to end the
+// program without knowing its process id. Besides the exit of the launcher there are three ways: a descriptor that is
+// written to (`--ready-fd`), a descriptor whose other end is closed (`--exit-fd`), both as in slirp4netns(1), and the
+// service manager's socket (`NOTIFY_SOCKET`, sd_notify(3)). The descriptors are checked before anything is set up. The
+// service manager's socket is connected then, too, because its path is out of reach later.
 // syscalls: setup(main): close fcntl fstat newfstatat sendto write
 
 internal import CLinux
@@ -15,17 +15,17 @@ internal import LinuxSystem
 internal import Options
 internal import SystemPackage
 
-/// Those who wait for the program: to be told that it is ready, or to end it.
+/// The processes that wait until the program is ready, or that end it.
 final class Waiters {
     /// Written to once, then closed.
     private var ready: OwnedFileDescriptor?
     private let exitOwner: OwnedFileDescriptor?
     private let managerOwner: OwnedFileDescriptor?
-    /// Ends the program when its other end is closed; lent.
+    /// Ends the program when its other end is closed; without ownership.
     let exit: FileDescriptor?
-    /// The socket of the service manager, if it started us and waits; lent.
+    /// The socket of the service manager, if it has started the program; without ownership.
     private let manager: FileDescriptor?
-    /// The descriptors that must stay open, lent.
+    /// The descriptors that must stay open, without ownership.
     let descriptors: [FileDescriptor]
 
     /// Takes the descriptors of the command line, and connects to the service manager.
@@ -46,9 +46,10 @@ final class Waiters {
         descriptors = [first, exit, manager].compactMap { $0 }
     }
 
-    /// Tells that the network is there: "1" to the descriptor, which is then closed, and `READY=1` to the manager.
+    /// Reports that the network is ready: writes "1" to the descriptor, which is then closed, and `READY=1` to the
+    /// manager.
     ///
-    /// - Parameter processID: The process that goes on, which the manager is to watch.
+    /// - Parameter processID: The process that the manager must watch from now on.
     /// - Throws: One line, if the reader of the descriptor is gone.
     func tellReady(processID: Int32) throws(Failure) {
         if let ready = ready.take() {
@@ -61,10 +62,10 @@ final class Waiters {
         tellManager("READY=1\nMAINPID=\(processID)")
     }
 
-    /// Tells the manager that the program ends.
+    /// Reports to the manager that the program ends.
     func tellStopping() { tellManager("STOPPING=1") }
 
-    /// A state that the manager does not take is lost: nothing depends on it here.
+    /// If the manager does not accept a state, it is lost; nothing here depends on it.
     private func tellManager(_ state: String) {
         guard let socket = manager?.rawValue else { return }
         let bytes = Array(state.utf8)

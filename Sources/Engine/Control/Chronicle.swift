@@ -2,35 +2,34 @@
 //
 // Theory of operation
 //
-// What holds now and what has changed since the start, as the control socket's commands read it. The follower records
-// each change here after it has carried it out; without a follower (`--no-monitor`) the state of the start stays.
+// The present state and the changes since the start, for the control socket's commands. The follower records each
+// change here after carrying it out; without a follower (`--no-monitor`) the state stays that of the start.
 //
-// Who waits for a change (`watch`, `wait`) waits in a list of continuations; the last changes are kept, so that nobody
-// who waits misses one between two calls. It lives on the control loop, as the follower and the server do, so that none
-// of this needs a lock or another thread.
+// Requests that wait for a change (`watch`, `wait`) are stored as continuations. The last changes are kept, so that
+// such a request misses none between two calls. The actor runs on the control loop, like the follower and the server,
+// so it needs no lock and no other thread.
 
 internal import LinuxSystem
 internal import NetworkModel
 internal import NetworkTypes
 internal import Planning
 
-/// What holds now and what has changed, on the control loop.
+/// The present state and its changes, on the control loop.
 actor Chronicle {
-    /// What was carried out, and what holds after it; without the tables of routes, which are changed in place and may be
-    /// large.
+    /// The state after a change, without the tables of routes, which are changed in place and may be large.
     struct State: Sendable {
         /// The host, as far as flows depend on it (``essence(of:)``).
         var snapshot: HostSnapshot
         /// The plan, with the reasons for addresses that linger, and without routes and services.
         var plan: NamespacePlan
-        /// How many routes each family has.
+        /// The number of routes of each family.
         var routeCounts: PerFamily<Int>
-        /// How many connections keep each address that is not planned any more.
+        /// The number of connections of each lingering address.
         var lingering: [IPAddress: Int]
-        /// What the namespace's kernel has refused of the plan.
+        /// The parts of the plan that the namespace's kernel has refused.
         var failures: [String]
 
-        /// Takes what is told of a host and a plan.
+        /// Makes the state of a host and a plan.
         init(
             snapshot: HostSnapshot, plan: NamespacePlan, lingering: [IPAddress: Int] = [:], failures: [String] = []
         ) {
@@ -45,7 +44,7 @@ actor Chronicle {
         }
     }
 
-    /// A moment by both clocks.
+    /// A moment of both clocks.
     struct Moment: Sendable {
         /// For durations.
         var monotonic = MonotonicTime.now
@@ -53,21 +52,21 @@ actor Chronicle {
         var wall = WallTime.now
     }
 
-    /// How many changes are kept for those who wait.
+    /// The number of changes that are kept for waiting requests.
     private static let mostChanges = 256
 
     private let loop: EventLoop
     /// When set-up was complete.
     let started = Moment()
-    /// What holds now.
+    /// The present state.
     private(set) var state: State
-    /// Since when mode, addresses and router of each family are what they are.
+    /// When mode, addresses or router of each family last changed.
     private(set) var since: PerFamily<Moment>
     /// The last changes, the newest last.
     private(set) var changes: [FollowedChange] = []
-    /// What following the host has counted.
+    /// The counters of the follower.
     private(set) var figures = MetricsReport.FollowingFigures()
-    /// How many there were; the number of the newest.
+    /// The number of changes so far, which is the number of the newest one.
     private(set) var changeCount: UInt64 = 0
     private var waiting: [UInt64: CheckedContinuation<Void, Never>] = [:]
     private var lastWaiter: UInt64 = 0
@@ -83,7 +82,7 @@ actor Chronicle {
 
     // MARK: Recording
 
-    /// Takes note of a change that was carried out; it gets its number here.
+    /// Records a change that was carried out, and numbers it.
     ///
     /// - Returns: the change with its number.
     @discardableResult
@@ -101,7 +100,7 @@ actor Chronicle {
         return change
     }
 
-    /// Takes note of a state that came without a change of the host: an address that lingered is gone.
+    /// Records a state that has changed without a change of the host: a lingering address was removed.
     func note(_ state: State) {
         for family in AddressFamily.allCases
         where !self.state.plan.families[family].looksLike(state.plan.families[family]) {
@@ -117,9 +116,9 @@ actor Chronicle {
 
     // MARK: Waiting
 
-    /// Waits until a change is recorded, some time has passed or the task is cancelled.
+    /// Waits until a change is recorded, the time has passed or the task is cancelled.
     ///
-    /// - Parameter milliseconds: how long at most; nil for no end.
+    /// - Parameter milliseconds: the longest time; nil for no limit.
     func waitForChange(atMost milliseconds: Int64? = nil) async {
         lastWaiter += 1
         let waiter = lastWaiter
@@ -151,7 +150,7 @@ actor Chronicle {
 }
 
 extension FamilyPlan {
-    /// Whether what a person sees of a family is the same: mode, addresses and router.
+    /// Whether the properties that a user sees are equal: mode, addresses and router.
     fileprivate func looksLike(_ other: FamilyPlan) -> Bool {
         mode == other.mode && addresses == other.addresses && gateway == other.gateway
     }

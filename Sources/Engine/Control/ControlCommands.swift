@@ -2,18 +2,18 @@
 //
 // Theory of operation
 //
-// The methods of the control protocol by their names. Each room of the engine that has something to say adds its
-// handlers in a file of its own (`StatusCommands.swift`, ...), as an extension of this actor with a function that
-// `ControlWindow` calls once before the server starts. A handler runs on the control loop and may wait there; what it
-// needs of other threads it gets by calling their actors.
+// The methods of the control protocol by their names. Each part of the engine adds its handlers in a file of its own
+// (`StatusCommands.swift`, ...), in a function of an extension of this actor, which `ControlWindow` calls once before
+// the server starts. A handler runs on the control loop and may wait there; it reaches other threads by calling their
+// actors.
 
 internal import Control
 internal import JSON
 internal import LinuxSystem
 
-/// The methods that an instance answers.
+/// The methods of an instance.
 actor ControlCommands: ControlService {
-    /// Carries a request out.
+    /// Carries out a request.
     ///
     /// A handler that answers with parts sends them with ``ControlExchange/send(_:)`` and returns the result at the end.
     typealias Handler =
@@ -30,7 +30,7 @@ actor ControlCommands: ControlService {
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
 
-    /// Makes a service without any method.
+    /// Makes a service without methods.
     init(loop: EventLoop) {
         self.loop = loop
     }
@@ -40,8 +40,8 @@ actor ControlCommands: ControlService {
     /// - Parameters:
     ///   - method: its name.
     ///   - parameters: the names of its parameters; any other is refused.
-    ///   - changes: whether it changes anything, so that confined clients may not call it.
-    ///   - handler: what carries it out.
+    ///   - changes: whether it makes changes, so that confined clients may not call it.
+    ///   - handler: carries it out.
     func add(_ method: String, parameters: Set<String> = [], changes: Bool = false, _ handler: @escaping Handler) {
         precondition(commands[method] == nil, "the method '\(method)' is there already")
         commands[method] = Command(parameters: parameters, changes: changes, handler: handler)
@@ -50,7 +50,7 @@ actor ControlCommands: ControlService {
     /// The names of all methods.
     var methods: [String] { commands.keys.sorted() }
 
-    /// Refuses a client that may only look.
+    /// Refuses a client that may only read.
     static func requireChange(_ exchange: ControlExchange) throws(ControlError) {
         guard exchange.mayChange else {
             throw ControlError(.refused, "a client in another network namespace may look but not change anything")
@@ -76,7 +76,7 @@ actor ControlCommands: ControlService {
     }
 }
 
-/// The parameters of a request, read with checks.
+/// The parameters of a request, with checked access.
 struct ControlParameters: Sendable {
     /// The members.
     let object: JSONObject
@@ -126,7 +126,7 @@ struct ControlParameters: Sendable {
         return truth
     }
 
-    /// The error of a parameter that is not what it must be.
+    /// The error of an invalid parameter.
     static func wrong(_ name: String, _ wanted: String) -> ControlError {
         ControlError(.invalidParameters, "'\(name)' must be \(wanted)")
     }

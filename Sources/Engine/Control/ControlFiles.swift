@@ -3,13 +3,14 @@
 internal import Control
 internal import Synchronization
 
-/// The files of the control sockets, which are removed however the program ends, and the servers, which live as long.
+/// The files of the control sockets, which are removed in any case when the program ends, and the servers, which must
+/// live until then.
 final class ControlFiles: Sendable {
     private let files = Mutex<[ControlSocketFile]>([])
-    /// The event loop does not keep them: what it calls refers to them weakly.
+    /// The event loop does not retain them: its handlers hold weak references.
     private let servers = Mutex<[any Actor]>([])
 
-    /// Keeps a server until the program ends.
+    /// Retains a server until the program ends.
     func keep(_ server: any Actor) {
         servers.withLock { $0.append(server) }
     }
@@ -17,7 +18,7 @@ final class ControlFiles: Sendable {
     /// Whether there is no control socket.
     var isEmpty: Bool { files.withLock { $0.isEmpty } }
 
-    /// Takes note of a file.
+    /// Adds a file.
     func add(_ file: ControlSocketFile) {
         files.withLock { $0.append(file) }
     }

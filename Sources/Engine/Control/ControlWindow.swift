@@ -2,10 +2,10 @@
 //
 // Theory of operation
 //
-// The sockets are made while the program starts, with one thread and the file system in reach, and accept clients from
-// the kernel's point of view at once: whoever connects early waits in the socket's queue. They are served by the control
-// loop once everything else is. Their files are removed at the end by way of the folder's descriptor, since the file
-// system is out of reach by then.
+// The sockets are made while the program starts, with one thread and the file system in reach. The kernel accepts
+// connections from then on, and early clients wait in the socket's queue. The control loop serves the sockets once
+// everything else runs. Their files are removed at the end through the folder's descriptor, since the file system is
+// out of reach by then.
 //
 // syscalls: setup(main): getpid
 
@@ -17,19 +17,19 @@ internal import Options
 
 /// The control sockets of an instance before they are served: ours, and with `-c` upstream's.
 struct ControlWindow: ~Copyable {
-    /// Speaks our protocol.
+    /// The socket of our protocol.
     private var native: ControlSocket?
-    /// Speaks upstream's; with `-c` only.
+    /// The socket of upstream's protocol, with `-c` only.
     private var upstream: ControlSocket?
 
     /// Makes the sockets that the command line asks for.
     ///
-    /// A path that was given must be had. The one that is not asked for is left out where it cannot be.
+    /// If the socket cannot be made at a given path, that is an error; the default socket is left out instead.
     ///
     /// - Parameters:
     ///   - invocation: the command line.
-    ///   - files: takes note of what is to be removed at the end.
-    ///   - logger: where to tell that there is no socket.
+    ///   - files: receives the files to remove at the end.
+    ///   - logger: where the lack of a socket is logged.
     /// - Throws: One line that names the path and the remedy.
     init(_ invocation: Invocation, files: ControlFiles, logger: Logger) throws(Failure) {
         if let path = invocation.controlPath {
@@ -46,9 +46,10 @@ struct ControlWindow: ~Copyable {
         }
     }
 
-    /// Whether the sockets have to be made while the program still is root, because only root may write to their folder.
+    /// Whether the sockets must be made while the program is still root, because only root may write to their folder.
     ///
-    /// Only where root alone decides what is there: another user's links must not be followed (decision 0011).
+    /// This applies only to folders that root alone controls, because another user's links must not be followed
+    /// (decision 0011).
     static func needsRoot(_ invocation: Invocation) -> Bool {
         if let path = invocation.controlPath { return OutputFile.isInTrustedFolder(path) }
         return runtimeFolder.map { OutputFile.isInTrustedFolder("\($0)/.tapas") } ?? false
@@ -57,8 +58,8 @@ struct ControlWindow: ~Copyable {
     /// Serves the sockets on the control loop.
     ///
     /// - Parameters:
-    ///   - context: what the instance has to show.
-    ///   - files: keeps the servers.
+    ///   - context: the parts of the instance that handlers use.
+    ///   - files: retains the servers.
     consuming func serve(_ context: ControlContext, files: ControlFiles) {
         let loop = context.loop
         let logger = context.log.logger
@@ -101,7 +102,7 @@ struct ControlWindow: ~Copyable {
 }
 
 extension ControlCommands {
-    /// Adds the methods of all rooms.
+    /// Adds all methods.
     fileprivate func addAll(_ context: ControlContext) {
         addStatus(context)
         addExplain(context)

@@ -52,7 +52,7 @@ extension ControlCommands {
     }
 }
 
-/// What the host's kernel is asked only for an explanation: a socket for one request.
+/// A socket for the queries to the host's kernel that only an explanation needs.
 private struct HostQuestions: ~Copyable {
     private var socket: NetlinkSocket
 
@@ -64,14 +64,14 @@ private struct HostQuestions: ~Copyable {
         }
     }
 
-    /// The policy rules; none where the kernel has none.
+    /// The policy rules; none if the kernel does not support them.
     mutating func rules(_ families: [AddressFamily]) -> [RoutingRule] {
         var rules: [RoutingRule] = []
         for family in families { rules += (try? socket.rules(family)) ?? [] }
         return rules
     }
 
-    /// How a packet would leave.
+    /// The route of a packet.
     mutating func lookup(_ destination: IPAddress) -> RouteLookup? {
         try? socket.lookup(destination)
     }

@@ -6,13 +6,13 @@ internal import Netlink
 internal import NetworkModel
 internal import NetworkTypes
 
-/// What `explain` answers: why the namespace is as it is.
+/// The answer of `explain`: the reasons for the namespace's configuration.
 struct ExplainReport {
-    /// What holds.
+    /// The present state.
     var state: Chronicle.State
     /// The host's policy rules now.
     var rules: [RoutingRule]
-    /// The families that are asked for.
+    /// The requested families.
     var families: [AddressFamily] = AddressFamily.allCases
 
     /// The answer (docs/control.md, "explain").
@@ -35,7 +35,7 @@ struct ExplainReport {
         ]
     }
 
-    /// What the kernel says for a destination that only default routes match.
+    /// The kernel's answer for a destination that only default routes match.
     private func lookup(_ family: AddressFamily) -> JSONValue {
         let probe = HostSnapshot.probe(family)
         guard let lookup = state.snapshot.lookups.first(where: { $0.destination == probe }) else { return .null }
@@ -73,7 +73,7 @@ extension HostSnapshot {
 }
 
 extension Reason {
-    /// The reason as a candidate's row; nil if it is about something else.
+    /// The reason as a candidate's row; nil if it is not about a candidate.
     fileprivate func candidateJSON(_ snapshot: HostSnapshot) -> JSONValue? {
         var object = JSONObject()
         switch cause {
@@ -101,7 +101,7 @@ extension Reason {
     }
 }
 
-/// What `explain DESTINATION` answers: what would happen to a packet from the namespace.
+/// The answer of `explain DESTINATION`: the path of a packet from the namespace.
 struct DestinationReport {
     /// The destination as the namespace sees it.
     var destination: IPAddress
@@ -114,12 +114,12 @@ struct DestinationReport {
     /// The host's policy rules now.
     var rules: [RoutingRule]
 
-    /// What tapas would do with it.
+    /// The result of the translation.
     var preview: TranslationPreview {
         TranslationPreview(state.plan.rules, to: destination, port: port, transport: transport)
     }
 
-    /// The address whose way on the host has to be asked of its kernel; nil if there is none.
+    /// The address to look up in the host's kernel; nil if there is none.
     var asked: IPAddress? {
         guard !isOwn else { return nil }
         switch preview {
@@ -135,7 +135,7 @@ struct DestinationReport {
 
     /// The answer (docs/control.md, "explain").
     ///
-    /// - Parameter lookup: what the host's kernel says about ``asked``.
+    /// - Parameter lookup: the host kernel's answer for ``asked``.
     /// - Returns: the answer.
     func json(_ lookup: RouteLookup?) -> JSONValue {
         var object = JSONObject()
@@ -175,7 +175,7 @@ struct DestinationReport {
         }
     }
 
-    /// The way of a packet on the host, by the kernel's answer.
+    /// The path of a packet on the host, according to the kernel's answer.
     private func way(
         _ object: inout JSONObject, _ lookup: RouteLookup?, _ outcome: JSONValue, _ words: String,
         _ source: IPAddress?, _ device: String?
@@ -203,7 +203,7 @@ struct DestinationReport {
 }
 
 extension FlowDropReason {
-    /// The word of the protocol for a policy that refuses new flows.
+    /// The protocol's word for the rule that refuses the flow.
     fileprivate var rule: String {
         switch self {
         case .familyOff: "family-off"

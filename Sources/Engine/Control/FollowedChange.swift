@@ -5,9 +5,9 @@ internal import NetworkModel
 internal import NetworkTypes
 internal import Planning
 
-/// One change of the host and all that came of it: what `watch` and the log tell.
+/// One change of the host with its effects, for `watch` and the log.
 struct FollowedChange: Sendable {
-    /// How long the steps took, in milliseconds.
+    /// The durations of the steps, in milliseconds.
     struct Latencies: Sendable, Hashable {
         /// From the first notification to the new state of the host.
         var settled = 0.0
@@ -21,30 +21,30 @@ struct FollowedChange: Sendable {
         var total = 0.0
     }
 
-    /// Counts the changes, from 1; 0 is the state before any.
+    /// The number of the change, from 1; 0 is the state before the first.
     var number: UInt64
-    /// When it was done, by the wall clock, in milliseconds since 1970.
+    /// When it was complete, by the wall clock, in milliseconds since 1970.
     var time: Int64
-    /// Why the host was looked at, in words.
+    /// Why the host was read, in words.
     var causes: String
-    /// The families whose loss is still held back.
+    /// The families whose loss is held back.
     var held: [AddressFamily] = []
-    /// What differs in the plan.
+    /// The differences of the plan.
     var changes: [PlanChange] = []
-    /// What was done in the namespace, in the words of ip(8); the first ones of many.
+    /// The operations in the namespace, in the words of ip(8); at most ``mostOperations``.
     var operations: [String] = []
-    /// How many operations there were.
+    /// The number of operations.
     var operationCount = 0
-    /// What its kernel refused.
+    /// The operations that its kernel refused.
     var failures: [String] = []
-    /// How many flows were ended.
+    /// The number of flows that were ended.
     var endedFlows = 0
-    /// Host addresses whose flows are kept on the interface named.
+    /// Host addresses whose flows were bound to the interface named.
     var pinned: [(address: IPAddress, interface: String)] = []
-    /// How long it took.
+    /// The durations.
     var latencies = Latencies()
 
-    /// Whether anything came of the change.
+    /// Whether the change had an effect.
     var isEffective: Bool { !changes.isEmpty || operationCount > 0 || endedFlows > 0 || !pinned.isEmpty }
 
     /// The line of the log.
@@ -59,7 +59,8 @@ struct FollowedChange: Sendable {
         return "host change \(number) applied \(milliseconds) ms after its last event: \(parts.joined(separator: "; "))"
     }
 
-    /// The most operations that are told one by one; a watcher may not be flooded with a table of 100,000 routes.
+    /// The greatest number of operations that are reported one by one, so that a table of 100,000 routes does not flood
+    /// a client.
     private static let mostOperations = 64
 
     /// Operations in the words of ip(8).

@@ -45,7 +45,7 @@ extension Reason.Cause {
         }
     }
 
-    /// Whether it tells of something that the namespace does not get.
+    /// Whether it is about something that the namespace does not get.
     var isOmission: Bool {
         switch self {
         case .queriesGoTo(let servers, _): servers.isEmpty

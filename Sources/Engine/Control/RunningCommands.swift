@@ -4,7 +4,7 @@ internal import Control
 internal import JSON
 
 extension ControlCommands {
-    /// Adds what concerns the data path, the forwarded ports and the log.
+    /// Adds the methods that concern the data path, the forwarded ports and the log.
     func addRunning(_ methods: RunningMethods) {
         let filter: Set<String> = [
             "protocol", "guest", "remote", "host", "guest_port", "remote_port", "host_port", "interface", "state",

@@ -46,7 +46,7 @@ extension ControlCommands {
                 let missing = await condition.missing(context)
                 let waited = Double(MonotonicTime.now.nanoseconds - begin.nanoseconds) / 1e9
                 guard let missing else { return ["waited": .number(waited.toMilliseconds)] }
-                // Listeners come and go without a change of the host.
+                // The state of forwarded ports can change without a change of the host.
                 var pause = condition.forward == nil ? nil : Int64(200)
                 if let limit {
                     guard waited < limit else {
@@ -61,9 +61,9 @@ extension ControlCommands {
     }
 }
 
-/// What `wait` waits for; all that is given must hold.
+/// The condition of `wait`; all given parts must be true.
 struct WaitCondition: Sendable {
-    /// A family that has the host's network; nil inside for any of them.
+    /// A family that must have the host's network; with nil inside, any family.
     enum Usable: Sendable {
         case family(AddressFamily)
         case any
@@ -107,7 +107,7 @@ struct WaitCondition: Sendable {
         }
     }
 
-    /// What does not hold yet, in words that follow "still"; nil if all holds.
+    /// The part that is not true yet, in words that follow "still"; nil if all are true.
     func missing(in state: Chronicle.State) -> String? {
         let families = state.plan.families
         switch usable {
@@ -134,7 +134,7 @@ struct WaitCondition: Sendable {
         return nil
     }
 
-    /// The same, with what the forwarded ports have to say.
+    /// The same, including the forwarded ports.
     func missing(_ context: ControlContext) async -> String? {
         if let missing = missing(in: await context.chronicle.state) { return missing }
         guard let forward else { return nil }
@@ -147,7 +147,7 @@ struct WaitCondition: Sendable {
 }
 
 extension FamilyMode {
-    /// Whether the family has the host's network, or what options give.
+    /// Whether the family has the host's network, or a configuration from options.
     fileprivate var isUsable: Bool {
         switch self {
         case .template, .manual, .transparent, .opaque: true
@@ -157,12 +157,12 @@ extension FamilyMode {
 }
 
 extension Double {
-    /// As a user wrote it: "5" and not "5.0".
+    /// The number without an unnecessary fraction: "5" and not "5.0".
     fileprivate var seconds: String { self == rounded() ? String(Int64(self)) : String(self) }
 }
 
 extension FollowedChange {
-    /// The first event of `watch`: what holds when somebody begins to watch.
+    /// The first event of `watch`: the present state.
     fileprivate static func standing(_ chronicle: Chronicle, _ number: UInt64) async -> FollowedChange {
         let plan = await chronicle.state.plan
         var change = FollowedChange(number: number, time: WallTime.now.milliseconds, causes: "state")
@@ -174,7 +174,7 @@ extension FollowedChange {
 }
 
 extension StatusReport {
-    /// Gathers what an instance has to say.
+    /// Gathers the parts of a report.
     fileprivate static func gather(_ context: ControlContext) async -> StatusReport {
         let flowCount = await context.dataPath?.flowCount()
         let forwards = await context.forwards()
@@ -194,7 +194,7 @@ extension StatusReport {
 }
 
 extension ControlContext {
-    /// The forwarding rules, as `forward.list` tells them.
+    /// The forwarding rules in the form of `forward.list`.
     func forwards() async -> [JSONValue] {
         await methods.listForwards()["forwards"]?.array ?? []
     }

@@ -7,7 +7,7 @@ internal import NetworkTypes
 internal import Options
 internal import Planning
 
-/// What `status` answers: a function of values, so that it can be tested without an instance.
+/// The answer of `status`, made from values only, so that it can be tested without an instance.
 struct StatusReport {
     /// The process id.
     var process: Int32
@@ -17,11 +17,11 @@ struct StatusReport {
     var uptime: Double
     /// The command line.
     var invocation: Invocation
-    /// What holds.
+    /// The present state.
     var state: Chronicle.State
-    /// Since when each family is as it is, and the seconds since then.
+    /// When each family last changed, and the seconds since then.
     var since: PerFamily<(time: WallTime, seconds: Double)>
-    /// How many flows there are; nil with `--splice-only`.
+    /// The number of flows; nil with `--splice-only`.
     var flowCount: Int?
     /// The forwarding rules as in `forward.list`.
     var forwards: [JSONValue]
@@ -99,7 +99,7 @@ struct StatusReport {
         ]
     }
 
-    /// What a person may miss: remarks of the plan and what the namespace's kernel refused.
+    /// What a user may miss in the namespace: remarks of the plan, and what its kernel refused.
     private var skipped: [JSONValue] {
         let remarks = state.plan.reasons.filter { $0.weight == .remark && $0.cause.isOmission }
         return remarks.map(\.json)

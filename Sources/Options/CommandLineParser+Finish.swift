@@ -81,7 +81,7 @@ extension CommandLineParser {
         }
     }
 
-    /// Refuses what contradicts a mode that is not the user's to change in part.
+    /// Refuses options that contradict `--mode transparent` or `--mode opaque`.
     private func settleNetworkMode() throws(UsageError) {
         let configuration = invocation.configuration
         let mode = configuration.networkMode

@@ -82,7 +82,7 @@ struct CommandLineParser {
         }
     }
 
-    /// A descriptor that whoever starts the program has opened for it.
+    /// The number of a descriptor that the calling program has opened.
     private func handedOver(_ value: OptionValue) throws(UsageError) -> Int32 {
         let number = try value.decimal(0...UInt64(Int32.max), "a descriptor")
         if number <= 2 {

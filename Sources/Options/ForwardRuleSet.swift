@@ -5,9 +5,9 @@ internal import NetworkTypes
 
 /// The rules of both directions, none of which conflict.
 public struct ForwardRuleSet: Hashable, Sendable {
-    /// How many rules a direction may have.
+    /// The greatest number of rules of a direction.
     public static let ruleLimit = 255
-    /// How many listening sockets a direction may need.
+    /// The greatest number of listening sockets of a direction.
     public static let socketLimit = 327_680
 
     /// The rules in the order they were added.
@@ -66,8 +66,9 @@ extension PortForward {
     /// The number of ports, and so of sockets.
     var portCount: Int { Int(last.rawValue) - Int(first.rawValue) + 1 }
 
-    /// Whether both rules would listen on one port of one address and device: an unnamed address or device takes in
-    /// the named ones, as in the kernel's bind(2).
+    /// Whether both rules would listen on one port of one address and device.
+    ///
+    /// An unspecified address or device includes all others, as in the kernel's bind(2).
     func conflicts(with other: PortForward) -> Bool {
         guard direction == other.direction, transport == other.transport, first <= other.last, other.first <= last
         else { return false }
@@ -77,7 +78,7 @@ extension PortForward {
         return address == otherAddress || address.isUnspecified || otherAddress.isUnspecified
     }
 
-    /// What is listened on: `TCP 127.0.0.1%lo:80-90`.
+    /// The listening part: `TCP 127.0.0.1%lo:80-90`.
     var listeningDescription: String {
         description.split(separator: " =>").first.map(String.init) ?? description
     }

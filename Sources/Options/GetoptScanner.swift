@@ -2,8 +2,8 @@
 //
 // The words of the command line, split into options by glibc's getopt_long. The program's callers rely on its grammar:
 // clusters of letters, unambiguous abbreviations, `--opt=arg` and `--opt arg`, `--`. It stops at the first operand and
-// never reads beyond it. Its own messages would go to standard error, so they are switched off and made here, in its
-// words, which callers search for.
+// never reads beyond it. Its own messages would go to standard error, so they are switched off, and this file makes
+// messages with the same words, which callers search for.
 
 internal import CLinux
 internal import Synchronization
@@ -132,11 +132,12 @@ struct GetoptScanner {
         let ranked = OptionDescription.table.flatMap(\.longNames).map { name in
             (name: name, distance: editDistance(word, Array(name.utf8)))
         }
-        // One mistake in three letters, three at most.
+        // One mistake for each three letters, at most three.
         return ranked.filter { $0.distance <= min(3, max(1, word.count / 3)) }.min { $0.distance < $1.distance }?.name
     }
 
-    /// How many letters have to be added, left out, replaced or swapped with their neighbour to make one word another.
+    /// The number of letters that must be added, removed, replaced or swapped with their neighbour to turn one word
+    /// into the other.
     private static func editDistance(_ a: [UInt8], _ b: [UInt8]) -> Int {
         var before: [Int] = []
         var last = Array(0...b.count)

@@ -15,7 +15,7 @@ public enum HelpText {
         """
     }
 
-    /// The hint that follows ``usage(program:)`` where the whole help would be too long.
+    /// The hint after ``usage(program:)`` if the whole help would be too long.
     ///
     /// - Parameter program: The name of the program, as called.
     /// - Returns: One line.

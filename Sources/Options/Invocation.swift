@@ -5,7 +5,7 @@ public import NetworkTypes
 
 /// The parsed command line.
 public struct Invocation: Hashable, Sendable {
-    /// What is given the network.
+    /// The command or namespace that gets the network.
     public enum Mode: Hashable, Sendable {
         /// A command in namespaces of its own; a login shell if it is empty.
         ///
@@ -22,9 +22,9 @@ public struct Invocation: Hashable, Sendable {
     public enum Verbosity: Hashable, Sendable, Comparable {
         /// Warnings and errors (`-q`).
         case quiet
-        /// The default: as ``quiet`` around a command, otherwise a summary too.
+        /// The default: as ``quiet`` with a command, otherwise also a summary.
         case standard
-        /// `-v`: what changes while the program runs, too.
+        /// `-v`: also changes while the program runs.
         case verbose
         /// `-d`.
         case debug
@@ -93,7 +93,7 @@ public struct Invocation: Hashable, Sendable {
 
     // MARK: Process and logging
 
-    /// `-q`, `-v`, `-d`, `--trace`: after `-q` the last one given, else the one that prints most.
+    /// `-q`, `-v`, `-d`, `--trace`: with `-q` the last one given counts, otherwise the one that prints most.
     public var verbosity: Verbosity = .standard
     /// `-f`.
     public var foreground = false
@@ -179,7 +179,7 @@ extension Invocation {
     /// `-S`: nil for that of resolv.conf, empty for none.
     public var searchDomains: [String]? { configuration.searchDomains }
 
-    /// Whether the namespace is to have addresses of other interfaces than the template's: what `-i` decides otherwise.
+    /// Whether the namespace gets addresses of interfaces other than the template, which `-i` alone would exclude.
     public var showsOtherInterfaces: Bool {
         configuration.addressSources.contains { source in
             switch source {
@@ -231,9 +231,9 @@ extension Invocation {
             })
     }
 
-    /// Has inbound rules listen on the mirrored interface only, in transparent mode, unless they say where.
+    /// In transparent mode, restricts inbound rules without an address or interface to the mirrored interface.
     ///
-    /// A rule for an address of the host's loopback stays there: no interface but `lo` could reach it.
+    /// A rule for an address of the host's loopback is unchanged, because only `lo` can reach it.
     func onMirroredInterface(_ rules: [PortForward]) -> [PortForward] {
         guard configuration.networkMode == .transparent, let name = configuration.templateInterface else {
             return rules
@@ -248,7 +248,7 @@ extension Invocation {
         }
     }
 
-    /// The options in use that this version reads but does not act on, as written in full: `--fd`.
+    /// The given options that this version accepts but does not implement, with their long names: `--fd`.
     public var unsupported: [String] {
         var names: [OptionName] = []
         if tapDescriptor != nil { names.append(.fd) }

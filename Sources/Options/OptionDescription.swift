@@ -14,7 +14,7 @@ public struct OptionDescription: Hashable, Sendable {
         case following = "Following the host"
         /// DNS, DHCP and NDP.
         case services = "DNS, DHCP and NDP"
-        /// What addresses mean, and which protocols pass.
+        /// The meaning of addresses, and the forwarded protocols.
         case translation = "Translation"
         /// Port forwarding.
         case forwarding = "Port forwarding"
@@ -22,7 +22,7 @@ public struct OptionDescription: Hashable, Sendable {
         case virtualMachine = "Virtual machines (recognised and refused)"
     }
 
-    /// Which option.
+    /// The option.
     public let name: OptionName
     /// The long names, without dashes; the first is the one shown.
     public let longNames: [String]

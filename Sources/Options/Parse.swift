@@ -17,15 +17,15 @@ public enum ParseOutcome: Hashable, Sendable {
 /// Parses a command line that is compatible with pasta(1).
 ///
 /// Options end at `--` or at the first operand; nothing behind it is read. `--help`, `--version` and
-/// `--print-capabilities` act when they are reached: options before them must be right, options behind them are not
-/// read, and checks that need the whole line are not made.
+/// `--print-capabilities` act when they are reached: options before them must be valid, options after them are not
+/// read, and checks of the whole line are skipped.
 ///
 /// - Parameters:
 ///   - arguments: The program's arguments, its own name included.
 ///   - ephemeralRange: The host's ephemeral ports, which `all` and `auto` leave out; the namespace's are assumed to be
 ///     the same.
 /// - Returns: The result.
-/// - Throws: What is wrong, in one line; the program ends with status 1.
+/// - Throws: The error in one line; the program ends with status 1.
 public func parse(
     arguments: [String], ephemeralRange: ClosedRange<Port> = EphemeralRange.fallback
 ) throws(UsageError) -> ParseOutcome {

@@ -32,7 +32,7 @@ public enum PortSpecification {
     ///   - ephemeralRange: The listening side's ephemeral ports, which `all`, `auto` and exclusions alone leave out.
     /// - Returns: One rule for each contiguous run of ports, in the order of the text; none for `none`, or if the
     ///   exclusions leave nothing. The rules do not conflict.
-    /// - Throws: What is wrong and where.
+    /// - Throws: The error and its position.
     public static func parse(
         _ text: String, direction: ForwardDirection, transport: TransportProtocol,
         families: Set<AddressFamily> = [.v4, .v6], ephemeralRange: ClosedRange<Port> = EphemeralRange.fallback
@@ -171,7 +171,7 @@ private struct RuleBuilder {
         }
     }
 
-    /// What is left of a range without sorted, disjoint ranges.
+    /// The rest of a range after removing sorted, disjoint ranges.
     static func subtract(_ taken: [ClosedRange<UInt16>], from range: ClosedRange<UInt16>) -> [ClosedRange<UInt16>] {
         var left: [ClosedRange<UInt16>] = []
         var next = range.lowerBound

@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// A ClientHello is a handshake message in one or more TLS records (RFC 8446 §4.1.2, §5.1). The whole message is
-// awaited before anything is said of it: a second server_name extension after the first would make it malformed.
+// A ClientHello is a handshake message in one or more TLS records (RFC 8446 §4.1.2, §5.1). There is no result before
+// the whole message has arrived, because a second server_name extension would make it malformed.
 
 internal import Wire
 

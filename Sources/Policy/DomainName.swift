@@ -2,10 +2,10 @@
 
 public import Wire
 
-/// A domain name that a rule can speak of: lower case, without the dot at its end.
+/// A domain name that a rule can contain: lower case, without the dot at its end.
 ///
-/// Labels consist of letters, digits, `-` and `_`. Other names exist in the DNS (RFC 2181 §11), but no rule can name
-/// them, so that a zero byte or a dot inside a label never makes a name look like another.
+/// Labels consist of letters, digits, `-` and `_`. Other names exist in the DNS (RFC 2181 §11), but rules cannot
+/// contain them, so a zero byte or a dot inside a label never makes one name look like another.
 public struct DomainName: Hashable, Sendable, Comparable, CustomStringConvertible {
     /// The longest text in bytes; the wire form adds a length and the root (RFC 1035 §2.3.4).
     public static let maximumLength = DNSName.maximumLength - 2
@@ -13,7 +13,7 @@ public struct DomainName: Hashable, Sendable, Comparable, CustomStringConvertibl
     /// The labels joined by dots.
     public let text: String
 
-    /// Reads a name; nil if it is none, or if it ends in a number and so looks like an address.
+    /// Reads a name; nil if it is not valid, or ends in a number and so looks like an address.
     ///
     /// - Parameter text: labels joined by dots, with or without a dot at the end.
     public init?(_ text: some StringProtocol) {
@@ -22,7 +22,7 @@ public struct DomainName: Hashable, Sendable, Comparable, CustomStringConvertibl
         self.init(labels: labels)
     }
 
-    /// Takes a name of a message; nil if no rule can name it.
+    /// Converts a name of a message; nil if rules cannot contain it.
     public init?(_ name: DNSName) {
         let bytes = name.wireBytes
         var labels: [ArraySlice<UInt8>] = []
@@ -73,7 +73,7 @@ public struct DomainName: Hashable, Sendable, Comparable, CustomStringConvertibl
         }
     }
 
-    /// Whether a label is what inet_aton(3) takes for a number: then the whole is an address, or is meant to be one.
+    /// Whether inet_aton(3) would read a label as a number: then the whole text is an address, or is meant as one.
     private static func isNumber(_ label: some Collection<UInt8>) -> Bool {
         let digits = UInt8(ascii: "0")...UInt8(ascii: "9")
         if label.allSatisfy({ digits.contains($0) }) { return true }

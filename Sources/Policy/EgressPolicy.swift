@@ -2,9 +2,9 @@
 //
 // Theory of operation
 //
-// The rules are a list, and the first that matches a flow decides. A list of 10,000 cannot be walked for each flow, so
-// it is compiled: rules with the same destination form a group (RuleGroups), and every group that a flow's destination
-// belongs to is asked for its first rule that covers the port. The earliest of those is the first match.
+// The rules are a list, and the first that matches a flow decides. A list of 10,000 rules is too long to search for
+// each flow, so it is compiled: rules with the same destination form a group (RuleGroups). For a flow, each group that
+// contains its destination returns its first rule that covers the port, and the earliest of these is the first match.
 //
 //     destination            groups found by
 //     address, prefix, word  PrefixIndex: one binary search, then outwards
@@ -12,14 +12,14 @@
 //     any                    one group
 //     name, names below      a hash of names, asked when an answer is learned: NameTable keeps the groups' numbers
 //
-// Addresses have several names. Each name is a candidate with a verdict of its own, and one that is allowed is enough.
-// An address that no name may lead to (`private`, `host`, `metadata`) takes nothing from rules that allow a name,
-// however it came into the table: that holds against rebinding even when the host's addresses have changed since.
+// An address may have several names. Each name has a verdict of its own, and one allowed name is sufficient. Rules that
+// allow a name do not apply to a protected address (`private`, `host`, `metadata`), even if the table contains it under
+// that name. This prevents DNS rebinding even if the host's addresses have changed since.
 
 public import NetworkTypes
 public import Wire
 
-/// What may leave the namespace: rules in order, compiled, and a verdict for what no rule matches.
+/// The egress policy: compiled rules in order, and a verdict for flows that no rule matches.
 public struct EgressPolicy: Sendable {
     /// A flow that opens.
     public struct Opening: Hashable, Sendable {
@@ -43,7 +43,7 @@ public struct EgressPolicy: Sendable {
         }
     }
 
-    /// What was decided, and by what.
+    /// The verdict and what has determined it.
     public struct Decision: Hashable, Sendable {
         /// The verdict.
         public var verdict: Verdict
@@ -55,7 +55,7 @@ public struct EgressPolicy: Sendable {
 
     /// The rules, in order.
     public let rules: [PolicyRule]
-    /// The verdict for what no rule matches (`--egress`).
+    /// The verdict if no rule matches (`--egress`).
     public let defaultVerdict: Verdict
 
     private var groups = RuleGroups()
@@ -76,7 +76,7 @@ public struct EgressPolicy: Sendable {
     ///
     /// - Parameters:
     ///   - rules: the rules; the first that matches decides.
-    ///   - defaultVerdict: the verdict for what no rule matches.
+    ///   - defaultVerdict: the verdict if no rule matches.
     /// - Complexity: O(n log n).
     public init(rules: [PolicyRule], default defaultVerdict: Verdict) {
         self.rules = rules
@@ -98,7 +98,7 @@ public struct EgressPolicy: Sendable {
             }
         }
         var groups = RuleGroups()
-        // The order of groups is of no account, but one run should be like another.
+        // The order of groups does not matter, but is sorted so that each run has the same one.
         var v4: [(prefix: Prefix, group: Int32)] = []
         var v6: [(prefix: Prefix, group: Int32)] = []
         for (prefix, numbered) in prefixes.sorted(by: { $0.key < $1.key }) {
@@ -121,7 +121,7 @@ public struct EgressPolicy: Sendable {
         self.groups = groups
     }
 
-    /// Whether a rule speaks of a name, so that resolvers other than the relay would lead around it.
+    /// Whether a rule contains a name, which resolvers other than the relay would bypass.
     public var hasNameRules: Bool { !exactNames.isEmpty || !namesBelow.isEmpty }
 
     // MARK: Flows
@@ -130,10 +130,10 @@ public struct EgressPolicy: Sendable {
     ///
     /// - Parameters:
     ///   - opening: the flow.
-    ///   - names: what the relay has answered for the destination (NameTable/names(of:now:)).
+    ///   - names: the names of the destination in the relay's answers (NameTable/names(of:now:)).
     ///   - surroundings: the addresses behind `host` and `dns`.
-    /// - Returns: The first rule that matches for a name that is allowed; if none is, for the first name; without names,
-    ///   for the address.
+    /// - Returns: The first matching rule of a name that is allowed; if none is allowed, of the first name; without
+    ///   names, of the address.
     public func decide(
         _ opening: Opening, names: [NameTable.Entry] = [], in surroundings: PolicySurroundings
     ) -> Decision {
@@ -158,11 +158,11 @@ public struct EgressPolicy: Sendable {
     ///
     /// - Parameters:
     ///   - opening: the flow.
-    ///   - serverName: the name; nil if what was given is not usable as one.
-    ///   - names: what the relay has answered for the destination.
+    ///   - serverName: the name; nil if the first bytes have no usable name.
+    ///   - names: the names of the destination in the relay's answers.
     ///   - surroundings: the addresses behind `host` and `dns`.
-    /// - Returns: The decision for that name alone; where the relay has not answered it with this address, for the
-    ///   address alone.
+    /// - Returns: The decision for that name alone; for the address alone if the relay has not answered the name with
+    ///   this address.
     public func decide(
         _ opening: Opening, serverName: DomainName?, names: [NameTable.Entry], in surroundings: PolicySurroundings
     ) -> Decision {
@@ -173,7 +173,7 @@ public struct EgressPolicy: Sendable {
         if first != RuleGroups.none {
             return Decision(verdict: rules[Int(first)].verdict, rule: Int(first), name: name)
         }
-        // A resolver of the namespace's own choice would answer names that the rules forbid.
+        // Other resolvers would answer queries for names that the rules forbid.
         let asksResolver = opening.transport != .icmp && (opening.port == 53 || opening.port == 853)
         return Decision(verdict: asksResolver && hasNameRules ? .deny : defaultVerdict, rule: nil, name: name)
     }
@@ -186,7 +186,7 @@ public struct EgressPolicy: Sendable {
         return best
     }
 
-    /// Calls a function for every group, those of names apart, that an address belongs to.
+    /// Calls a function for each group that contains an address, except groups of names.
     private func walk(
         _ address: IPAddress, in surroundings: PolicySurroundings, best: inout Int32,
         _ visit: (Int32, inout Int32) -> Void
@@ -202,7 +202,7 @@ public struct EgressPolicy: Sendable {
 
     // MARK: Names
 
-    /// The groups of the rules that speak of a name.
+    /// The groups of the rules that contain a name.
     func groups(of name: DomainName) -> [Int32] {
         guard hasNameRules else { return [] }
         var found: [Int32] = []
@@ -216,12 +216,13 @@ public struct EgressPolicy: Sendable {
 
     /// Decides whether the relay may ask for a name.
     ///
-    /// A query says nothing of a flow's transport and port. So a rule that denies only some of them is passed over, and one
-    /// that allows any is enough: the flow is decided on when it opens. A query is itself a flow to `dns`: a rule
-    /// with that word, or with `any`, decides on every name. Rules by address say nothing of names.
+    /// A query does not contain the transport and port of the later flow. So a rule that denies only some of them is
+    /// skipped, and a rule that allows any of them is sufficient; the flow is decided when it opens. A query is itself
+    /// a flow to `dns`, so a rule with that word, or with `any`, decides every name. Rules with addresses do not apply
+    /// to names.
     ///
     /// - Parameter name: the name as the namespace asks for it.
-    /// - Returns: The decision; what is denied is to be answered REFUSED (or NXDOMAIN).
+    /// - Returns: The decision; a denied query must be answered with REFUSED (or NXDOMAIN).
     public func decide(query name: DNSName) -> Decision {
         let domain = DomainName(name)
         var asked = domain.map { groups(of: $0) } ?? []
@@ -236,7 +237,7 @@ public struct EgressPolicy: Sendable {
         return Decision(verdict: rules[Int(best)].verdict, rule: Int(best), name: domain)
     }
 
-    /// Whether any flow to an address may open without a name: what an answer with a protected address needs.
+    /// Whether any flow to an address may open without a name, which an answer with a protected address requires.
     ///
     /// - Parameters:
     ///   - address: the address.
@@ -247,7 +248,7 @@ public struct EgressPolicy: Sendable {
         var best = RuleGroups.none
         walk(plain, in: surroundings, best: &best) { group, best in
             let bounds = groups.bounds(group)
-            // `deny dns` leaves the resolvers' other ports alone.
+            // `deny dns` does not affect the resolvers' other ports.
             best = min(best, bounds.allowing, group == resolverGroup ? RuleGroups.none : bounds.denyingAll)
         }
         return (best == RuleGroups.none ? defaultVerdict : rules[Int(best)].verdict) == .allow

@@ -5,7 +5,7 @@ public import NetworkTypes
 
 /// A line of the flow log (`--flow-log`).
 public struct FlowRecord: Hashable, Sendable {
-    /// What happened.
+    /// The event.
     public enum Event: String, Hashable, Sendable {
         /// A flow was allowed, and opened.
         case open
@@ -13,7 +13,7 @@ public struct FlowRecord: Hashable, Sendable {
         case deny
         /// A flow ended.
         case close
-        /// The relay did not ask for a name, or did not give its answer.
+        /// The relay has refused a query or withheld its answer.
         case refuse
     }
 
@@ -31,7 +31,7 @@ public struct FlowRecord: Hashable, Sendable {
         }
     }
 
-    /// What a flow has carried.
+    /// The traffic of a flow.
     public struct Traffic: Hashable, Sendable {
         /// Bytes of payload from the namespace.
         public var bytesOut: UInt64 = 0
@@ -50,7 +50,7 @@ public struct FlowRecord: Hashable, Sendable {
 
     /// What happened.
     public var event: Event
-    /// When, in nanoseconds since 1970 without leap seconds.
+    /// The time in nanoseconds since 1970, without leap seconds.
     public var time: UInt64
     /// The verdict.
     public var verdict: Verdict
@@ -62,11 +62,11 @@ public struct FlowRecord: Hashable, Sendable {
     public var guest: End
     /// The other end.
     public var remote: End
-    /// The name that led there, or was asked for; any bytes that are not printable escaped, as `DNSName` does.
+    /// The name that led there, or was queried; bytes that are not printable are escaped as in `DNSName`.
     public var name: String?
     /// The host's interface.
     public var interface: String?
-    /// What the flow has carried, at its end.
+    /// The flow's traffic, at its end.
     public var traffic: Traffic?
     /// Why it ended or was refused.
     public var reason: String?
@@ -74,8 +74,8 @@ public struct FlowRecord: Hashable, Sendable {
     /// Makes a record.
     ///
     /// - Parameters:
-    ///   - event: what happened.
-    ///   - time: when, in nanoseconds since 1970.
+    ///   - event: the event.
+    ///   - time: the time in nanoseconds since 1970.
     ///   - verdict: the verdict.
     ///   - rule: the rule; nil for the default verdict.
     ///   - transport: the transport.
@@ -121,7 +121,7 @@ public struct FlowRecord: Hashable, Sendable {
         return JSONValue.object(object).compactText + "\n"
     }
 
-    /// A time as RFC 3339 writes it, in UTC with microseconds.
+    /// A time in the form of RFC 3339, in UTC with microseconds.
     static func text(ofTime time: UInt64) -> String {
         let seconds = time / 1_000_000_000
         // Days to a date of the Gregorian calendar: years begin in March, so that the leap day is a year's last.

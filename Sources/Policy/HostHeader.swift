@@ -1,8 +1,8 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// A request of HTTP/1 (RFC 9112). The whole header section is awaited: a second Host would make it a bad request, and
-// a server that takes the other one would be a way around. What servers read differently (a bare carriage return, a
-// line that goes on, a blank before the colon) gives no name.
+// A request of HTTP/1 (RFC 9112). There is no result before the whole header section has arrived: a second Host makes a
+// bad request, and a server that uses the other one would bypass the policy. Input that servers interpret differently
+// (a bare carriage return, a continued line, a blank before the colon) gives no name.
 
 /// The reader of the server's name in HTTP/1.
 enum HostHeader {
@@ -30,7 +30,7 @@ enum HostHeader {
         return .needMore
     }
 
-    /// Whether a byte may stand in a method or a header's name (RFC 9110 §5.6.2).
+    /// Whether a byte may occur in a method or a header's name (RFC 9110 §5.6.2).
     static func isToken(_ byte: UInt8) -> Bool {
         switch byte {
         case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
@@ -40,7 +40,7 @@ enum HostHeader {
         }
     }
 
-    /// The next line without its end; nil if the end has not come.
+    /// The next line without its end; nil if the end has not arrived.
     private static func line(_ bytes: Span<UInt8>, at offset: inout Int) -> [UInt8]? {
         var end = offset
         while end < bytes.count, bytes[end] != lineFeed { end += 1 }
@@ -53,7 +53,7 @@ enum HostHeader {
         return line
     }
 
-    /// Whether a first line whose end has not come can be a request's: a method, and then what is no control character.
+    /// Whether an incomplete first line can be a request's: a method, followed by anything except control characters.
     private static func mayBeRequest(_ bytes: Span<UInt8>) -> Bool {
         var isMethod = true
         for index in bytes.indices {
@@ -70,7 +70,7 @@ enum HostHeader {
         return true
     }
 
-    /// The target of a request line (RFC 9112 §3); nil if the line is none of HTTP/1.
+    /// The target of a request line (RFC 9112 §3); nil if it is not a line of HTTP/1.
     private static func target(_ line: [UInt8]) -> [UInt8]? {
         let words = line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
         guard words.count >= 3, let method = words.first, let version = words.last,
@@ -79,16 +79,16 @@ enum HostHeader {
             version.last.map({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) == true,
             line.allSatisfy({ $0 >= 0x20 && $0 != 0x7F })
         else { return nil }
-        // More than one blank: the target is no target, and gives no name.
+        // With more than one blank there is no valid target, and so no name.
         return words.count == 3 ? Array(words[1]) : []
     }
 
-    /// The name that target and header give together.
+    /// The name from target and header together.
     private static func name(target: [UInt8], host: [UInt8]?) -> ServerName {
         guard !target.isEmpty else { return .unusable }
         let fromHeader = host.map { domain($0) }
         if let host, !host.isEmpty, fromHeader == .some(nil) { return .unusable }
-        // A target with a scheme goes before the header (RFC 9112 §3.2.2): both must say the same.
+        // A target with a scheme takes precedence over the header (RFC 9112 §3.2.2); both must have the same name.
         if let separator = position(of: "://", in: target), target.first != UInt8(ascii: "/") {
             let rest = target[(separator + 3)...]
             let authority = rest.prefix { !"/?#".utf8.contains($0) }

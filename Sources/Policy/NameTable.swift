@@ -3,47 +3,47 @@
 public import NetworkTypes
 public import Wire
 
-/// Which names the relay has answered with which addresses, and for how long that counts.
+/// The addresses in the relay's answers, with the queried names and their time to live.
 ///
-/// An entry is a name at an address. It lives for the answer's time to live, and longer while a flow that it allowed
-/// is open. Only the name that was asked for is entered; the names that it stands for (CNAME) are followed, not
-/// entered: no rule has allowed them.
+/// An entry is a name of an address. It is valid for the answer's time to live, and longer while a flow that it allowed
+/// is open. Only the queried name is entered; CNAME records are followed but their names are not entered, because no
+/// rule has allowed them.
 public struct NameTable: Sendable {
     /// A name of an address.
     public struct Entry: Hashable, Sendable {
-        /// The name that was asked for.
+        /// The queried name.
         public let name: DomainName
-        /// The groups of the policy's rules that speak of the name.
+        /// The groups of the policy's rules that contain the name.
         var groups: [Int32]
-        /// When it stops to count, in nanoseconds of the caller's clock.
+        /// When it expires, in nanoseconds of the caller's clock.
         public internal(set) var expiry: UInt64
-        /// How many open flows it has allowed.
+        /// The number of open flows that it has allowed.
         public internal(set) var uses: Int
     }
 
-    /// What became of an answer.
+    /// The result for an answer.
     public enum Outcome: Hashable, Sendable {
-        /// The answer may go to the namespace; so many of its addresses are known by the name now.
+        /// The answer may go to the namespace; this number of its addresses has an entry now.
         case learned(Int)
-        /// An address among those answered is `private`, `host` or `metadata`, and no rule allows it without the name:
-        /// the answer must not go to the namespace.
+        /// One of the addresses is `private`, `host` or `metadata`, and no rule allows it without the name: the answer
+        /// must not go to the namespace.
         case rebinding(IPAddress)
-        /// The answer may go to the namespace, but nothing in it opens a way.
+        /// The answer may go to the namespace, but has no address for an entry.
         case nothing
     }
 
-    /// The bounds of the time that an answer counts, in seconds.
+    /// The bounds of the time to live of an entry, in seconds.
     public static let timeToLive: ClosedRange<UInt32> = 30...3600
-    /// The most CNAME records in a row.
+    /// The greatest number of CNAME records in a row.
     public static let longestChain = 16
 
-    /// The most entries.
+    /// The greatest number of entries.
     public let capacity: Int
-    /// The most names of one address.
+    /// The greatest number of names of one address.
     public let namesPerAddress: Int
-    /// How many entries there are.
+    /// The number of entries.
     public private(set) var count = 0
-    /// How many entries were not made, or ended early, because there was no room.
+    /// The number of entries that were refused or removed early because there was no room.
     public private(set) var crowdedOut: UInt64 = 0
 
     private var entries: [IPAddress: [Entry]] = [:]
@@ -51,8 +51,8 @@ public struct NameTable: Sendable {
     /// Makes an empty table.
     ///
     /// - Parameters:
-    ///   - capacity: the most entries, at least 1; an entry takes some 100 bytes, and its name up to 255.
-    ///   - namesPerAddress: the most names of one address, at least 1.
+    ///   - capacity: the greatest number of entries, at least 1; an entry takes some 100 bytes, and its name up to 255.
+    ///   - namesPerAddress: the greatest number of names of one address, at least 1.
     public init(capacity: Int = 16384, namesPerAddress: Int = 64) {
         precondition(capacity > 0 && namesPerAddress > 0, "a table without room")
         self.capacity = capacity
@@ -61,14 +61,14 @@ public struct NameTable: Sendable {
 
     // MARK: Answers
 
-    /// Takes an answer that the relay is about to give.
+    /// Enters the addresses of an answer that the relay is about to send.
     ///
     /// - Parameters:
     ///   - answer: the answer, to a query that EgressPolicy/decide(query:) allowed.
     ///   - policy: the policy.
     ///   - surroundings: the addresses behind `host` and `dns`.
     ///   - now: the time, in nanoseconds.
-    /// - Returns: What is to be done with the answer.
+    /// - Returns: Whether the answer may be sent.
     public mutating func learn(
         _ answer: DNSAnswer, policy: EgressPolicy, in surroundings: PolicySurroundings, now: UInt64
     ) -> Outcome {
@@ -86,8 +86,8 @@ public struct NameTable: Sendable {
         return learned > 0 ? .learned(learned) : .nothing
     }
 
-    /// The addresses that an answer gives for its question, over its CNAME records, with the shortest time to live on
-    /// the way; records of other names are left out.
+    /// The addresses in an answer to its question, through CNAME records, with the shortest time to live of the chain;
+    /// records of other names are ignored.
     static func addresses(of answer: DNSAnswer) -> [(address: IPAddress, seconds: UInt32)] {
         guard answer.header.responseCode == .success, answer.question.recordClass == 1 else { return [] }
         var aliases: [[UInt8]: (target: DNSName, seconds: UInt32)] = [:]
@@ -101,7 +101,7 @@ public struct NameTable: Sendable {
         var steps = 0
         while let alias = aliases[owner] {
             steps += 1
-            // A circle ends here, too.
+            // This also ends a circular chain.
             guard steps <= longestChain else { return [] }
             owner = lowerCase(alias.target)
             bound = min(bound, alias.seconds)
@@ -112,7 +112,7 @@ public struct NameTable: Sendable {
         }
     }
 
-    /// Names are the same whatever the case of their letters (RFC 4343); lengths of labels are below the letters.
+    /// Names are compared without regard to case (RFC 4343); lengths of labels are below the letters.
     private static func lowerCase(_ name: DNSName) -> [UInt8] {
         name.wireBytes.map { (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains($0) ? $0 + 32 : $0 }
     }
@@ -123,7 +123,7 @@ public struct NameTable: Sendable {
         if let index = entries[address]?.firstIndex(where: { $0.name == name }) {
             let before = entries[address]?[index].expiry ?? 0
             entries[address]?[index].groups = groups
-            // A shorter answer does not take back what a longer one gave: the client may still use that.
+            // An answer with a shorter time to live does not shorten an earlier one, which the client may still use.
             entries[address]?[index].expiry = max(before, expiry)
             return true
         }
@@ -140,12 +140,12 @@ public struct NameTable: Sendable {
 
     // MARK: Flows
 
-    /// The names of an address that count now.
+    /// The valid names of an address.
     ///
     /// - Parameters:
     ///   - address: the address.
     ///   - now: the time, in nanoseconds.
-    /// - Returns: The entries, those whose names were answered first before the others.
+    /// - Returns: The entries in the order of their first answers.
     public mutating func names(of address: IPAddress, now: UInt64) -> [Entry] {
         guard let known = entries[address] else { return [] }
         if known.allSatisfy({ Self.isAlive($0, now) }) { return known }
@@ -153,7 +153,7 @@ public struct NameTable: Sendable {
         return entries[address] ?? []
     }
 
-    /// Keeps an entry while a flow that it allowed is open; every true is to be followed by one release(_:at:).
+    /// Keeps an entry while a flow that it allowed is open; each true must be followed by one release(_:at:).
     ///
     /// - Parameters:
     ///   - name: the decision's name.
@@ -165,7 +165,7 @@ public struct NameTable: Sendable {
         return true
     }
 
-    /// A flow that an entry allowed has ended.
+    /// Records the end of a flow that an entry allowed.
     ///
     /// - Parameters:
     ///   - name: the decision's name.
@@ -178,7 +178,7 @@ public struct NameTable: Sendable {
 
     // MARK: Upkeep
 
-    /// The rules have changed: finds anew which of them speak of the names.
+    /// Adopts changed rules: finds the groups of all names anew.
     ///
     /// - Complexity: O(n) for n entries.
     public mutating func adopt(_ policy: EgressPolicy) {
@@ -193,7 +193,7 @@ public struct NameTable: Sendable {
         }
     }
 
-    /// Forgets what has expired; to be called now and then.
+    /// Removes expired entries; must be called from time to time.
     ///
     /// - Parameter now: the time, in nanoseconds.
     /// - Complexity: O(n) for n entries.
@@ -209,9 +209,10 @@ public struct NameTable: Sendable {
         entries[address] = known.isEmpty ? nil : known
     }
 
-    /// Frees an eighth of the table, at least one entry: those that have expired, then those that will first.
+    /// Frees an eighth of the table, at least one entry: expired ones, then those that expire first.
     ///
-    /// Entries in use stay. It is an eighth at once, so that a flood of names does not pay for the whole table each time.
+    /// Entries in use stay. An eighth is freed at once, so that a flood of names does not cause a pass over the table
+    /// each time.
     private mutating func makeRoom(now: UInt64) {
         expire(now: now)
         let wanted = max(1, capacity / 8) - (capacity - count)

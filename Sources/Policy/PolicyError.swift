@@ -4,19 +4,19 @@ internal import NetworkTypes
 
 /// Why rules cannot be used: one line that begins with the option, or with the file and its line.
 public struct PolicyError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// Where the fault is: `--allow`, or `FILE:LINE`.
+    /// The position of the error: `--allow`, or `FILE:LINE`.
     public var place: String
-    /// The text at fault; nil if there is none to show.
+    /// The wrong text; nil if there is none to show.
     public var object: String?
-    /// What is wrong with it, and what helps.
+    /// The error, and the remedy.
     public var problem: String
 
     /// Makes an error.
     ///
     /// - Parameters:
     ///   - place: the option, or the file and its line.
-    ///   - object: the text at fault.
-    ///   - problem: what is wrong with it, and what helps.
+    ///   - object: the wrong text.
+    ///   - problem: the error, and the remedy.
     public init(_ place: String, _ object: String?, _ problem: String) {
         self.place = place
         self.object = object

@@ -2,7 +2,7 @@
 
 public import NetworkTypes
 
-/// What becomes of a flow that opens.
+/// The decision about a new flow.
 public enum Verdict: String, Hashable, Sendable, CaseIterable {
     /// It may open.
     case allow
@@ -10,7 +10,7 @@ public enum Verdict: String, Hashable, Sendable, CaseIterable {
     case deny
 }
 
-/// The transports that rules tell apart.
+/// The transports that rules distinguish.
 public enum PolicyTransport: String, Hashable, Sendable, CaseIterable {
     /// TCP.
     case tcp
@@ -72,9 +72,9 @@ public struct PolicyRule: Hashable, Sendable {
         case privateNetworks = "private"
         /// The host itself, and the addresses that stand for it or its loopback.
         case host
-        /// Where clouds serve an instance's credentials.
+        /// The addresses at which clouds provide an instance's credentials.
         case metadata
-        /// The resolvers: the relay's address and the host's servers; ports 53 and 853 where none is named.
+        /// The resolvers: the relay's address and the host's servers; ports 53 and 853 if none is named.
         case resolvers = "dns"
         /// Everything.
         case anywhere = "any"
@@ -121,7 +121,7 @@ public struct PolicyRule: Hashable, Sendable {
         return isResolverRule ? Self.resolverPorts : [.all]
     }
 
-    /// Whether the rule leaves out nothing that goes to its destination.
+    /// Whether the rule covers everything that goes to its destination.
     var isComplete: Bool { transport == nil && ports.isEmpty }
 }
 
@@ -134,7 +134,7 @@ extension PolicyRule: CustomStringConvertible {
             let isHost = prefix.length == prefix.family.addressBitCount
             let shown = isHost ? prefix.address.description : prefix.description
             text += prefix.family == .v6 ? "[\(shown)]" : shown
-        // A name of one label is told from a word by its dot.
+        // A dot distinguishes a name of one label from a word.
         case .name(let name): text += name.hasParent ? name.text : name.text + "."
         case .namesBelow(let name): text += "*.\(name)"
         case .word(let word): text += word.rawValue

@@ -2,7 +2,7 @@
 
 public import NetworkTypes
 
-/// The addresses behind the words `host` and `dns`: what a roam changes, while the rules stay.
+/// The addresses behind the words `host` and `dns`, which change when the host roams, while the rules stay.
 public struct PolicySurroundings: Hashable, Sendable {
     /// The host's addresses, and those that stand for the host or its loopback in the namespace.
     public var hostAddresses: Set<IPAddress>
@@ -19,7 +19,7 @@ public struct PolicySurroundings: Hashable, Sendable {
         self.resolvers = resolvers
     }
 
-    /// Whether no name may open the way to an address: `private`, `host` and `metadata`, whatever the rules are.
+    /// Whether rules with names do not apply to an address: `private`, `host` and `metadata`.
     public func isProtected(_ address: IPAddress) -> Bool {
         address.isUnspecified || hostAddresses.contains(address)
             || Self.protectedPrefixes.contains { $0.contains(address) }
@@ -31,7 +31,8 @@ public struct PolicySurroundings: Hashable, Sendable {
 extension PolicyRule.Word {
     /// The networks that the word always means; `host` and `dns` mean the surroundings' addresses, too.
     ///
-    /// IPv4 networks count in their NAT64 form as well (RFC 6052 §2.1): a translator on the way would lead there.
+    /// IPv4 networks are included in their NAT64 form as well (RFC 6052 §2.1), because a translator on the path would
+    /// lead there.
     var prefixes: [Prefix] {
         switch self {
         case .privateNetworks: Self.privatePrefixes

@@ -2,11 +2,11 @@
 
 internal import NetworkTypes
 
-/// Which prefixes contain an address, of one family.
+/// Finds the prefixes of one family that contain an address.
 ///
-/// Prefixes contain each other or have nothing in common. Sorted, they cut the addresses into intervals, each of which
-/// has one innermost prefix; that one knows the next outer one. A look-up is a binary search and a walk outwards, which
-/// ends early where no outer prefix has an earlier rule than the best found.
+/// Two prefixes are either nested or disjoint. Sorted, they divide the addresses into intervals, each with one
+/// innermost prefix, which refers to the next outer one. A lookup is a binary search and a walk outwards, which ends
+/// early if no outer prefix has an earlier rule than the best one found.
 struct PrefixIndex: Sendable {
     private struct Node {
         var group: Int32
@@ -50,8 +50,8 @@ struct PrefixIndex: Sendable {
     ///
     /// - Parameters:
     ///   - address: an address of the index's family.
-    ///   - best: the earliest rule found so far; prefixes without an earlier one may be left out.
-    ///   - visit: gets a group's number, and changes the earliest rule.
+    ///   - best: the earliest rule found so far; prefixes without an earlier one may be skipped.
+    ///   - visit: receives a group's number, and updates the earliest rule.
     func walk(_ address: IPAddress, best: inout Int32, _ visit: (Int32, inout Int32) -> Void) {
         var node = find(Self.key(address))
         while node >= 0 {
@@ -72,7 +72,7 @@ struct PrefixIndex: Sendable {
         return low == 0 ? -1 : innermost[low - 1]
     }
 
-    /// The innermost open prefix ends: what follows belongs to the next outer one.
+    /// Ends the innermost open prefix; the following addresses belong to the next outer one.
     private mutating func close(_ open: inout [(node: Int32, last: UInt128)], _ last: UInt128) {
         open.removeLast()
         if last < .max { begin(last + 1, open.last?.node ?? -1) }

@@ -2,12 +2,12 @@
 
 /// The rules of a file (`--egress-file`): one a line, `allow SPEC` or `deny SPEC`.
 ///
-/// Empty lines count for nothing, nor does what follows a `#` at the beginning of a line or after a blank. A file is
-/// taken whole or not at all.
+/// Empty lines are ignored, and so is the text after a `#` at the beginning of a line or after a blank. A file is
+/// accepted as a whole or not at all.
 public enum RuleFile {
     /// The longest file in bytes.
     public static let maximumLength = 4 << 20
-    /// The most rules.
+    /// The greatest number of rules.
     public static let maximumCount = 65536
 
     /// Reads a file's content.
@@ -16,7 +16,7 @@ public enum RuleFile {
     ///   - content: the bytes.
     ///   - name: the file's name, for errors.
     /// - Returns: The rules in order.
-    /// - Throws: for the first line that cannot be used; the error also says how many others cannot.
+    /// - Throws: for the first invalid line; the error also has the number of the others.
     public static func read(_ content: [UInt8], name: String) throws(PolicyError) -> [PolicyRule] {
         guard content.count <= maximumLength else {
             throw PolicyError("--egress-file", name, "longer than \(maximumLength >> 20) MiB; split it or use prefixes")

@@ -2,11 +2,11 @@
 
 /// The rules of each destination, as tables from a port to the first rule that covers it.
 ///
-/// A group is what has the same destination. Its rules become, for each transport, runs of ports with one owner: the
-/// rule that comes first. All groups lie in the same two arrays, so that a look-up is one binary search in memory that
-/// lies together.
+/// A group is the set of rules with the same destination. For each transport, they become runs of ports with one owner,
+/// which is the first rule that covers them. All groups are stored in the same two arrays, so that a lookup is one
+/// binary search in contiguous memory.
 struct RuleGroups: Sendable {
-    /// "No rule": comes after every rule.
+    /// "No rule", which is after all rules.
     static let none = Int32.max
 
     private struct Runs {
@@ -24,7 +24,7 @@ struct RuleGroups: Sendable {
         var firstDenyingAll = RuleGroups.none
     }
 
-    /// Where each run begins.
+    /// The first port of each run.
     private var starts: [UInt16] = []
     /// The rule that owns each run.
     private var owners: [Int32] = []
@@ -73,7 +73,7 @@ struct RuleGroups: Sendable {
         (groups[Int(group)].firstAllowing, groups[Int(group)].firstDenyingAll)
     }
 
-    /// Paints the ports with the rules in order; what is painted keeps its colour.
+    /// Assigns ports to the rules in order; an assigned port keeps its rule.
     private mutating func addRuns(
         _ rules: [(number: Int32, rule: PolicyRule)], _ transport: PolicyTransport
     ) -> Runs {
@@ -82,7 +82,7 @@ struct RuleGroups: Sendable {
             for range in rule.coveredPorts(of: transport) ?? [] { strokes.append((range, number)) }
         }
         guard !strokes.isEmpty else { return Runs() }
-        // Between two neighbouring edges all ports are alike.
+        // The same rules cover all ports between two neighbouring edges.
         var edges = [0]
         for (range, _) in strokes {
             edges.append(Int(range.first))
@@ -92,7 +92,7 @@ struct RuleGroups: Sendable {
         var cells: [Int] = []
         for edge in edges where edge <= Int(UInt16.max) && cells.last != edge { cells.append(edge) }
         var painted = [Int32](repeating: Self.none, count: cells.count)
-        // From a cell to the next that may be bare, itself included (union-find with path halving).
+        // Leads from a cell to the next unassigned one, itself included (union-find with path halving).
         var next = Array(0...cells.count)
         for (range, number) in strokes {
             var cell = Self.bare(Self.position(of: Int(range.first), in: cells), &next)

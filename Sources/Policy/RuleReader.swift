@@ -6,8 +6,9 @@
 //     DESTINATION = ADDRESS | PREFIX | "[" ADDRESS-OR-PREFIX "]" | "[" ADDRESS "]/" LENGTH | NAME | "*." NAME | WORD
 //     PORTS       = RANGE {"," RANGE}     RANGE = PORT ["-" PORT]
 //
-// Where the ports begin: after the bracket; after the length of a prefix; otherwise after the only colon. An IPv6
-// address without brackets takes every colon there is: `2001:db8::1:443` is one address, and ports need brackets.
+// The ports begin after the bracket, after the length of a prefix, or otherwise after the only colon. In an IPv6
+// address without brackets, all colons belong to the address: `2001:db8::1:443` is one address, and ports need
+// brackets.
 
 internal import NetworkTypes
 
@@ -20,8 +21,8 @@ extension PolicyRule {
     /// - Parameters:
     ///   - verdict: the verdict that the option or the line gives.
     ///   - specification: `[tcp|udp|icmp:]DESTINATION[:PORTS]`.
-    ///   - place: what an error begins with: the option, or the file and its line.
-    /// - Throws: if it is not of the grammar.
+    ///   - place: the beginning of an error: the option, or the file and its line.
+    /// - Throws: if it does not follow the grammar.
     public init(_ verdict: Verdict, specification: String, place: String) throws(PolicyError) {
         do throws(Refusal) {
             var reader = RuleReader(text: specification[...])
@@ -32,7 +33,7 @@ extension PolicyRule {
     }
 }
 
-/// What is wrong with a specification.
+/// The error in a specification.
 private struct Refusal: Error {
     var problem: String
 

@@ -1,14 +1,14 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// A token bucket (RFC 2697 §3): so many units a second in the long run, and a burst at once.
+/// A token bucket (RFC 2697 §3): it limits the average rate and the burst.
 ///
 /// Units are bits for `--rate-out` and `--rate-in`, flows for `--max-flow-rate`. The level is kept in units times
-/// nanoseconds, without rounding, so that no rate drifts. What is taken may overdraw the bucket once: a super-frame larger than
-/// the burst passes when the bucket is not empty, and what follows waits longer.
+/// nanoseconds, without rounding, so that no rate drifts. A single request may overdraw the bucket: a super-frame
+/// larger than the burst passes when the bucket is not empty, and the following ones wait longer.
 public struct TokenBucket: Hashable, Sendable {
     /// Units a second.
     public let rate: UInt64
-    /// The most units that lie ready.
+    /// The greatest number of available units.
     public let burst: UInt64
 
     private static let second: Int128 = 1_000_000_000
@@ -20,7 +20,7 @@ public struct TokenBucket: Hashable, Sendable {
     ///
     /// - Parameters:
     ///   - rate: units a second, at least 1.
-    ///   - burst: the most units that lie ready, at least 1.
+    ///   - burst: the greatest number of available units, at least 1.
     ///   - now: the time, in nanoseconds.
     public init(rate: UInt64, burst: UInt64, now: UInt64) {
         precondition(rate > 0 && burst > 0, "a bucket that never fills")
@@ -30,11 +30,11 @@ public struct TokenBucket: Hashable, Sendable {
         last = now
     }
 
-    /// Takes units if any lie ready.
+    /// Takes units if any are available.
     ///
     /// - Parameters:
-    ///   - units: how many.
-    ///   - now: the time, in nanoseconds; an earlier one than the last counts as that.
+    ///   - units: the number of units.
+    ///   - now: the time, in nanoseconds; a time before the last one counts as the last one.
     /// - Returns: Whether they were taken.
     public mutating func take(_ units: UInt64, now: UInt64) -> Bool {
         refill(now)
@@ -43,17 +43,17 @@ public struct TokenBucket: Hashable, Sendable {
         return true
     }
 
-    /// How long it takes until units lie ready.
+    /// The time until units are available.
     ///
     /// - Parameter now: the time, in nanoseconds.
-    /// - Returns: The time in nanoseconds; 0 if units lie ready.
+    /// - Returns: The time in nanoseconds; 0 if units are available.
     public mutating func delay(now: UInt64) -> UInt64 {
         refill(now)
         guard level <= 0 else { return 0 }
         return UInt64(clamping: -level / Int128(rate) + 1)
     }
 
-    /// How many whole units lie ready: what a window may still grow by.
+    /// The number of whole available units, by which a window may grow.
     ///
     /// - Parameter now: the time, in nanoseconds.
     /// - Returns: The number of units.

@@ -9,7 +9,7 @@ public struct ARPMessage: Hashable, Sendable {
     /// The length of a frame with the message in bytes, before padding.
     public static let frameLength = EthernetHeader.length + length
 
-    /// What the message is.
+    /// The kind of the message.
     public enum Operation: UInt16, Hashable, Sendable {
         /// Who has the target address?
         case request = 1
@@ -88,7 +88,7 @@ public struct ARPMessage: Hashable, Sendable {
         targetAddress = frame.ipv4Address(at: start + Offset.targetAddress)
     }
 
-    /// Writes a frame with the message; ``frameLength`` bytes must lie inside.
+    /// Writes a frame with the message; ``frameLength`` bytes must be in bounds.
     ///
     /// - Parameters:
     ///   - frame: where to write.

@@ -9,7 +9,7 @@
 public import NetworkTypes
 
 extension Span where Element == UInt8 {
-    /// The 16-bit number at an offset, in host order; the bytes must lie inside.
+    /// The 16-bit number at an offset, in host order; the bytes must be in bounds.
     @inlinable
     public func bigEndian16(at offset: Int) -> UInt16 {
         precondition(offset >= 0 && offset <= count &- 2, "read beyond the bytes")
@@ -18,7 +18,7 @@ extension Span where Element == UInt8 {
         }
     }
 
-    /// The 32-bit number at an offset, in host order; the bytes must lie inside.
+    /// The 32-bit number at an offset, in host order; the bytes must be in bounds.
     @inlinable
     public func bigEndian32(at offset: Int) -> UInt32 {
         precondition(offset >= 0 && offset <= count &- 4, "read beyond the bytes")
@@ -27,7 +27,7 @@ extension Span where Element == UInt8 {
         }
     }
 
-    /// The 64-bit number at an offset, in host order; the bytes must lie inside.
+    /// The 64-bit number at an offset, in host order; the bytes must be in bounds.
     @inlinable
     public func bigEndian64(at offset: Int) -> UInt64 {
         precondition(offset >= 0 && offset <= count &- 8, "read beyond the bytes")
@@ -56,7 +56,7 @@ extension Span where Element == UInt8 {
 }
 
 extension MutableSpan where Element == UInt8 {
-    /// Stores a 16-bit number given in host order; the bytes must lie inside.
+    /// Stores a 16-bit number given in host order; the bytes must be in bounds.
     @inlinable
     @_lifetime(self: copy self)
     public mutating func store(_ value: UInt16, at offset: Int) {
@@ -66,7 +66,7 @@ extension MutableSpan where Element == UInt8 {
         }
     }
 
-    /// Stores a 32-bit number given in host order; the bytes must lie inside.
+    /// Stores a 32-bit number given in host order; the bytes must be in bounds.
     @inlinable
     @_lifetime(self: copy self)
     public mutating func store(_ value: UInt32, at offset: Int) {
@@ -76,7 +76,7 @@ extension MutableSpan where Element == UInt8 {
         }
     }
 
-    /// Stores a 64-bit number given in host order; the bytes must lie inside.
+    /// Stores a 64-bit number given in host order; the bytes must be in bounds.
     @inlinable
     @_lifetime(self: copy self)
     public mutating func store(_ value: UInt64, at offset: Int) {
@@ -86,7 +86,7 @@ extension MutableSpan where Element == UInt8 {
         }
     }
 
-    /// Stores a byte; it must lie inside.
+    /// Stores a byte; it must be in bounds.
     @inlinable
     @_lifetime(self: copy self)
     public mutating func store(_ value: UInt8, at offset: Int) {
@@ -128,7 +128,7 @@ extension MutableSpan where Element == UInt8 {
         }
     }
 
-    /// Sets a range of bytes to zero; it must lie inside.
+    /// Sets a range of bytes to zero; it must be in bounds.
     @inlinable
     @_lifetime(self: copy self)
     public mutating func zero(_ range: Range<Int>) {

@@ -9,25 +9,25 @@ public struct DHCPv4Message: Hashable, Sendable {
     /// The client's UDP port.
     public static let clientPort: UInt16 = 68
 
-    /// What a message is (RFC 2132 §9.6).
+    /// The kind of a message (RFC 2132 §9.6).
     public enum Kind: UInt8, Hashable, Sendable {
-        /// Is there a server?
+        /// The client looks for servers.
         case discover = 1
-        /// There is, and this is what it gives.
+        /// A server offers this configuration.
         case offer = 2
-        /// Give me this, or let me keep it.
+        /// The client requests or renews a lease.
         case request = 3
         /// The address is in use.
         case decline = 4
-        /// Granted.
+        /// The server grants the request.
         case acknowledgment = 5
-        /// Not granted.
+        /// The server refuses the request.
         case negativeAcknowledgment = 6
         /// The address is no longer needed.
         case release = 7
-        /// Settings only, please.
+        /// The client requests settings without a lease.
         case inform = 8
-        /// Renew now (RFC 3203).
+        /// The client must renew now (RFC 3203).
         case forceRenew = 9
     }
 
@@ -47,7 +47,7 @@ public struct DHCPv4Message: Hashable, Sendable {
         public static let requestedAddress: UInt8 = 50
         /// The lease's time in seconds.
         public static let leaseTime: UInt8 = 51
-        /// What the message is.
+        /// The kind of the message.
         public static let messageType: UInt8 = 53
         /// The server's address.
         public static let serverIdentifier: UInt8 = 54
@@ -59,7 +59,7 @@ public struct DHCPv4Message: Hashable, Sendable {
         public static let renewalTime: UInt8 = 58
         /// When to ask any server, in seconds.
         public static let rebindingTime: UInt8 = 59
-        /// What kind of client it is (RFC 2132 §9.13).
+        /// The kind of the client (RFC 2132 §9.13).
         public static let vendorClass: UInt8 = 60
         /// The client's identifier (RFC 2132 §9.14).
         public static let clientIdentifier: UInt8 = 61
@@ -218,7 +218,7 @@ public struct DHCPv4Message: Hashable, Sendable {
         return IPv4Address(data[0], data[1], data[2], data[3])
     }
 
-    /// What the message is; nil for BOOTP and for kinds that are not known.
+    /// The kind of the message; nil for BOOTP and for unknown kinds.
     public var kind: Kind? {
         guard let data = self[OptionCode.messageType], data.count == 1 else { return nil }
         return Kind(rawValue: data[0])

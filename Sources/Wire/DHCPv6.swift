@@ -9,29 +9,29 @@ public struct DHCPv6Message: Hashable, Sendable {
     /// The client's UDP port.
     public static let clientPort: UInt16 = 546
 
-    /// What a message is (RFC 8415 §7.3).
+    /// The kind of a message (RFC 8415 §7.3).
     public enum Kind: UInt8, Hashable, Sendable {
-        /// Is there a server?
+        /// The client looks for servers.
         case solicit = 1
-        /// There is.
+        /// A server offers its service.
         case advertise = 2
-        /// Give me addresses.
+        /// The client requests addresses.
         case request = 3
-        /// Are my addresses right for this link?
+        /// The client asks whether its addresses are right for this link.
         case confirm = 4
-        /// Extend my addresses, server that gave them.
+        /// The client asks the server that assigned its addresses to extend them.
         case renew = 5
-        /// Extend my addresses, any server.
+        /// The client asks any server to extend its addresses.
         case rebind = 6
-        /// What the server grants.
+        /// The server's answer with what it grants.
         case reply = 7
         /// The addresses are no longer needed.
         case release = 8
         /// The addresses are in use.
         case decline = 9
-        /// Ask again.
+        /// The client must ask again.
         case reconfigure = 10
-        /// Settings only, please.
+        /// The client requests settings without addresses.
         case informationRequest = 11
     }
 
@@ -53,7 +53,7 @@ public struct DHCPv6Message: Hashable, Sendable {
         public static let status: UInt16 = 13
         /// A REPLY may come at once.
         public static let rapidCommit: UInt16 = 14
-        /// What the client is to do after a RECONFIGURE.
+        /// The message that the client must send after a RECONFIGURE.
         public static let reconfigureMessage: UInt16 = 19
         /// RECONFIGURE is accepted, or may be sent.
         public static let reconfigureAccept: UInt16 = 20
@@ -67,9 +67,9 @@ public struct DHCPv6Message: Hashable, Sendable {
         public static let clientFQDN: UInt16 = 39
     }
 
-    /// What a status says (RFC 8415 §21.13).
+    /// The result in a status option (RFC 8415 §21.13).
     public enum Status: UInt16, Hashable, Sendable {
-        /// All is well.
+        /// Success.
         case success = 0
         /// There is no address to give.
         case noAddressesAvailable = 2
@@ -128,7 +128,7 @@ public struct DHCPv6Message: Hashable, Sendable {
             public var address: IPv6Address
             /// How long it is preferred, in seconds.
             public var preferredLifetime: UInt32
-            /// How long it is valid, in seconds; 0 takes it away.
+            /// How long it is valid, in seconds; 0 removes it.
             public var validLifetime: UInt32
 
             /// Makes an address with one lifetime.
@@ -204,7 +204,7 @@ public struct DHCPv6Message: Hashable, Sendable {
         }
     }
 
-    /// What the message is.
+    /// The kind of the message.
     public var kind: Kind
     /// The number that reply and request share, 24 bits.
     public var transactionID: UInt32

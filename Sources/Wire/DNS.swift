@@ -112,7 +112,7 @@ public struct DNSHeader: Hashable, Sendable {
         case nameError = 3
         /// The kind of query is not supported.
         case notImplemented = 4
-        /// The server will not.
+        /// The server refuses.
         case refused = 5
     }
 

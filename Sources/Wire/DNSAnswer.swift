@@ -2,10 +2,10 @@
 
 public import NetworkTypes
 
-/// What a DNS answer says about addresses: its question and the A, AAAA and CNAME records of its answer section.
+/// The addresses in a DNS answer: its question and the A, AAAA and CNAME records of its answer section.
 ///
-/// Other records are stepped over (RFC 3597 §2). Authority and additional section are not read: nothing there answers the
-/// question.
+/// Other records are skipped (RFC 3597 §2). The authority and additional sections are not read, because nothing there
+/// answers the question.
 public struct DNSAnswer: Hashable, Sendable {
     /// A record of the answer section.
     public struct Record: Hashable, Sendable {
@@ -17,7 +17,7 @@ public struct DNSAnswer: Hashable, Sendable {
             case alias(DNSName)
         }
 
-        /// Whose record it is.
+        /// The name that the record belongs to.
         public var owner: DNSName
         /// How long it is valid, in seconds; 0 if the highest bit is set (RFC 2181 §8).
         public var timeToLive: UInt32
@@ -27,7 +27,7 @@ public struct DNSAnswer: Hashable, Sendable {
         /// Makes a record.
         ///
         /// - Parameters:
-        ///   - owner: whose record it is.
+        ///   - owner: the name that the record belongs to.
         ///   - timeToLive: how long it is valid, in seconds.
         ///   - content: what it holds.
         public init(owner: DNSName, timeToLive: UInt32, content: Content) {
@@ -37,7 +37,7 @@ public struct DNSAnswer: Hashable, Sendable {
         }
     }
 
-    /// The most records of use; further ones are stepped over.
+    /// The greatest number of records; further ones are skipped.
     public static let maximumCount = 1024
 
     /// The header.
@@ -68,7 +68,7 @@ public struct DNSAnswer: Hashable, Sendable {
         self.records = records
     }
 
-    /// Reads a record (RFC 1035 §4.1.3); nil if it is none of those of use.
+    /// Reads a record (RFC 1035 §4.1.3); nil if it is of another type.
     private static func record(_ message: Span<UInt8>, at offset: inout Int) throws(ParseError) -> Record? {
         let owner = try DNSName(message, at: &offset)
         guard message.count - offset >= 10 else { throw .truncated }

@@ -58,7 +58,7 @@ public struct EthernetHeader: Hashable, Sendable {
         type = EtherType(rawValue: frame.bigEndian16(at: Self.typeOffset))
     }
 
-    /// Writes the header; ``length`` bytes from `offset` must lie inside.
+    /// Writes the header; ``length`` bytes from `offset` must be in bounds.
     @inlinable
     public func write(into frame: inout MutableSpan<UInt8>, at offset: Int = 0) {
         frame.store(destination, at: offset)

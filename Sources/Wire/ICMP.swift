@@ -42,7 +42,8 @@ public enum ICMPv6Type {
     public static let redirect: UInt8 = 137
 }
 
-/// The header of an ICMP message of either family: type, code, checksum and four bytes whose meaning the type tells.
+/// The header of an ICMP message of either family: type, code, checksum and four bytes whose meaning depends on the
+/// type.
 public struct ICMPHeader: Hashable, Sendable {
     /// The length in bytes.
     public static let length = 8
@@ -76,7 +77,7 @@ public struct ICMPHeader: Hashable, Sendable {
     /// The sequence number of an echo.
     @inlinable public var sequence: UInt16 { UInt16(truncatingIfNeeded: rest) }
 
-    /// Reads the header at the start of a message; the checksum is not looked at.
+    /// Reads the header at the start of a message; the checksum is not verified.
     ///
     /// - Parameter message: the message.
     /// - Throws: ``ParseError/truncated``.
@@ -88,14 +89,14 @@ public struct ICMPHeader: Hashable, Sendable {
         rest = message.bigEndian32(at: Self.restOffset)
     }
 
-    /// Writes the header; ``length`` bytes from `offset` must lie inside.
+    /// Writes the header; ``length`` bytes from `offset` must be in bounds.
     ///
     /// - Parameters:
     ///   - frame: where to write.
     ///   - offset: where the header starts.
     ///   - ip: the packet's IP header.
     ///   - payloadLength: what follows the eight bytes, in bytes.
-    /// - Returns: the packet's checksum, which is still owed.
+    /// - Returns: the packet's checksum, which is not finished.
     @inlinable
     public func write(
         into frame: inout MutableSpan<UInt8>, at offset: Int, ip: IPHeader, payloadLength: Int

@@ -118,7 +118,7 @@ public struct IPv4Header: Hashable, Sendable {
         Int(packet[0] & 0xF) &* 4
     }
 
-    /// Writes the header with its checksum; ``length`` bytes from `offset` must lie inside.
+    /// Writes the header with its checksum; ``length`` bytes from `offset` must be in bounds.
     @inlinable
     public func write(into packet: inout MutableSpan<UInt8>, at offset: Int) {
         var sum = InternetChecksum()
@@ -202,7 +202,7 @@ public struct IPv6Header: Hashable, Sendable {
         destination = packet.ipv6Address(at: Offset.destination)
     }
 
-    /// Writes the header; ``length`` bytes from `offset` must lie inside.
+    /// Writes the header; ``length`` bytes from `offset` must be in bounds.
     @inlinable
     public func write(into packet: inout MutableSpan<UInt8>, at offset: Int) {
         packet.store(UInt32(6) << 28 | UInt32(trafficClass) << 20 | flowLabel & 0xF_FFFF, at: offset)
@@ -262,7 +262,7 @@ public struct IPHeader: Hashable, Sendable {
     /// The type of the frame that carries the packet.
     @inlinable public var etherType: EtherType { isIPv4 ? .ipv4 : .ipv6 }
 
-    /// Writes the header of a packet; ``length`` bytes from `offset` must lie inside.
+    /// Writes the header of a packet; ``length`` bytes from `offset` must be in bounds.
     ///
     /// - Parameters:
     ///   - packet: where to write.

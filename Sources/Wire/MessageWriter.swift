@@ -2,7 +2,7 @@
 
 public import NetworkTypes
 
-/// Bytes that grow: for messages with options, which are built now and then, never for each packet.
+/// A growing array of bytes, for messages with options, which are not built for each packet.
 public struct MessageWriter: Sendable {
     /// What was written so far.
     public private(set) var bytes: [UInt8] = []

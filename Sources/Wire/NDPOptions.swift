@@ -130,7 +130,7 @@ public struct RouterAdvertisement: Hashable, Sendable {
         public var prefixLength: UInt8
         /// The preference among routers: 0 medium, 1 high, 3 low.
         public var preference: UInt8
-        /// How long the route holds, in seconds; 0 takes it away.
+        /// The route's lifetime in seconds; 0 removes it.
         public var lifetime: UInt32
 
         /// Makes an option.
@@ -171,7 +171,7 @@ public struct RouterAdvertisement: Hashable, Sendable {
 
     /// Recursive DNS servers (RFC 8106 §5.1).
     public struct RecursiveDNS: Hashable, Sendable {
-        /// The most servers that fit one option.
+        /// The greatest number of servers in one option.
         public static let maximumServerCount = 127
 
         /// The servers.
@@ -243,7 +243,7 @@ public struct RouterAdvertisement: Hashable, Sendable {
         }
     }
 
-    /// The hop limit for hosts' packets; 0 leaves it.
+    /// The hop limit for hosts' packets; 0 for no statement.
     public var hopLimit: UInt8
     /// Whether addresses are available by DHCPv6.
     public var isManaged: Bool
@@ -301,7 +301,7 @@ public struct RouterAdvertisement: Hashable, Sendable {
         searchLists = options.searchLists
     }
 
-    /// The message's header and what follows its eight bytes; it leaves reachable and retransmission times to hosts.
+    /// The message's header and what follows its eight bytes; it does not specify reachable and retransmission times.
     public var parts: (header: ICMPHeader, body: [UInt8]) {
         let flags = (isManaged ? Self.managedFlag : 0) | (hasOtherConfiguration ? Self.otherFlag : 0)
         let rest = UInt32(hopLimit) << 24 | UInt32(flags) << 16 | UInt32(routerLifetime)

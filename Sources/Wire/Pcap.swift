@@ -14,7 +14,7 @@ public struct PcapFileHeader: Hashable, Sendable {
 
     /// Whether times are in nanoseconds, not microseconds.
     public var hasNanoseconds: Bool
-    /// The most bytes kept of a frame.
+    /// The greatest number of bytes stored of a frame.
     public var snapLength: UInt32
 
     /// Whether bytes begin as a capture does, of either byte order and resolution.
@@ -46,7 +46,7 @@ public struct PcapFileHeader: Hashable, Sendable {
         snapLength = bytes.bigEndian32(at: 16).bigEndian
     }
 
-    /// Writes the header; ``length`` bytes must lie inside.
+    /// Writes the header; ``length`` bytes must be in bounds.
     public func write(into bytes: inout MutableSpan<UInt8>, at offset: Int = 0) {
         bytes.store((hasNanoseconds ? Self.nanosecondMagic : Self.microsecondMagic).bigEndian, at: offset)
         bytes.store(Self.major.bigEndian, at: offset + 4)
@@ -98,7 +98,7 @@ public struct PcapRecordHeader: Hashable, Sendable {
         guard capturedLength <= originalLength else { throw .badLength }
     }
 
-    /// Writes the header; ``length`` bytes must lie inside.
+    /// Writes the header; ``length`` bytes must be in bounds.
     public func write(into bytes: inout MutableSpan<UInt8>, at offset: Int = 0) {
         bytes.store(seconds.bigEndian, at: offset)
         bytes.store(fraction.bigEndian, at: offset + 4)

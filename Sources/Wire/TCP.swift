@@ -21,9 +21,9 @@ public struct TCPFlags: OptionSet, Hashable, Sendable {
     @inlinable public static var rst: TCPFlags { TCPFlags(rawValue: 0x04) }
     /// Push.
     @inlinable public static var psh: TCPFlags { TCPFlags(rawValue: 0x08) }
-    /// The acknowledgment field is meant.
+    /// The acknowledgment field is valid.
     @inlinable public static var ack: TCPFlags { TCPFlags(rawValue: 0x10) }
-    /// The urgent pointer is meant.
+    /// The urgent pointer is valid.
     @inlinable public static var urg: TCPFlags { TCPFlags(rawValue: 0x20) }
     /// Congestion was experienced (RFC 3168).
     @inlinable public static var ece: TCPFlags { TCPFlags(rawValue: 0x40) }
@@ -31,7 +31,7 @@ public struct TCPFlags: OptionSet, Hashable, Sendable {
     @inlinable public static var cwr: TCPFlags { TCPFlags(rawValue: 0x80) }
 }
 
-/// The options of a TCP segment that mean something to us.
+/// The options of a TCP segment that this program uses.
 public struct TCPOptions: Hashable, Sendable {
     /// The numbers of options.
     enum Kind {
@@ -43,7 +43,7 @@ public struct TCPOptions: Hashable, Sendable {
         static let timestamps: UInt8 = 8
     }
 
-    /// The largest segment that the sender takes, in bytes of payload.
+    /// The largest segment that the sender accepts, in bytes of payload.
     public var maximumSegmentSize: UInt16?
     /// The shift of the sender's windows, at most 14 (RFC 7323 §2.3).
     public var windowScale: UInt8?
@@ -116,7 +116,7 @@ public struct TCPOptions: Hashable, Sendable {
         return length
     }
 
-    /// Writes the options, each padded with no-operations to whole words; ``length`` bytes must lie inside.
+    /// Writes the options, each padded with no-operations to whole words; ``length`` bytes must be in bounds.
     func write(into bytes: inout MutableSpan<UInt8>, at start: Int) {
         var offset = start
         if let maximumSegmentSize {
@@ -191,7 +191,7 @@ public struct TCPHeader: Hashable, Sendable {
         self.options = options
     }
 
-    /// Reads the header at the start of a segment; the checksum is not looked at.
+    /// Reads the header at the start of a segment; the checksum is not verified.
     ///
     /// - Parameter segment: the segment.
     /// - Throws: ``ParseError/truncated``, ``ParseError/badLength`` (data offset).
@@ -217,14 +217,14 @@ public struct TCPHeader: Hashable, Sendable {
         Int(segment[Offset.dataOffset] >> 4) &* 4
     }
 
-    /// Writes the header; ``headerLength`` bytes from `offset` must lie inside.
+    /// Writes the header; ``headerLength`` bytes from `offset` must be in bounds.
     ///
     /// - Parameters:
     ///   - frame: where to write.
     ///   - offset: where the header starts.
     ///   - ip: the packet's IP header.
     ///   - payloadLength: what follows the TCP header, in bytes.
-    /// - Returns: the packet's checksum, which is still owed.
+    /// - Returns: the packet's checksum, which is not finished.
     @inlinable
     public func write(
         into frame: inout MutableSpan<UInt8>, at offset: Int, ip: IPHeader, payloadLength: Int

@@ -35,7 +35,7 @@ public struct UDPHeader: Hashable, Sendable {
         datagramLength = UInt16(clamping: Self.length &+ payloadLength)
     }
 
-    /// Reads the header at the start of a datagram; the checksum is not looked at.
+    /// Reads the header at the start of a datagram; the checksum is not verified.
     ///
     /// - Parameter datagram: the datagram.
     /// - Throws: ``ParseError/truncated``, ``ParseError/badLength``.
@@ -47,13 +47,13 @@ public struct UDPHeader: Hashable, Sendable {
         guard Int(datagramLength) >= Self.length, Int(datagramLength) <= datagram.count else { throw .badLength }
     }
 
-    /// Writes the header; ``length`` bytes from `offset` must lie inside.
+    /// Writes the header; ``length`` bytes from `offset` must be in bounds.
     ///
     /// - Parameters:
     ///   - frame: where to write.
     ///   - offset: where the header starts.
     ///   - ip: the packet's IP header.
-    /// - Returns: the packet's checksum, which is still owed.
+    /// - Returns: the packet's checksum, which is not finished.
     @inlinable
     public func write(into frame: inout MutableSpan<UInt8>, at offset: Int, ip: IPHeader) -> UnfinishedChecksum {
         frame.store(sourcePort, at: offset)

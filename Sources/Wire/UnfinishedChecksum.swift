@@ -53,7 +53,7 @@ public struct UnfinishedChecksum: ~Copyable {
     /// Leaves the sum to the receiver: writes the partial sum.
     ///
     /// - Parameter frame: the frame that the header was written into.
-    /// - Returns: the virtio header that says so, without segmentation.
+    /// - Returns: the virtio header that declares this, without segmentation.
     @inlinable
     public consuming func leaveToReceiver(in frame: inout MutableSpan<UInt8>) -> VirtioNetHeader {
         frame.store(pseudoHeader.folded, at: transportOffset &+ fieldOffset)
@@ -64,7 +64,7 @@ public struct UnfinishedChecksum: ~Copyable {
     ///
     /// - Parameters:
     ///   - frame: the frame that the header was written into.
-    ///   - payloadLength: what follows the transport header, in bytes; it must lie inside.
+    ///   - payloadLength: what follows the transport header, in bytes; it must be in bounds.
     @inlinable
     public consuming func finish(in frame: inout MutableSpan<UInt8>, payloadLength: Int) {
         var sum = pseudoHeader

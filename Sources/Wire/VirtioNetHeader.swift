@@ -24,7 +24,7 @@ public struct VirtioNetHeader: Hashable, Sendable {
         @inlinable public static var dataValid: Flags { Flags(rawValue: 2) }
     }
 
-    /// How a super-frame is to be cut.
+    /// How a super-frame must be cut.
     public struct Segmentation: RawRepresentable, Hashable, Sendable {
         /// The number.
         public var rawValue: UInt8
@@ -50,7 +50,7 @@ public struct VirtioNetHeader: Hashable, Sendable {
         @inlinable public var kind: Segmentation { Segmentation(rawValue: rawValue & ~Self.ecn) }
     }
 
-    /// What is said of the checksum.
+    /// The state of the checksum.
     public var flags: Flags
     /// How to cut the frame.
     public var segmentation: Segmentation
@@ -63,7 +63,7 @@ public struct VirtioNetHeader: Hashable, Sendable {
     /// Where the checksum field is, from ``checksumStart``.
     public var checksumOffset: UInt16
 
-    /// A header that says nothing: a complete frame of ordinary size.
+    /// The header of a complete frame of ordinary size.
     @inlinable
     public init() {
         flags = []
@@ -96,7 +96,7 @@ public struct VirtioNetHeader: Hashable, Sendable {
         self.headerLength = UInt16(truncatingIfNeeded: headerLength)
     }
 
-    /// Reads the header at the start of what a tap gave.
+    /// Reads the header at the start of a frame from a tap.
     ///
     /// - Parameter bytes: the header and perhaps the frame behind it.
     /// - Throws: ``ParseError/truncated``.
@@ -111,7 +111,7 @@ public struct VirtioNetHeader: Hashable, Sendable {
         checksumOffset = bytes.bigEndian16(at: 8).bigEndian
     }
 
-    /// Writes the header; ``length`` bytes from `offset` must lie inside.
+    /// Writes the header; ``length`` bytes from `offset` must be in bounds.
     @inlinable
     public func write(into bytes: inout MutableSpan<UInt8>, at offset: Int = 0) {
         bytes[offset] = flags.rawValue

@@ -126,7 +126,7 @@ for unit in "$top"/contrib/systemd/*.service; do
     generate "lib/systemd/system/${unit##*/}" sed "s|/usr/bin/|$prefix/bin/|g" "$unit"
 done
 hooks=share/tapas/hooks.d
-# The folder where Podman and CRI-O look for hooks without being told.
+# The folder where Podman and CRI-O look for hooks without configuration.
 [ "$prefix" != /usr ] || hooks=share/containers/oci/hooks.d
 for hook in "$top"/contrib/hooks.d/*.json; do
     generate "$hooks/${hook##*/}" sed "s|/usr/bin/|$prefix/bin/|g" "$hook"

@@ -131,7 +131,7 @@ extension ForwardedPorts {
     /// The listening socket for an address and port.
     private func listener(_ direction: ForwardDirection, at local: Endpoint) -> Listener? {
         var wildcard: Listener?
-        for index in listeners.indices where listeners[index].socket >= 0 && listeners[index].port == local.port {
+        for index in listeners.indices where listeners[index].port == local.port {
             let rule = rules[listeners[index].rule]
             guard rule.rule.direction == direction, rule.rule.transport == .udp else { continue }
             let address = rule.places[listeners[index].place].address

@@ -75,7 +75,7 @@ extension ForwardedPorts {
     /// The ports that tapas itself listens on for a direction.
     private func ownPorts(_ direction: ForwardDirection) -> ListeningPorts {
         var own = ListeningPorts()
-        for index in listeners.indices where listeners[index].socket >= 0 {
+        for index in listeners.indices {
             let rule = rules[listeners[index].rule].rule
             if rule.direction == direction { own[rule.transport].insert(listeners[index].port) }
         }

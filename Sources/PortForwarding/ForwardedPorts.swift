@@ -136,7 +136,7 @@ public final class ForwardedPorts: EventSink {
     }
 
     deinit {
-        for index in listeners.indices where listeners[index].socket >= 0 { listeners.close(index) }
+        for index in listeners.indices { listeners.close(index) }
         for connection in waiting { HostSocket.abort(connection.client) }
         pool.close()
         splices.closeAll()
@@ -218,7 +218,7 @@ public final class ForwardedPorts: EventSink {
     }
 
     /// The result of accepting.
-    private enum Accepting {
+    private enum AcceptResult {
         /// More may wait.
         case more
         /// None waits any more.
@@ -228,7 +228,7 @@ public final class ForwardedPorts: EventSink {
         case noDescriptors
     }
 
-    private func accept(_ listener: Listener, most: Int) -> Accepting {
+    private func accept(_ listener: Listener, most: Int) -> AcceptResult {
         for _ in 0..<most {
             guard waiting.count < Self.waitingLimit else { return .noRoom }
             let accepted: (socket: CInt, peer: Endpoint?)
@@ -337,7 +337,7 @@ public final class ForwardedPorts: EventSink {
             evictions += 1
             for _ in 0..<2 { relays.evict() }
             let ports = LoopBound(self, on: loop)
-            let goOn: @Sendable () -> Void = { ports.perform { $0.goOnWithRoom() } }
+            let goOn: @Sendable () -> Void = { ports.perform { $0.continueWithRoom() } }
             if let tapFlows { tapFlows.makeRoom(goOn) } else { goOn() }
             return
         }
@@ -345,7 +345,7 @@ public final class ForwardedPorts: EventSink {
         goOn()
     }
 
-    private func goOnWithRoom() {
+    private func continueWithRoom() {
         pool.forgetFailures()
         goOn()
     }

@@ -46,7 +46,7 @@ public enum NamespaceRequest: Hashable, Sendable {
     }
 }
 
-/// The descriptors that were made for requests, in the order of the requests; whoever receives one owns it.
+/// The descriptors that were made for requests, in the order of the requests; the receiver owns them.
 public typealias NamespaceAnswers = [Result<FileDescriptor, Errno>]
 
 /// Makes descriptors in the target network namespace.

@@ -5,7 +5,7 @@ internal import SystemPackage
 
 /// Descriptors of the namespace that a change of the rules needs, made before the change begins.
 ///
-/// The namespace's thread is asked once for all of them, so that the change itself waits for nobody.
+/// They are requested from the namespace's thread all at once, so that the change itself never waits.
 struct NamespaceSupply {
     private var made: [NamespaceRequest: [Result<FileDescriptor, Errno>]] = [:]
 

@@ -250,7 +250,7 @@ struct RuleChange {
         }
     }
 
-    // MARK: A port that somebody else has
+    // MARK: A port that another process has
 
     /// Retries while a predecessor may still have the port; then fails.
     private mutating func retry(_ portPlace: PortPlace, after first: SystemCallError) throws(PortForwardingError) {
@@ -367,7 +367,7 @@ struct RuleChange {
     /// Closes the sockets that the new rules do not use, and puts the new rules in force.
     mutating func commit() {
         let new = Set(opened)
-        let old = owner.listeners.indices.filter { owner.listeners[$0].socket >= 0 && !new.contains($0) }
+        let old = owner.listeners.indices.filter { !new.contains($0) }
         // These connections belong to the old rules, so they are accepted before the rules are replaced.
         for index in old where kept[index] == nil { owner.takeRest(of: index) }
         for index in old {

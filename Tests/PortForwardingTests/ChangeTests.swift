@@ -76,7 +76,7 @@ struct ChangeTests {
         #expect(bench.ports.counters.changes == 5)
     }
 
-    @Test("that the namespace has no sockets for changes nothing and says so")
+    @Test("for which the namespace has no sockets changes nothing and reports this")
     func withoutSockets() throws {
         let bench = try Bench(
             namespace: NamespaceSockets(
@@ -112,7 +112,7 @@ struct ChangeTests {
             })
     }
 
-    @Test("tells which rules wait, and for what")
+    @Test("reports which rules wait, and for what")
     func tellsWhichRulesWait() throws {
         let bench = try Bench()
         let port = try freePort(count: 4)

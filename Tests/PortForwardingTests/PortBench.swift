@@ -170,7 +170,7 @@ func freePort(_ type: CInt = HostSocket.stream, count: UInt16 = 1) throws -> UIn
     throw SystemCallError("bind", "any port", .addressInUse)
 }
 
-/// The test's own namespace behind a thread that answers when the test says so.
+/// The test's own namespace behind a thread that answers on the test's command.
 final class SlowNamespace: Sendable {
     private let waiting = Mutex<[@Sendable () -> Void]>([])
     private let mayBeWaitedFor: Bool
@@ -191,7 +191,7 @@ final class SlowNamespace: Sendable {
 
     var isAsked: Bool { waiting.withLock { !$0.isEmpty } }
 
-    /// Answers what has been asked so far.
+    /// Answers the requests so far.
     func answer() {
         let due = waiting.withLock { queue in
             defer { queue = [] }

@@ -105,7 +105,7 @@ import Testing
         #expect(sockets.count == 2, "an answer to another request")
     }
 
-    @Test("a refusal is told with its error")
+    @Test("a refusal is reported with its error")
     func aRefusal() {
         var sockets: [ListedSocket] = []
         let refusal = hex("24000000 0200 0000 07000000 00000000 feffffff 48000000 1400 0103 07000000 00000000")

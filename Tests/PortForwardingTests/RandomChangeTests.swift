@@ -11,7 +11,7 @@ import Testing
 
 @testable import PortForwarding
 
-/// Random changes of the rules with clients that connect meanwhile, against a model of what has to hold.
+/// Random changes of the rules with clients that connect meanwhile, compared with a model.
 private final class RandomChanges {
     /// A connection through a forwarded port: both its ends once the server has accepted it.
     private struct Connection {
@@ -27,13 +27,13 @@ private final class RandomChanges {
     /// On two ports in a row: a rule may have two.
     private let servers: [Peer]
     private let first: UInt16
-    /// What somebody else has, of the host's ports.
+    /// The host's ports that another process has.
     private let taken: [Peer]
     private var connections: [Connection] = []
     private var rules: [PortForward] = []
     private(set) var failures = 0
     private(set) var served = 0
-    /// What was wrong, once.
+    /// The faults found, each once.
     private(set) var faults: Set<String> = []
 
     init(seed: UInt64) throws {
@@ -47,7 +47,7 @@ private final class RandomChanges {
 
     private func oneIn(_ count: Int) -> Bool { Int.random(in: 0..<count, using: &random) == 0 }
 
-    /// Rules that do not conflict; now and then one for a port that somebody else has.
+    /// Rules that do not conflict; sometimes one for a port that another process has.
     private func anyRules() -> [PortForward] {
         var rules: [PortForward] = []
         var port = first

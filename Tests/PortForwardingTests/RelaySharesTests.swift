@@ -6,8 +6,8 @@ import Testing
 
 @testable import PortForwarding
 
-/// Issue 19, point 1, for spliced UDP clients: who floods makes room for everybody else.
-@Suite("Which spliced UDP client makes room")
+/// Issue 19, point 1, for spliced UDP clients: clients of a flood are evicted for others.
+@Suite("Eviction of spliced UDP clients")
 struct RelaySharesTests {
     private static func address(_ number: Int) -> IPv6Address {
         IPv6Address(high: 0x2001_0DB8 << 32, low: UInt64(number))

@@ -10,7 +10,7 @@ import Testing
 @testable import PortForwarding
 
 extension ForwardedPortsTests {
-    @Test("a namespace that is slow holds up nobody: connections wait for its sockets, and others go on")
+    @Test("a slow namespace delays no other traffic: connections wait for its sockets, and others go on")
     func connectionsWait() throws {
         let namespace = SlowNamespace()
         let bench = try Bench(namespace: namespace.sockets)

@@ -21,7 +21,7 @@ struct RelayShares {
     /// Lists of ports for each address.
     private static let ports = 16
     /// The factor by which unanswered clients count in comparisons of kinds.
-    private static let unansweredWeight = 4
+    private static let unansweredFactor = 4
 
     private struct List {
         var oldest = -1
@@ -96,7 +96,7 @@ struct RelayShares {
         let answered = count(areAnswered: true)
         let unanswered = count(areAnswered: false)
         guard answered + unanswered > 0 else { return nil }
-        let first = unanswered * Self.unansweredWeight >= answered && unanswered > 0 ? Self.sources : 0
+        let first = unanswered * Self.unansweredFactor >= answered && unanswered > 0 ? Self.sources : 0
         var source = first
         for other in first..<first + Self.sources where sourceCounts[other] > sourceCounts[source] { source = other }
         var list = source * Self.ports

@@ -28,8 +28,6 @@ struct Relays: ~Copyable {
         var key: Key
         var client: CInt
         var server: CInt
-        var generation: UInt32
-        var isUsed = true
         /// Whether the target has answered.
         var isAnswered = false
         /// Whether several datagrams have gone both ways, so that the longer time-out applies.
@@ -37,7 +35,6 @@ struct Relays: ~Copyable {
         var activity: Int64 = 0
         /// The ``activity`` when it was filed in its list.
         var filed: Int64 = 0
-        var link = -1
         var opened: Int64 = 0
         var bytesFromClient: UInt64 = 0
         var bytesToClient: UInt64 = 0
@@ -50,8 +47,7 @@ struct Relays: ~Copyable {
     private let timeout: Int64
     private let streamTimeout: Int64
     private let maximum: Int
-    private var slots: [Relay] = []
-    private var firstFree = -1
+    private var slots = SlotTable<Relay>()
     private var indices: [Key: Int] = [:]
     /// When to look for clients whose time-out has passed; nil without clients.
     private(set) var nextDeadline: MonotonicTime?
@@ -72,19 +68,8 @@ struct Relays: ~Copyable {
     /// Adds a client; the relay owns the sockets then.
     mutating func add(_ key: Key, client: CInt, server: CInt, now: MonotonicTime) {
         if indices.count >= maximum { evict() }
-        let index: Int
-        var generation: UInt32 = 1
-        if firstFree >= 0 {
-            index = firstFree
-            firstFree = slots[index].link
-            generation = (slots[index].generation &+ 1) & 0xFF_FFFF
-            slots[index] = Relay(key: key, client: client, server: server, generation: generation)
-        } else {
-            index = slots.count
-            slots.append(Relay(key: key, client: client, server: server, generation: generation))
-        }
+        let index = slots.insert(Relay(key: key, client: client, server: server, opened: now.nanoseconds))
         indices[key] = index
-        slots[index].opened = now.nanoseconds
         touch(index, now)
         file(index)
         let deadline = self.deadline(of: index)
@@ -100,7 +85,7 @@ struct Relays: ~Copyable {
     private func watch(_ socket: CInt, _ kind: UInt8, _ index: Int) throws(SystemCallError) {
         try loop.add(
             FileDescriptor(rawValue: socket), for: .readable,
-            token: EventToken(kind: kind, generation: slots[index].generation, index: UInt32(index)))
+            token: slots.token(index, kind: kind))
     }
 
     /// Forwards a datagram that has arrived on a listening socket to the target of its client; false if there is no
@@ -125,8 +110,7 @@ struct Relays: ~Copyable {
     mutating func ready(
         _ token: EventToken, _ readiness: Readiness, batch: borrowing MessageBatch, now: MonotonicTime
     ) {
-        let index = Int(token.index)
-        guard index < slots.count, slots[index].isUsed, slots[index].generation == token.generation else { return }
+        guard let index = slots.index(of: token) else { return }
         let isClient = token.kind == TokenKind.relayClient
         let source = isClient ? slots[index].client : slots[index].server
         let target = isClient ? slots[index].server : slots[index].client
@@ -178,11 +162,11 @@ struct Relays: ~Copyable {
     }
 
     /// One past the last slot that may be in use.
-    var end: Int { slots.count }
+    var end: Int { slots.end }
 
     /// A description of the client of a slot; nil if it has none.
     func record(_ index: Int, now: Int64) -> SplicedFlow? {
-        guard slots[index].isUsed else { return nil }
+        guard slots.isInUse(index) else { return nil }
         let slot = slots[index]
         return SplicedFlow(
             transport: .udp, direction: slot.key.direction, client: slot.key.peer, local: slot.key.local,
@@ -194,7 +178,7 @@ struct Relays: ~Copyable {
 
     /// Removes the client of a slot.
     mutating func drop(_ index: Int) {
-        if slots[index].isUsed { remove(index) }
+        if slots.isInUse(index) { remove(index) }
     }
 
     private mutating func touch(_ index: Int, _ now: MonotonicTime) {
@@ -212,7 +196,7 @@ struct Relays: ~Copyable {
     /// Deadlines move with each datagram, so they are checked together, and at most four times within a time-out.
     mutating func expire(now: MonotonicTime) {
         var next: MonotonicTime?
-        for index in slots.indices where slots[index].isUsed {
+        for index in slots.indices {
             let deadline = self.deadline(of: index)
             if deadline <= now {
                 remove(index)
@@ -261,13 +245,11 @@ struct Relays: ~Copyable {
         indices[slots[index].key] = nil
         shares.remove(index)
         if indices.isEmpty { nextDeadline = nil }
-        slots[index].isUsed = false
-        slots[index].link = firstFree
-        firstFree = index
+        slots.remove(index)
     }
 
     /// Closes everything, at the end.
     mutating func closeAll() {
-        for index in slots.indices where slots[index].isUsed { remove(index) }
+        for index in slots.indices { remove(index) }
     }
 }

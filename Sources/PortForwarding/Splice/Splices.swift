@@ -41,13 +41,9 @@ private struct SpliceEnd {
 private struct Splice {
     var client = SpliceEnd()
     var server = SpliceEnd()
-    var generation: UInt32 = 0
-    var isUsed = false
     /// Whether the server's socket is still connecting; nothing is moved before.
     var isConnecting = true
     var isQueued = false
-    /// The next free slot, or -1.
-    var link = -1
     /// Which side has opened it.
     var direction = ForwardDirection.inbound
     /// When it began, and when it last moved anything, in nanoseconds.
@@ -61,17 +57,17 @@ struct Splices {
     private static let share = 4 << 20
 
     private let loop: EventLoop
-    private var slots: [Splice] = []
-    private var firstFree = -1
+    private var slots = SlotTable<Splice>()
     private var pipes = PipePool()
     /// Connections that have work left, with the generation they had.
     private var queue: [(index: Int, generation: UInt32)] = []
-    /// The number of connections.
-    private(set) var count = 0
 
     init(loop: EventLoop) {
         self.loop = loop
     }
+
+    /// The number of connections.
+    var count: Int { slots.count }
 
     /// Whether a connection waits for its next turn.
     var hasWork: Bool { !queue.isEmpty }
@@ -80,10 +76,13 @@ struct Splices {
     ///
     /// - Returns: False if they cannot be watched; then the caller still owns the client's, and the server's is closed.
     mutating func join(_ client: CInt, _ server: CInt, _ direction: ForwardDirection) -> Bool {
-        let index = allocate()
-        slots[index].direction = direction
-        slots[index].client.socket = client
-        slots[index].server.socket = server
+        var splice = Splice()
+        splice.direction = direction
+        splice.client.socket = client
+        splice.server.socket = server
+        splice.opened = MonotonicTime.now.nanoseconds
+        splice.activity = splice.opened
+        let index = slots.insert(splice)
         for socket in [client, server] { HostSocket.setIfPossible(socket, CInt(IPPROTO_TCP), TCP_NODELAY, 1) }
         do {
             try watch(client, TokenKind.spliceClient, index)
@@ -91,7 +90,7 @@ struct Splices {
         } catch {
             loop.remove(FileDescriptor(rawValue: client))
             HostSocket.close(server)
-            free(index)
+            slots.remove(index)
             return false
         }
         return true
@@ -100,41 +99,14 @@ struct Splices {
     private func watch(_ socket: CInt, _ kind: UInt8, _ index: Int) throws(SystemCallError) {
         try loop.add(
             FileDescriptor(rawValue: socket), for: [.readable, .writable, .peerClosed, .edgeTriggered],
-            token: EventToken(kind: kind, generation: slots[index].generation, index: UInt32(index)))
-    }
-
-    private mutating func allocate() -> Int {
-        let index: Int
-        if firstFree >= 0 {
-            index = firstFree
-            firstFree = slots[index].link
-        } else {
-            index = slots.count
-            slots.append(Splice())
-        }
-        let generation = (slots[index].generation &+ 1) & 0xFF_FFFF
-        slots[index] = Splice()
-        slots[index].generation = generation
-        slots[index].isUsed = true
-        slots[index].opened = MonotonicTime.now.nanoseconds
-        slots[index].activity = slots[index].opened
-        count += 1
-        return index
-    }
-
-    private mutating func free(_ index: Int) {
-        slots[index].isUsed = false
-        slots[index].link = firstFree
-        firstFree = index
-        count -= 1
+            token: slots.token(index, kind: kind))
     }
 
     // MARK: Events
 
     /// A socket of a connection is ready.
     mutating func ready(_ token: EventToken, _ readiness: Readiness) {
-        let index = Int(token.index)
-        guard index < slots.count, slots[index].isUsed, slots[index].generation == token.generation else { return }
+        guard let index = slots.index(of: token) else { return }
         let isServer = token.kind == TokenKind.spliceServer
         let socket = isServer ? slots[index].server.socket : slots[index].client.socket
         if !readiness.isDisjoint(with: [.error, .hangUp]), HostSocket.takeError(socket) != nil {
@@ -160,7 +132,7 @@ struct Splices {
         if queue.isEmpty { return }
         let due = queue
         queue.removeAll(keepingCapacity: true)
-        for (index, generation) in due where slots[index].isUsed && slots[index].generation == generation {
+        for (index, generation) in due where slots.isInUse(index) && slots.generation(index) == generation {
             slots[index].isQueued = false
             move(index)
         }
@@ -187,7 +159,7 @@ struct Splices {
             close(index)
         } else if forth == .hasMore || back == .hasMore, !connection.isQueued {
             slots[index].isQueued = true
-            queue.append((index, connection.generation))
+            queue.append((index, slots.generation(index)))
         }
     }
 
@@ -261,11 +233,11 @@ struct Splices {
     // MARK: Watching
 
     /// One past the last slot that may be in use.
-    var end: Int { slots.count }
+    var end: Int { slots.end }
 
     /// A description of the connection of a slot; nil if it has none.
     func record(_ index: Int, now: Int64) -> SplicedFlow? {
-        guard slots[index].isUsed else { return nil }
+        guard slots.isInUse(index) else { return nil }
         let slot = slots[index]
         let hasEnded = slot.client.hasEnded || slot.server.hasEnded
         return SplicedFlow(
@@ -278,7 +250,7 @@ struct Splices {
 
     /// Resets the connection of a slot.
     mutating func drop(_ index: Int) {
-        if slots[index].isUsed { abort(index) }
+        if slots.isInUse(index) { abort(index) }
     }
 
     // MARK: Ends
@@ -287,7 +259,7 @@ struct Splices {
         HostSocket.close(slots[index].client.socket)
         HostSocket.close(slots[index].server.socket)
         discardPipes(index)
-        free(index)
+        slots.remove(index)
     }
 
     /// Resets both sides.
@@ -295,7 +267,7 @@ struct Splices {
         HostSocket.abort(slots[index].client.socket)
         HostSocket.abort(slots[index].server.socket)
         discardPipes(index)
-        free(index)
+        slots.remove(index)
     }
 
     private mutating func discardPipes(_ index: Int) {
@@ -306,7 +278,7 @@ struct Splices {
 
     /// Closes everything, at the end.
     mutating func closeAll() {
-        for index in slots.indices where slots[index].isUsed { abort(index) }
+        for index in slots.indices { abort(index) }
         pipes.closeAll()
     }
 }

@@ -1,10 +1,10 @@
 // swift-tools-version: 6.2
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Fuzzers of the parsers, one program each, in a package of their own: the whole of it is built with the sanitizer's
-// coverage, and none of that reaches the product. The rooms are links into ../../Sources, as a package may only build
-// what lies inside it. To add a fuzzer of `Thing`: Sources/FuzzThing/FuzzThing.swift, a line below, seeds in
-// Corpus/Thing, words in Dictionaries/Thing.dict.
+// Fuzzers of the parsers, one program each, in a package of their own: the whole package is built with the sanitizer's
+// coverage, which never reaches the product. The rooms are links into ../../Sources, because a package can only build
+// files inside it. To add a fuzzer of `Thing`: Sources/FuzzThing/FuzzThing.swift, a line below, seeds in Corpus/Thing,
+// words in Dictionaries/Thing.dict.
 
 import PackageDescription
 
@@ -56,7 +56,7 @@ let package = Package(
         room("Options", ["NetworkModel", "NetworkTypes", "CLinux"]),
         room("JSON"),
         room("OCIHook", ["JSON", "Options", "NetworkTypes"]),
-        // What is pure of the room Control: links to single files.
+        // The pure part of the room Control, as links to single files.
         room("ControlProtocol", ["JSON", "NetworkModel", "NetworkTypes"]),
 
         fuzzer(

@@ -2,9 +2,10 @@
 
 import Glibc
 
-/// A helper program that stays in a namespace and does what it is asked, without the cost of starting one each time.
+/// A helper program that stays in a namespace and carries out requests, without the cost of starting a program each
+/// time.
 ///
-/// What it can do is written in `Integration/Lab/Programs/agent.py`.
+/// `Integration/Lab/Programs/agent.py` describes its requests.
 public final class Agent: Sendable {
     /// The program that runs in the namespace.
     public let program: Program
@@ -15,7 +16,7 @@ public final class Agent: Sendable {
         self.path = path
     }
 
-    /// Asks for something, and waits for the answer.
+    /// Sends a request, and waits for the answer.
     ///
     /// - Parameters:
     ///   - words: The request and its arguments.

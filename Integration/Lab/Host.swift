@@ -2,11 +2,11 @@
 
 import Glibc
 
-/// Who runs a program in a host.
+/// The user that runs a program in a host.
 public enum User: String, Sendable, CaseIterable {
     /// The root of a user namespace that is not the machine's first: how a container engine runs its networker.
     case namespaceRoot = "root of a user namespace"
-    /// Somebody with no privilege at all: how a person runs it.
+    /// A user without any privilege: how a person runs it.
     case ordinary = "ordinary user"
 }
 
@@ -32,7 +32,7 @@ public final class Host: Sendable {
     /// The network namespace as a file.
     public var networkNamespace: String { "/proc/\(processID)/ns/net" }
 
-    /// Ends the process that holds the namespaces; what nobody else holds is gone then.
+    /// Ends the process that holds the namespaces; a namespace that no other process holds ends with it.
     public func vanish() async throws {
         holder.sendToGroup(SIGKILL)
         _ = try await holder.end()
@@ -44,7 +44,7 @@ public final class Host: Sendable {
     ///
     /// - Parameters:
     ///   - arguments: The command line.
-    ///   - user: Who runs it.
+    ///   - user: The user that runs it.
     ///   - environment: Variables set besides those inherited.
     ///   - tested: True for the program under test: the lab fails when it crashes.
     /// - Returns: The running program.
@@ -123,11 +123,11 @@ public final class Host: Sendable {
         return program
     }
 
-    /// What goes before a command so that a user runs it.
+    /// The prefix of a command line that makes a user run it.
     ///
-    /// Where the run's user namespace has many user ids, the ordinary user is one of them and owns nothing. Where it has
-    /// one only, it is a user id in a user namespace below, which owns nothing else; one for the whole lab, so that what
-    /// the user starts here can be looked at by what it starts there.
+    /// If the run's user namespace has many user ids, the ordinary user is one of them and owns nothing. If it has only
+    /// one, the ordinary user is a user id in a nested user namespace, which owns nothing else. There is one such
+    /// namespace for the whole lab, so that the user's processes can inspect each other.
     private func prefix(for user: User) async throws -> [String] {
         switch user {
         case .namespaceRoot: []
@@ -161,7 +161,7 @@ public final class Host: Sendable {
         try await must(["sh", "-c", "echo '\(value)' > /proc/sys/\(name)"])
     }
 
-    /// What the kernel holds for the host: links, addresses and routes as canonical lines.
+    /// The kernel's state of the host: links, addresses and routes as canonical lines.
     public func networkState() async throws -> [String] {
         try await python("netstate.py").split(separator: "\n").map(String.init)
     }

@@ -4,13 +4,13 @@ import Glibc
 import Synchronization
 import SystemPackage
 
-/// A small internet of network namespaces, made for one test and gone with it.
+/// A small internet of network namespaces, made for one test and removed with it.
 ///
 /// Theory of operation. The whole test run happens in user, network, mount and process namespaces of its own
 /// (`contrib/dev/lab` makes them), never in the machine's. In there a `Lab` makes `Host`s: each is a process that does
 /// nothing but hold a network, a mount and a UTS namespace open. `link` puts a cable between two of them. Programs are
-/// run in a host by `nsenter`. Every program has the lab's mark in its environment, and at the end whatever still
-/// carries the mark is ended, so that a test that fails half-way disturbs no other.
+/// run in a host by `nsenter`. Every program has the lab's mark in its environment, and at the end all processes with
+/// the mark are ended, so that a failed test disturbs no other.
 ///
 ///     try await withLab { lab in
 ///         let host = try await lab.host("host")
@@ -24,7 +24,7 @@ public final class Lab: Sendable {
     /// The variable that marks every process of this lab.
     let mark: String
 
-    /// The distribution's programs only: others may lie where an ordinary user cannot go.
+    /// Only the distribution's programs, because others may be in folders that an ordinary user cannot enter.
     private static let searchPath = "/usr/sbin:/usr/bin:/sbin:/bin"
 
     private struct State {
@@ -50,8 +50,8 @@ public final class Lab: Sendable {
     ///
     /// - Parameters:
     ///   - name: Its host name, also shown in messages.
-    ///   - congestionControl: What TCP of the helper programs uses there. They set it for each socket, which root of a
-    ///     namespace may always do; the namespace's default is set too where the kernel lets a namespace choose.
+    ///   - congestionControl: The congestion control of the helper programs' TCP. They set it for each socket, which
+    ///     root of a namespace may always do; the namespace's default is set, too, if the kernel permits that.
     /// - Returns: The host.
     /// - Throws: `LabError` when the namespaces cannot be made.
     public func host(_ name: String, congestionControl: String = "cubic") async throws -> Host {
@@ -82,7 +82,7 @@ public final class Lab: Sendable {
     ///   - firstInterface: The name of the interface there.
     ///   - second: The other host.
     ///   - secondInterface: The name of the interface there.
-    ///   - mtu: Of both ends, in bytes.
+    ///   - mtu: The MTU of both ends, in bytes.
     /// - Throws: `LabError` when the kernel refuses.
     public func link(
         _ first: Host, _ firstInterface: String, _ second: Host, _ secondInterface: String, mtu: Int = 1500
@@ -100,7 +100,7 @@ public final class Lab: Sendable {
 
     // MARK: - Programs
 
-    /// A number that this lab has not given before.
+    /// A number that this lab has not used before.
     func uniqueNumber() -> Int {
         state.withLock { state in
             state.count += 1
@@ -124,7 +124,7 @@ public final class Lab: Sendable {
         return program
     }
 
-    /// A process in the user namespace where the ordinary user is, for a run that has one user id only.
+    /// A process in the ordinary user's user namespace, for a run that has only one user id.
     func ordinaryUser() async throws -> Int32 {
         if let known = state.withLock({ $0.ordinaryUser }) { return known }
         let holder = try await start(
@@ -137,7 +137,7 @@ public final class Lab: Sendable {
         return holder.processID
     }
 
-    /// Processes of this lab that still run, but for the hosts' own and the programs that the lab knows of.
+    /// Processes of this lab that still run, except for the hosts' own and the programs that the lab has started.
     ///
     /// - Returns: `PID COMMAND` lines.
     public func strays() async throws -> [String] {
@@ -173,7 +173,7 @@ public final class Lab: Sendable {
 
 /// Makes a lab, does the work, and ends everything in the lab.
 ///
-/// - Parameter work: The test; what it throws is thrown again, with what tapas wrote beside it.
+/// - Parameter work: The test; its error is rethrown together with the output of tapas.
 /// - Returns: What the work returned.
 /// - Throws: What the work threw, or `LabError` when the program under test crashed.
 public func withLab<Result>(_ work: (Lab) async throws -> Result) async throws -> Result {

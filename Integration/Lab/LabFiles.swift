@@ -5,9 +5,8 @@ import SystemPackage
 
 /// Files that every lab of the run shares: the program under test and the helper programs.
 ///
-/// They are copied to a folder that everybody may read, because some tests run as an ordinary user, who may have no way
-/// into the folder of the sources. `contrib/dev/lab` names that folder in TAPAS_LAB_DIRECTORY and removes it
-/// afterwards.
+/// They are copied to a world-readable folder, because some tests run as an ordinary user, who may have no access to
+/// the folder of the sources. `contrib/dev/lab` names that folder in TAPAS_LAB_DIRECTORY and removes it afterwards.
 enum LabFiles {
     struct Places: Sendable {
         let directory: String
@@ -45,7 +44,7 @@ enum LabFiles {
         return Places(directory: directory, binary: binary)
     }
 
-    /// The program that `swift build` left where the running tests are.
+    /// The program that `swift build` made beside the running tests.
     private static var builtBesideTheTests: String {
         var path = [CChar](repeating: 0, count: Int(PATH_MAX))
         let length = max(0, readlink("/proc/self/exe", &path, path.count))
@@ -93,7 +92,7 @@ public func environmentVariable(_ name: String) -> String? {
     getenv(name).map { String(cString: $0) }
 }
 
-/// Makes a folder, whatever the umask; an existing one is fine.
+/// Makes a folder, independent of the umask; an existing one is not an error.
 func makeFolder(_ path: String, mode: mode_t) throws(LabError) {
     if mkdir(path, mode) != 0, errno != EEXIST {
         throw LabError("mkdir \(path): \(Errno(rawValue: errno))")

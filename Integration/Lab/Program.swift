@@ -20,7 +20,7 @@ public enum Termination: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
-    /// True when a fault of the program's own ended it: a trap, a bad instruction, an abort, a bad access.
+    /// True if the program has crashed: by a trap, a bad instruction, an abort, a bad access.
     public var isCrash: Bool {
         switch self {
         case .exited: false
@@ -29,7 +29,7 @@ public enum Termination: Sendable, Equatable, CustomStringConvertible {
     }
 }
 
-/// What a program that has ended left: its ending, its output and its errors.
+/// The result of a program that has ended: its ending, its output and its errors.
 public struct Outcome: Sendable, CustomStringConvertible {
     /// The command line as a person would type it, without the part that enters the namespace.
     public let command: String
@@ -62,8 +62,8 @@ public struct Outcome: Sendable, CustomStringConvertible {
 
 /// A program that was started and may still run.
 ///
-/// Standard output and standard error are files of the lab's directory: nothing has to be read while the program runs,
-/// and what it wrote can be looked at any time. Each program is the leader of a process group of its own.
+/// Standard output and standard error are files of the lab's directory: nothing must be read while the program runs,
+/// and its output can be read at any time. Each program is the leader of a process group of its own.
 public final class Program: Sendable {
     /// The command line as a person would type it.
     public let command: String
@@ -75,7 +75,7 @@ public final class Program: Sendable {
     private let started: ContinuousClock.Instant
     private let ending: Ending
 
-    /// Where the task that waits for the process leaves what it saw.
+    /// The result that the task which waits for the process stores.
     private final class Ending: Sendable {
         let seen = Mutex<(termination: Termination, at: ContinuousClock.Instant)?>(nil)
     }

@@ -14,8 +14,8 @@ import SystemPackage
 ///
 /// Every address of the internet answers on the agent's ports; each network has a name server at its .53 (::53), which
 /// answers with its own address. A packet that arrives by another cable than that of its source is dropped (strict
-/// reverse path filter): an address taken along to another network gets nowhere, as in life. The host's interfaces are
-/// down and without an address; its `/etc` is its own.
+/// reverse path filter): an address of one network does not work in another, as on the real internet. The host's
+/// interfaces are down and without an address; its `/etc` is its own.
 public struct Roaming: Sendable {
     /// Where tapas runs.
     public let host: Host
@@ -31,7 +31,7 @@ public struct Roaming: Sendable {
 
     /// Builds it.
     ///
-    /// - Parameter lab: Where.
+    /// - Parameter lab: The lab.
     /// - Throws: `LabError` when something cannot be made.
     public init(in lab: Lab) async throws {
         async let first = lab.host("host")
@@ -162,7 +162,7 @@ public struct Roaming: Sendable {
     }
 }
 
-/// A tapas that runs in the foreground: what the kernel says about it.
+/// The kernel's figures of a tapas that runs in the foreground.
 public struct Engine: Sendable {
     /// The program.
     public let program: Program
@@ -207,7 +207,7 @@ public struct Engine: Sendable {
         number(after: "VmRSS:", in: contents(of: "/proc/\(processID)/status"))
     }
 
-    /// How often the threads of it and its children have gone to sleep: one more for each wake-up.
+    /// How often the threads of it and its children have gone to sleep, which is once for each wake-up.
     public var sleeps: Int {
         processes.reduce(0) { sum, process in
             entries(of: "/proc/\(process)/task").reduce(sum) { sum, thread in

@@ -20,7 +20,7 @@ extension Host {
     /// - Parameters:
     ///   - options: The options of tapas.
     ///   - command: The command, run in the connected namespace; none: the shell.
-    ///   - user: Who runs tapas.
+    ///   - user: The user that runs tapas.
     ///   - environment: Variables set besides those inherited.
     ///   - limit: After this time it is killed and an error thrown.
     /// - Returns: What it left.

@@ -26,10 +26,10 @@ public struct Laptop: Sendable {
     /// Builds it.
     ///
     /// - Parameters:
-    ///   - lab: Where.
-    ///   - congestionControl: What TCP uses in every namespace of it.
+    ///   - lab: The lab.
+    ///   - congestionControl: The congestion control of TCP in all its namespaces.
     ///   - serving: True to start the servers.
-    ///   - mtu: Of the cable, in bytes.
+    ///   - mtu: The MTU of the cable, in bytes.
     /// - Throws: `LabError` when the kernel refuses something.
     public init(
         in lab: Lab, congestionControl: String = "cubic", serving: Bool = true, mtu: Int = 1500

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// A failure of the lab or of what it waited for, in words for the person who reads the test's output.
+/// A failure of the lab or of a wait, in words for the person who reads the test's output.
 public struct LabError: Error, CustomStringConvertible, Sendable {
     /// What failed, with all that helps to see why.
     public let description: String
@@ -15,12 +15,12 @@ public struct LabError: Error, CustomStringConvertible, Sendable {
 
 /// Waits until a condition holds.
 ///
-/// There is no time at which the condition is expected: it is looked at every few milliseconds until it holds.
+/// The condition is evaluated every few milliseconds until it is true.
 ///
 /// - Parameters:
 ///   - what: The condition in words, for the error.
 ///   - limit: After this time the wait has failed.
-///   - condition: Looked at again and again; what it throws ends the wait.
+///   - condition: Evaluated repeatedly; an error ends the wait.
 /// - Returns: How long it took.
 /// - Throws: `LabError` that names the condition when the limit has passed.
 @discardableResult
@@ -35,12 +35,12 @@ public func eventually(
     }
 }
 
-/// Watches that a condition goes on to hold for a while: for what must *not* happen.
+/// Checks that a condition stays true for a while: for events that must *not* happen.
 ///
 /// - Parameters:
 ///   - duration: How long to watch.
 ///   - what: The condition in words, for the error.
-///   - condition: Looked at again and again.
+///   - condition: Evaluated repeatedly.
 /// - Throws: `LabError` that names the condition when it fails.
 public func throughout(
     _ duration: Duration, _ what: String, _ condition: () async throws -> Bool

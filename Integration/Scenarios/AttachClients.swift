@@ -5,7 +5,7 @@ import Lab
 import Testing
 
 extension Scenarios {
-    /// The command lines of tapas' clients (docs: who starts pasta, and how).
+    /// The command lines with which other programs start tapas.
     ///
     ///     guest ══ tapas in host ── eth0 ── server        (Laptop)
     @Suite("tapas is started as its clients do", .timeLimit(.minutes(2))) struct AttachClients {
@@ -138,7 +138,7 @@ extension Scenarios {
                 try await laptop.host.must(["mkfifo", fifo])
                 let reader = try await laptop.host.start(["cat", fifo])
                 try await eventually("somebody opens the pipe: one without a reader is refused") {
-                    // Where the kernel has it wait: in open(2) of the pipe, not in something that comes before.
+                    // The kernel function in which it waits: open(2) of the pipe, not an earlier call.
                     contents(of: "/proc/\(reader.processID)/wchan") == "wait_for_partner"
                 }
                 let program = try await laptop.host.startTapas([

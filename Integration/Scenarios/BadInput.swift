@@ -9,7 +9,7 @@ struct WrongOptions: Sendable, CustomTestStringConvertible {
     let named: [String]
     var testDescription: String { options.map { $0.isEmpty ? "''" : $0 }.joined(separator: " ") }
 
-    /// Each line: what is given; what the message names is the option and the value unless said otherwise.
+    /// Each line has the options; the message must name the option and the value unless `naming` gives other words.
     init(_ options: String..., naming named: [String]? = nil) {
         self.options = options
         self.named = named ?? options

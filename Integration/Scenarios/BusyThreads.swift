@@ -5,9 +5,10 @@ import Lab
 import Testing
 
 extension Scenarios {
-    /// What goes on while a thread of tapas is busy: reading back a namespace with many routes, or dumping a host's.
+    /// Traffic that continues while a thread of tapas is busy, for example with reading back a namespace with many
+    /// routes, or with a dump of the host's.
     ///
-    /// The thread is stopped as a debugger stops it, so that it is as slow as can be for as long as the test wants.
+    /// The thread is stopped as by a debugger, so that it is busy for as long as the test needs.
     ///
     ///     guest ══ tapas in host ── eth0 ── server        (Laptop)
     @Suite("while another thread is busy", .timeLimit(.minutes(3))) struct BusyThreads {

@@ -33,7 +33,7 @@ extension Scenarios {
                 identifier = String(folder.split(separator: "/").last ?? "c")
                 runFolder = "\(folder)/run"
                 environment = ["XDG_RUNTIME_DIR": runFolder, "XDG_CONFIG_HOME": folder + "/config"]
-                // crun hides what hooks write, but for this.
+                // crun hides the output of hooks unless this annotation is given.
                 var annotations = annotations
                 annotations["run.oci.hooks.stderr"] = "\(folder)/hook.err"
                 let variables = environment.map { "\"\($0.key)=\($0.value)\"" }.joined(separator: ",")

@@ -4,9 +4,9 @@ import Lab
 import Testing
 
 extension Scenarios {
-    /// A running instance is asked by `tapasctl`, and answers what a person wants to know (issue 13).
+    /// Queries of `tapasctl` to a running instance (issue 13).
     @Suite("asking a running instance", .timeLimit(.minutes(2))) struct Control {
-        @Test("a roam: status, explain, wait and watch tell it; the socket's file comes and goes with the program")
+        @Test("a roam: status, explain, wait and watch report it; the socket's file exists as long as the program")
         func roam() async throws {
             try await withLab { lab in
                 let net = try await Roaming(in: lab)
@@ -15,7 +15,7 @@ extension Scenarios {
                 let socket = "\(folder)/c"
                 let log = "\(folder)/log"
                 let engine = try await net.attach(["--hold-down", "0", "-c", socket, "-l", log])
-                // It is there before the program is ready, for its owner alone.
+                // The file exists before the program is ready, for its owner only.
                 let files = try await net.host.must(["stat", "-c", "%a %F", socket, socket + ".ctl"])
                 #expect(files == "600 socket\n600 socket\n")
                 func ask(_ words: String...) async throws -> String {

@@ -60,7 +60,7 @@ extension Scenarios {
             }
         }
 
-        @Test("without --config-net the namespace is told nothing by tapas: an interface, down, no address")
+        @Test("without --config-net tapas does not configure the namespace: an interface, down, no address")
         func withoutConfigNetTheInterfaceIsBare() async throws {
             try await withLab { lab in
                 let host = try await HostConfiguration.makeHost(in: lab, HostConfiguration.plain)

@@ -174,7 +174,7 @@ extension Scenarios {
             }
         }
 
-        @Test("without --config-net a command is told once that its interface is not configured")
+        @Test("without --config-net one warning says that the command's interface is not configured")
         func anInterfaceThatIsNotConfigured() async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)

@@ -5,7 +5,7 @@ import Testing
 
 /// Where tapas and Debian 12's pasta (of March 2023) give a namespace different networks, on purpose.
 ///
-/// The list is all there is: a case names the differences that it shows, and one that does not show is an error too.
+/// The list is complete: a case names its differences, and a named difference that does not occur is an error, too.
 enum KnownDifference: String, Sendable, CaseIterable {
     /// A family that the host lacks is left alone by that pasta; tapas gives it the local mode that later ones have.
     case localMode = "no local mode in 2023"

@@ -104,7 +104,7 @@ extension Scenarios {
             }
         }
 
-        @Test("connections are reset when tapas is told to end")
+        @Test("connections are reset when tapas ends by a signal")
         func connectionsEndWithTapas() async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab)
@@ -119,7 +119,7 @@ extension Scenarios {
             }
         }
 
-        @Test("a peer that never reads holds up nobody else", arguments: ["stuff", "ignore"])
+        @Test("a peer that never reads does not delay others", arguments: ["stuff", "ignore"])
         func aPeerThatNeverReads(how: String) async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab)

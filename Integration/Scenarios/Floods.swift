@@ -10,7 +10,8 @@ import Testing
 ///                                                                         198.51.100.1
 private struct FloodedLaptop {
     static let farAway = "198.51.100.1"
-    /// Open files that tapas may have in most tests: enough to show what happens at the bound, and soon used up.
+    /// The limit of open files of tapas in most tests: large enough to show the behaviour at the limit, and small
+    /// enough to reach it soon.
     static let openFiles = 4000
 
     let laptop: Laptop
@@ -52,7 +53,7 @@ private struct FloodedLaptop {
     }
 }
 
-/// What `flood.py pulse` says of new connections.
+/// The report of `flood.py pulse` about new connections.
 private struct Pulse: CustomStringConvertible {
     let description: String
     let succeeded: Int
@@ -74,7 +75,7 @@ private struct Pulse: CustomStringConvertible {
 }
 
 extension Scenarios {
-    /// Floods and greedy peers (issue 19): who takes most makes room for the others.
+    /// Floods and greedy peers (issue 19): flows of the largest sender are evicted for the others.
     @Suite("floods and greedy peers", .serialized, .timeLimit(.minutes(3))) struct Floods {
         /// What fills the table.
         enum Kind: String, CaseIterable, Sendable {
@@ -123,7 +124,7 @@ extension Scenarios {
                 held.send(SIGUSR1)
                 #expect(try await held.end().output.contains("held 100 lost 0"))
                 #expect(flooded.memory < 40_000)
-                // Of echo flows there are 4,096 at most, and what one host is asked counts as a flood.
+                // There are at most 4,096 echo flows, and requests to one host count as a flood.
                 if kind != .echo {
                     #expect(used > openFiles * 9 / 10, "the bound was not met: the test shows nothing")
                     try await eventually("it says which flows had to go, and how to raise the bound") {

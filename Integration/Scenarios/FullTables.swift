@@ -33,7 +33,7 @@ extension Scenarios {
             }
         }
 
-        @Test("100,000 routes are copied, and told of in few lines")
+        @Test("100,000 routes are copied, and reported in few lines")
         func manyRoutes() async throws {
             try await withLab { lab in
                 let host = try await Self.host(in: lab, routes: 100_000)

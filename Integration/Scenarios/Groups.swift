@@ -108,7 +108,7 @@ extension Scenarios {
                       len(ports), \(port) in ports)
             """
 
-        @Test("whoever answers a datagram to a group is heard, from any address and port")
+        @Test("every answer to a datagram to a group is delivered, from any address and port")
         func answersAreHeard() async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)

@@ -4,7 +4,7 @@ import Glibc
 import Lab
 import Testing
 
-/// A `/dev/net/tun` that does not do, and what is said about it.
+/// An unusable `/dev/net/tun`, and the messages about it.
 struct WrongTun: Sendable, CustomTestStringConvertible {
     let testDescription: String
     /// Shell commands that make `./tun`, an empty file at first, what /dev/net/tun is to be.
@@ -42,7 +42,7 @@ struct WrongTun: Sendable, CustomTestStringConvertible {
             says: ["(EACCES)", "nodev"], script: ["(EACCES)", "nodev"]),
     ]
 
-    /// What takes several user ids, or a device node that only root of the machine may make.
+    /// Cases that need several user ids, or a device node that only root of the machine may make.
     static let byRoot: [WrongTun] = [
         .init(
             "closed to the user", "mount --bind $TAPAS_LAB_DIRECTORY/dev/closed tun",
@@ -58,7 +58,7 @@ extension Scenarios {
     /// A machine that lacks what tapas needs: one line that names it and the remedy, from tapas and from the scripts.
     ///
     ///     host with another /dev/net, or with limits of its own; tapas does not get to a network
-    @Suite("what the machine lacks", .timeLimit(.minutes(2))) struct Lacks {
+    @Suite("missing prerequisites", .timeLimit(.minutes(2))) struct Lacks {
         @Test("/dev/net/tun", arguments: WrongTun.all)
         func theTunDevice(wrong: WrongTun) async throws {
             try await fails(with: wrong)

@@ -5,7 +5,7 @@ import Lab
 import Testing
 
 extension Scenarios {
-    /// How tapas ends: by which signal, with which line, and with nobody left behind.
+    /// How tapas ends: by which signal, with which line, and without leaving processes behind.
     ///
     ///     command ══ tapas in host ── eth0 ── server        (Laptop)
     @Suite("tapas leaves", .timeLimit(.minutes(2))) struct Leaving {
@@ -110,7 +110,7 @@ extension Scenarios {
                 let attached = try await laptop.host.attach(laptop.guest)
                 for process in [program.processID, attached.processID] {
                     for kind in ["ipc", "uts", "mnt"] {
-                        // Seen by the lab's root: the process is not to be inspected by anybody else.
+                        // Read by the lab's root, because no other user may inspect the process.
                         let own = try await laptop.host.must(["readlink", "/proc/\(process)/ns/\(kind)"])
                         let holder = laptop.host.processID
                         let hosts = try await laptop.host.must(["readlink", "/proc/\(holder)/ns/\(kind)"])

@@ -48,7 +48,7 @@ extension Scenarios {
                 let laptop = try await Laptop(in: lab, serving: false)
                 try await laptop.host.resolver("nameserver \(Laptop.near[0])\n")
                 try await laptop.server.startPython("dns.py", Laptop.near[0], "198.18.7.7")
-                // Whoever asks the host's loopback gets another answer.
+                // A query to the host's loopback gets another answer.
                 try await laptop.host.startPython("dns.py", "127.0.0.1", "198.18.7.1")
                 try await laptop.host.attach(laptop.guest, ["--config-net"] + options)
                 let answer = try await laptop.guest.must([

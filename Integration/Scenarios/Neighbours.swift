@@ -4,7 +4,7 @@ import Lab
 import Testing
 
 extension Scenarios {
-    /// The namespace's link is the host's: who is known there has the same hardware address here.
+    /// The host's neighbours have the same hardware addresses in the namespace.
     ///
     ///     guest ══ tapas in host ── wlan0 ── internet        (Lab.Roaming)
     @Suite("neighbours", .timeLimit(.minutes(2))) struct Neighbours {
@@ -32,7 +32,8 @@ extension Scenarios {
                     }
                 }
                 for address in Self.others {
-                    // Another machine takes the address over. The guest asks nobody: it is told.
+                    // Another machine takes over the address. The guest learns this by an announcement, without a
+                    // request.
                     try await net.change(
                         "neighbour replace \(address) lladdr 02:00:00:00:00:99 nud permanent dev wlan0")
                     try await Self.await(net.guest, address, at: "02:00:00:00:00:99")

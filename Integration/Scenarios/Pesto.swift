@@ -55,7 +55,7 @@ extension Scenarios {
             }
         }
 
-        @Test("a change keeps connections that exist; one that cannot be had changes nothing and is told in the log")
+        @Test("a change keeps existing connections; one that is impossible changes nothing and is logged")
         func aChangeKeepsConnections() async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab, serving: false)
@@ -111,7 +111,7 @@ extension Scenarios {
                         tcp * - 7000-7000 7000 - 1
 
                         """)
-                // What no client sends, and nothing of it.
+                // Input that no client sends must change nothing.
                 for bytes in ["02", "01ffffffff", "0100000001", "0100000000"] {
                     _ = try await laptop.host.pesto(path, "raw", bytes)
                 }

@@ -3,16 +3,16 @@
 import Lab
 import Testing
 
-/// Who tries a forwarded port, and what should come of it.
+/// A client of a forwarded port, and the expected result.
 struct PortProbe: Sendable {
-    /// From where.
+    /// The client's host.
     enum From: String, Sendable {
         case host, server
     }
     let from: From
     let address: String
     let port: Int
-    /// The port in the namespace that answers; nil when nobody may.
+    /// The port in the namespace that answers; nil if no port may answer.
     let reaches: Int?
 
     static func host(_ address: String, _ port: Int, _ reaches: Int?) -> PortProbe {
@@ -37,7 +37,7 @@ struct PortCase: Sendable, CustomTestStringConvertible {
         self.families = families
     }
 
-    /// Everybody reaches a port, by every address of the host.
+    /// All clients reach a port, at every address of the host.
     static func everywhere(_ port: Int, _ reaches: Int?) -> [PortProbe] {
         [
             .server(Laptop.own[0], port, reaches), .server(Laptop.own[1], port, reaches),

@@ -4,10 +4,10 @@ import Lab
 import Testing
 
 extension Scenarios {
-    /// Ports that cannot be had, addresses and devices that are not there, and the limits.
+    /// Ports that cannot be opened, addresses and devices that do not exist, and the limits.
     ///
     ///     guest ══ tapas in host ── eth0 ── server        (Laptop)
-    @Suite("forwarded ports that cannot be had", .timeLimit(.minutes(3))) struct PortsRefused {
+    @Suite("forwarded ports that cannot be opened", .timeLimit(.minutes(3))) struct PortsRefused {
         /// Runs tapas with a command that must not be run, and returns its one line.
         static func refusal(
             _ options: [String], in host: Host, as user: User = .namespaceRoot
@@ -19,7 +19,7 @@ extension Scenarios {
         }
 
         @Test(
-            "a port that is taken: the message names it and who has it",
+            "a port that is taken: the message names it and its owner",
             arguments: [
                 ("-t", "8080", "TCP port 8080"), ("-t", "127.0.0.1/8080", "TCP port 127.0.0.1:8080"),
                 ("-t", "8070-8090:70-90", "TCP port 8080"), ("-t", "::1/8080", "TCP port [::1]:8080"),

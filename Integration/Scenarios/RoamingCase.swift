@@ -3,7 +3,7 @@
 import Lab
 import Testing
 
-/// One thing that happens to the host or in the namespace, or one that must hold then.
+/// One event on the host or in the namespace, or one check.
 ///
 /// Flows are named: the kind and the version of IP, and whatever tells two of them apart: `tcp4`, `udp6`, `tcp4.new`.
 /// Several are given as words.
@@ -26,9 +26,10 @@ enum Step: Sendable {
     case openTo(String, String)
     /// The host has servers at an address of its own.
     case hostListens(String, at: String)
-    /// The namespace comes to have exactly this, but for what only flows still need, and so would a fresh start.
+    /// The namespace gets exactly this state, apart from what existing flows still need, and a fresh start gives the
+    /// same.
     case becomes([String])
-    /// The namespace comes to have what a fresh start would give it.
+    /// The namespace gets the state that a fresh start would give it.
     case follows
     /// Nothing is written in the namespace while these steps are done and settle.
     case quiet([Step])
@@ -42,7 +43,7 @@ enum Step: Sendable {
     case ended(String)
     /// The flows go on, and the server sees them come from this address.
     case moved(String, to: String)
-    /// The datagram flows get nowhere any more: their address in the namespace is gone.
+    /// The datagram flows no longer work, because their address in the namespace is gone.
     case stranded(String)
     /// New flows to the server beyond get through: `tcp4 udp4 tcp6 udp6`.
     case reaches(String)
@@ -64,7 +65,7 @@ enum Step: Sendable {
     case unserved(String, at: String, port: Int)
     /// A TCP connection that is begun before these steps is there within two seconds of their end.
     case connectsMeanwhile(String, [Step])
-    /// Questions come to be answered by this server within a second and a half.
+    /// Queries are answered by this server within a second and a half.
     case answeredSoonBy(String)
     /// A question asked before these steps is answered by this server.
     case answeredInFlight(by: String, [Step])
@@ -92,7 +93,7 @@ enum Step: Sendable {
 
 /// A row of the table of roaming scenarios.
 struct RoamingCase: Sendable, CustomTestStringConvertible {
-    /// The row of the field notes, with a letter where there are several.
+    /// The number of the scenario, with a letter if it has several cases.
     let row: String
     /// What happens, in words.
     let name: String

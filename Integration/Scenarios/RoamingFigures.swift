@@ -4,7 +4,7 @@ import Lab
 import Testing
 
 extension Scenarios {
-    /// What following costs and how long it takes: figures for the report, never asserted by time.
+    /// The cost and the duration of following the host: figures for the report, whose times are never asserted.
     ///
     /// The short run of each is for every commit; with TAPAS_ROAMING_FULL set it is the run that the figures are quoted
     /// from (`Integration/Bench/roaming.sh`).

@@ -24,7 +24,7 @@ extension Scenarios {
                         "fetches on, seen as 10.8.0.2", "fetches on, seen as 192.168.44.7",
                     ]),
                 .init(
-                    script: "told",
+                    script: "dhcp-client",
                     tells: [
                         "fetches, seen as 192.0.2.10", "tap7 has 192.0.2.77/24", "tap7 has 169.254.2.1/16",
                         "tap7 has 192.168.44.7/24",
@@ -49,7 +49,7 @@ extension Scenarios {
                     #expect(found != nil, "\(text): \(outcome)")
                     if let found { rest = rest[found.upperBound...] }
                 }
-                let ending = story.script == "told" ? "one client and one program" : "one process"
+                let ending = story.script == "dhcp-client" ? "one client and one program" : "one process"
                 #expect(outcome.output.contains("\(ending) all the time"))
             }
         }

@@ -31,7 +31,7 @@ extension Scenarios {
     /// The host's network changes while the namespace is in use.
     ///
     /// Topology: see `Roaming`. After each change: what the namespace has, that a fresh start would give it the same,
-    /// what became of flows, names and ports, and that new traffic gets through.
+    /// the effects on flows, names and ports, and that new traffic gets through.
     @Suite("tapas follows the host", .timeLimit(.minutes(3))) struct FollowsTheHost {
         @Test("row", arguments: RoamingCase.all)
         func row(row: RoamingCase) async throws {

@@ -24,8 +24,8 @@ private struct QuickRoams {
 }
 
 extension Scenarios {
-    /// Follow == fresh, under traffic: what of the old network stays in the namespace, in what form and for how long
-    /// (issue 9, 1).
+    /// Follow == fresh, under traffic: the parts of the old network that stay in the namespace, their form and their
+    /// duration (issue 9, 1).
     @Suite("roaming under traffic", .timeLimit(.minutes(5))) struct RoamingUnderTraffic {
         private static let options = [
             "--hold-down", "0", "--dns-forward", RoamingRun.nameServer, "--map-guest-addr", RoamingRun.mappedHost, "-t",
@@ -226,7 +226,7 @@ extension Scenarios {
             guard answer.words.count == 2 else { throw LabError("\(flow): \(answer)") }
         }
 
-        @Test("a start without any change tells of none, and of queries only if they are forwarded")
+        @Test("a start without any change reports none, and mentions queries only if they are forwarded")
         func aStartTellsOfNoChange() async throws {
             try await withLab { lab in
                 let net = try await Roaming(in: lab)
@@ -236,7 +236,7 @@ extension Scenarios {
                     "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--hold-down", "0",
                 ])
                 // Longer than it takes to settle.
-                try await throughout(.seconds(1), "no change is told") {
+                try await throughout(.seconds(1), "no change is reported") {
                     !plain.program.errors.contains("host change ")
                 }
                 try await net.change("address add 192.0.2.12/24 dev wlan0")

@@ -5,7 +5,7 @@ import Lab
 import Testing
 
 extension Scenarios {
-    /// Signals, terminals and what stays behind.
+    /// Signals, terminals and processes that are left behind.
     ///
     ///     command ══ tapas in host ── eth0 ── server        (Laptop)
     @Suite("tapas and the processes below it", .timeLimit(.minutes(2))) struct SpawnSignals {

@@ -5,12 +5,12 @@ import Lab
 import Testing
 
 extension Scenarios {
-    /// What was right when a hostile guest tried it, and stays so (issue 19).
+    /// Attacks of a hostile guest that were handled correctly from the beginning (issue 19).
     ///
     ///     guest ══ tapas in host ── eth0 ── server        (Laptop)
     ///
     /// Floods and their memory are in ``Floods``, storms of route events in ``RoamingFigures``.
-    @Suite("what stays right under attack", .timeLimit(.minutes(2))) struct StaysRight {
+    @Suite("correctness under attack", .timeLimit(.minutes(2))) struct StaysRight {
         /// An address of the namespace's network that its kernel does not have.
         private static let stranger = "192.0.2.200"
 
@@ -21,7 +21,7 @@ extension Scenarios {
             #expect(program.termination == nil)
         }
 
-        @Test("50,000 malformed frames that owe checksums and segments, beside a transfer")
+        @Test("50,000 malformed frames with partial checksums and segmentation, beside a transfer")
         func malformedFramesWithHeaders() async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab)

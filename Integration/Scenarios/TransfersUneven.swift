@@ -9,7 +9,7 @@ extension Scenarios {
     ///
     ///     guest ══ tapas in host ── eth0 ── server        (Laptop)
     @Suite("TCP between uneven ends", .timeLimit(.minutes(3))) struct UnevenTransfers {
-        /// Who is slow, and how.
+        /// The slow end, and how it is slow.
         enum Slowness: String, CaseIterable, CustomTestStringConvertible {
             case slowReader = "slow-reader"
             case slowWriter = "slow-writer"
@@ -40,7 +40,7 @@ extension Scenarios {
                         "client.py", slowness.rawValue, address, "\(slowness.size)", "\(number + 1)",
                         within: .seconds(30))
                     #expect(answer.hasPrefix("ok \(slowness.size)"))
-                    // Who is slow is willing all the same, but in pauses, which are not counted.
+                    // The slow end makes progress except in its pauses, which are not counted.
                     #expect(try longestStall(answer) < 1000, "ms without progress")
                 }
             }

@@ -50,7 +50,8 @@ resolver() {
     mv /etc/resolv.conf.new /etc/resolv.conf
 }
 
-# await TEXT...: waits until the namespace has told what begins with each TEXT, in any order, since the last wait.
+# await TEXT...: waits until the namespace has printed a line that begins with each TEXT, in any order, since the last
+# wait.
 await() {
     local end=$((SECONDS + 15)) text line last=$seen
     for text in "$@"; do

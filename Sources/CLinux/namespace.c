@@ -292,7 +292,7 @@ static void prepare(const struct tapas_command *command, int channel) {
 static void say_cannot_run(const struct tapas_command *command, int error) {
     const char *reason = strerrordesc_np(error);
     if (!reason) reason = "unknown error";
-    const char *parts[] = {"tapas: cannot run '", command->shown_name, "': ", reason, "\n"};
+    const char *parts[] = {"tapas: cannot run '", command->display_name, "': ", reason, "\n"};
     struct iovec pieces[5];
     for (int index = 0; index < 5; index++) {
         pieces[index].iov_base = (void *)(uintptr_t)parts[index];

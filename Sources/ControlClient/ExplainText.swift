@@ -42,8 +42,8 @@ public enum ExplainText {
         for (line, candidate) in zip(table.lines, candidates) {
             lines.append(candidate["verdict"]?.string == "template" ? style.paint(line, .green) : line)
         }
-        let told: Set<String> = Set(candidates.compactMap { $0["text"]?.string })
-        let others = (family["reasons"]?.array ?? []).compactMap { $0["text"]?.string }.filter { !told.contains($0) }
+        let listed: Set<String> = Set(candidates.compactMap { $0["text"]?.string })
+        let others = (family["reasons"]?.array ?? []).compactMap { $0["text"]?.string }.filter { !listed.contains($0) }
         if !others.isEmpty { lines.append("  what came of it:") }
         lines += others.map { "    " + $0.escapingControlCharacters }
         return lines

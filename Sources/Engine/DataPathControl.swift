@@ -19,11 +19,11 @@ actor DataPathControl: FlowControl {
     }
 
     func publish(
-        _ rules: TranslationRules, _ services: ServiceSettings, fates: FlowFates, leaving: Set<IPAddress>
+        _ rules: TranslationRules, _ services: ServiceSettings, adjustments: FlowAdjustments, unplanned: Set<IPAddress>
     ) -> Int {
         dataPath.onLoop { forwarder in
-            forwarder.publish(rules, services: services, leaving: leaving)
-            return forwarder.apply(fates)
+            forwarder.publish(rules, services: services, unplanned: unplanned)
+            return forwarder.apply(adjustments)
         }
     }
 
@@ -44,8 +44,8 @@ actor DataPathControl: FlowControl {
         dataPath.onLoop { $0.flowCount }
     }
 
-    func flowsKeeping(_ leaving: Set<IPAddress>) -> [IPAddress: Int] {
-        dataPath.onLoop { $0.flowsKeeping(leaving) }
+    func connectionCounts(_ unplanned: Set<IPAddress>) -> [IPAddress: Int] {
+        dataPath.onLoop { $0.connectionCounts(unplanned) }
     }
 
     // MARK: Asked by a control client

@@ -45,14 +45,14 @@ public enum Engine {
         do {
             if let lack = ProcessLimits.lack { throw Failure(lack) }
             let namespaces = try GivenNamespaces(invocation)
-            let waiters = try Waiters(invocation)
-            InheritedDescriptors.closeAll(keeping: namespaces.descriptors + waiters.descriptors)
+            let supervisor = try SupervisorChannels(invocation)
+            InheritedDescriptors.closeAll(keeping: namespaces.descriptors + supervisor.descriptors)
             let identity = try RunAs.identity(invocation)
             let background = try goToBackground(invocation)
             let log = try Log(invocation, becoming: identity)
             console = log.destinations
             let session = try Session(
-                invocation, log: log, namespaces: namespaces, waiters: waiters, background: background,
+                invocation, log: log, namespaces: namespaces, supervisor: supervisor, background: background,
                 becoming: identity, helpers: helpers, controlFiles: controlFiles)
             return try session.run()
         } catch {

@@ -86,7 +86,7 @@ actor Follower {
         self.loop = loop
         self.configuration = configuration
         self.families = families
-        snapshot = essence(of: start.snapshot)
+        snapshot = flowRelevantPart(of: start.snapshot)
         plan = start.plan
         self.flows = flows
         self.interface = interface
@@ -164,25 +164,25 @@ actor Follower {
     private func follow(_ change: HostChange) async {
         let begin = MonotonicTime.now
         if let changes = change.routeChanges, await follow(change, of: changes) { return }
-        let fates = flowFates(from: snapshot, to: change.snapshot)
+        let adjustments = flowAdjustments(from: snapshot, to: change.snapshot)
         let old = plan
         var next = Planning.plan(
             change.snapshot, configuration, previous: old, namespaceFamilies: families)
         let planned = MonotonicTime.now
-        tell(from: old, to: next)
-        snapshot = essence(of: change.snapshot)
+        logReasons(from: old, to: next)
+        snapshot = flowRelevantPart(of: change.snapshot)
         next.note(lingering: lingering)
         plan = next
         followNeighbours()
-        let leaving = plannedAddresses(of: old).union(lingering.keys).subtracting(plannedAddresses(of: next))
-        let ended = await flows.publish(next.rules, next.services, fates: fates, leaving: leaving)
+        let unplanned = plannedAddresses(of: old).union(lingering.keys).subtracting(plannedAddresses(of: next))
+        let ended = await flows.publish(next.rules, next.services, adjustments: adjustments, unplanned: unplanned)
         let published = MonotonicTime.now
         await configure()
         var report = self.report(of: change, begin, planned, published)
         report.changes = planChanges(from: old, to: next)
         report.endedFlows = ended
-        report.pinned = fates.pinned.sorted { "\($0.key)" < "\($1.key)" }.map { ($0.key, $0.value) }
-        await tell(report, change)
+        report.pinned = adjustments.pinned.sorted { "\($0.key)" < "\($1.key)" }.map { ($0.key, $0.value) }
+        await log(report, change)
     }
 
     /// Records the effects of a change, and the durations.
@@ -197,14 +197,15 @@ actor Follower {
         report.operationCount = done.operations.count
         report.failures = done.failures
         report.latencies = FollowedChange.Latencies(
-            settled: change.told.milliseconds(after: change.firstEvent), planned: planned.milliseconds(after: begin),
+            settled: change.published.milliseconds(after: change.firstEvent),
+            planned: planned.milliseconds(after: begin),
             published: published.milliseconds(after: planned), applied: end.milliseconds(after: published),
             total: end.milliseconds(after: change.lastEvent))
         return report
     }
 
     /// Logs a change in one line, and records it for clients that watch.
-    private func tell(_ report: FollowedChange, _ change: HostChange) async {
+    private func log(_ report: FollowedChange, _ change: HostChange) async {
         let report = await chronicle?.record(report, chronicleState) ?? report
         if report.isEffective {
             logger.info("\(report.line)")
@@ -228,7 +229,7 @@ actor Follower {
         snapshot = change.snapshot
         snapshot.routes = essential
         if plan.services != old {
-            _ = await flows.publish(plan.rules, plan.services, fates: FlowFates(), leaving: [])
+            _ = await flows.publish(plan.rules, plan.services, adjustments: FlowAdjustments(), unplanned: [])
         }
         let published = MonotonicTime.now
         done = ([], [])
@@ -243,7 +244,7 @@ actor Follower {
         }
         var report = self.report(of: change, begin, planned, published)
         report.changes = PlanChange.routes(of: operations)
-        await tell(report, change)
+        await log(report, change)
         return true
     }
 
@@ -266,11 +267,11 @@ actor Follower {
             let dropped = interfaceAddresses.subtracting(present)
             interfaceAddresses = present
             if !dropped.isEmpty { await flows.forgetObserved(dropped) }
-            let leaving = state.ourAddresses.subtracting(planned)
+            let unplanned = state.ourAddresses.subtracting(planned)
             // Flows that the change has ended are gone by now, so all remaining flows can continue.
-            let kept = await flows.flowsKeeping(leaving)
+            let kept = await flows.connectionCounts(unplanned)
             let operations = diff(applied: state, plan: plan, retaining: Set(kept.keys))
-            var remaining = leaving
+            var remaining = unplanned
             done = (operations, [])
             if !operations.isEmpty {
                 let path = flows
@@ -281,7 +282,7 @@ actor Follower {
                 for failure in done.failures { logger.warning("skipped: \(failure)") }
                 remaining = result.ourAddresses.subtracting(planned)
                 // Flows that began at such an address between its resets and its removal cannot receive answers.
-                for address in leaving.subtracting(remaining) { await path.resetFlows(of: address) }
+                for address in unplanned.subtracting(remaining) { await path.resetFlows(of: address) }
             }
             note(lingering: kept.filter { remaining.contains($0.key) })
             checkAgainLater(lingers: !lingering.isEmpty)
@@ -299,7 +300,7 @@ actor Follower {
 
     /// Checks whether connections still keep the same addresses; if not, an address must be removed from the namespace.
     private func checkLingering() async {
-        let kept = await flows.flowsKeeping(Set(lingering.keys))
+        let kept = await flows.connectionCounts(Set(lingering.keys))
         guard Set(kept.keys) == Set(lingering.keys), !kept.isEmpty else {
             await configure()
             await chronicle?.note(chronicleState)
@@ -338,7 +339,7 @@ actor Follower {
     }
 
     /// Logs the reasons; the change itself is logged in one line once it is complete.
-    private func tell(from old: NamespacePlan, to new: NamespacePlan) {
+    private func logReasons(from old: NamespacePlan, to new: NamespacePlan) {
         let said = old.summary
         for line in new.summary where !said.contains(line) { logger.debug("\(line)") }
         let known = Set(old.reasons)

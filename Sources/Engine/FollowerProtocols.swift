@@ -16,11 +16,11 @@ protocol FlowControl: Actor {
     /// - Parameters:
     ///   - rules: the rules.
     ///   - services: the settings of the services.
-    ///   - fates: the effect of the change on existing flows.
-    ///   - leaving: addresses of the namespace that are no longer planned.
+    ///   - adjustments: the effect of the change on existing flows.
+    ///   - unplanned: addresses of the namespace that are no longer planned.
     /// - Returns: the number of flows that were ended.
     func publish(
-        _ rules: TranslationRules, _ services: ServiceSettings, fates: FlowFates, leaving: Set<IPAddress>
+        _ rules: TranslationRules, _ services: ServiceSettings, adjustments: FlowAdjustments, unplanned: Set<IPAddress>
     ) -> Int
 
     /// Sets the host's neighbours, whose hardware addresses are announced to the namespace.
@@ -33,7 +33,7 @@ protocol FlowControl: Actor {
     func forgetObserved(_ addresses: Set<IPAddress>)
 
     /// Counts the flows that keep addresses of the namespace that are no longer planned.
-    func flowsKeeping(_ leaving: Set<IPAddress>) -> [IPAddress: Int]
+    func connectionCounts(_ unplanned: Set<IPAddress>) -> [IPAddress: Int]
 }
 
 /// The follower's access to the namespace's interface; tests have an implementation of their own.

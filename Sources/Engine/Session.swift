@@ -19,7 +19,7 @@ struct Session: ~Copyable {
     private let invocation: Invocation
     private let log: Log
     private var background: Background?
-    private let waiters: Waiters
+    private let supervisor: SupervisorChannels
     private var pidFile: PIDFile?
     private var capture: FrameCapture?
     private let command: WrappedCommand?
@@ -28,14 +28,14 @@ struct Session: ~Copyable {
     private let watch: NamespaceWatch?
     private var host: HostView
     private let portHolders: PortHolders
-    private var window: ControlWindow?
+    private var window: ControlSocketSetup?
     private let controlFiles: ControlFiles
 
     /// Sets up everything except the last restrictions.
     ///
     /// - Throws: One line on the failure.
     init(
-        _ invocation: Invocation, log: Log, namespaces: consuming GivenNamespaces, waiters: Waiters,
+        _ invocation: Invocation, log: Log, namespaces: consuming GivenNamespaces, supervisor: SupervisorChannels,
         background: consuming Background?, becoming identity: Identity?, helpers: HelperProcesses,
         controlFiles: ControlFiles
     ) throws {
@@ -45,10 +45,10 @@ struct Session: ~Copyable {
         let capture = try Self.openCapture(invocation, identity)
         // The sockets are made by the user that the program continues as, except if only root may write to their
         // folder.
-        let isEarly = identity == nil || ControlWindow.needsRoot(invocation)
-        var window = isEarly ? try ControlWindow(invocation, files: controlFiles, logger: log.logger) : nil
+        let isEarly = identity == nil || ControlSocketSetup.needsRoot(invocation)
+        var window = isEarly ? try ControlSocketSetup(invocation, files: controlFiles, logger: log.logger) : nil
         var setup = try NamespaceSetup(invocation, namespaces, becoming: identity, log.logger)
-        if !isEarly { window = try ControlWindow(invocation, files: controlFiles, logger: log.logger) }
+        if !isEarly { window = try ControlSocketSetup(invocation, files: controlFiles, logger: log.logger) }
         // The program must not die when a reader of its output ends. The command is not affected, because its init
         // exists already.
         signal(SIGPIPE, SIG_IGN)
@@ -66,7 +66,7 @@ struct Session: ~Copyable {
         self.invocation = invocation
         self.log = log
         self.background = background
-        self.waiters = waiters
+        self.supervisor = supervisor
         self.pidFile = pidFile
         self.capture = capture
         self.window = window
@@ -97,9 +97,9 @@ struct Session: ~Copyable {
 
     private consuming func serve() throws -> Ending {
         let loop = try EventLoop()
-        let waiters = waiters
+        let supervisor = supervisor
         let server = Server(
-            loop: loop, command: command, signals: signals, watch: watch, exit: waiters.exit,
+            loop: loop, command: command, signals: signals, watch: watch, exit: supervisor.exit,
             logger: log.logger)
         let forwarder = try Self.makeForwarder(
             invocation, network.tap.take(), network.plan, capture.take(), server, log)
@@ -122,8 +122,8 @@ struct Session: ~Copyable {
         try Capabilities.restrictThread(to: [.bindPrivilegedPorts])
         if let file = pidFile.take() { try file.write() }
         if let background = background.take() { try background.becomeReady() }
-        try waiters.tellReady(processID: getpid())
-        defer { waiters.tellStopping() }
+        try supervisor.reportReady(processID: getpid())
+        defer { supervisor.reportStopping() }
         if invocation.startsWithoutConfiguration {
             log.logger.notice("the interface is not configured: add --config-net, or run a DHCP client")
         }

@@ -23,7 +23,7 @@ struct CarrierToggle {
     /// Whether the link is to have a carrier at all.
     private var hasCarrier = true
     private var end: MonotonicTime?
-    private var hasTold = false
+    private var isReported = false
     /// When to call ``proceed(_:now:logger:)`` next; nil while the carrier is on.
     private(set) var deadline: MonotonicTime?
 
@@ -37,7 +37,7 @@ struct CarrierToggle {
             return
         }
         logger.debug("carrier off: DHCP clients are to ask again")
-        hasTold = false
+        isReported = false
         end = now.advanced(milliseconds: Self.limit)
         deadline = now.advanced(milliseconds: Self.step)
     }
@@ -59,9 +59,9 @@ struct CarrierToggle {
     /// Switches the carrier on once programs have noticed that it was off.
     mutating func proceed(_ link: borrowing GuestLink, now: MonotonicTime, logger: Logger) {
         guard let end else { return }
-        if now < end, !hasTold {
-            hasTold = link.showsCarrier == false
-            deadline = now.advanced(milliseconds: hasTold ? Self.pause : Self.step)
+        if now < end, !isReported {
+            isReported = link.showsCarrier == false
+            deadline = now.advanced(milliseconds: isReported ? Self.pause : Self.step)
             return
         }
         self.end = nil

@@ -29,7 +29,7 @@ internal import SystemPackage
 internal import Wire
 
 extension DataPath {
-    /// How long a connection on a leaving address may be silent before it is probed, in nanoseconds.
+    /// How long a connection on a unplanned address may be silent before it is probed, in nanoseconds.
     private static let probeAfter: Int64 = 1_000_000_000
 
     /// Ends or moves the flows whose host address is gone.
@@ -54,7 +54,7 @@ extension DataPath {
             count += 1
             if table[index].key.transport == .tcp {
                 if table[index].state != .connecting || !renewSocket(index) {
-                    carryOut(table[index].givenUp(), for: index)
+                    carryOut(table[index].abandoned(), for: index)
                 }
             } else if table[index].flags.contains(.inbound) || !renewSocket(index) {
                 closeFlow(index)
@@ -102,14 +102,14 @@ extension DataPath {
         }
     }
 
-    /// Counts the flows that keep leaving addresses of the namespace, and probes those that have been idle.
+    /// Counts the flows that keep unplanned addresses of the namespace, and probes those that have been idle.
     ///
     /// The namespace's FIN or reset of a connection may have been lost, for example with its address. If the other end
     /// is gone, it answers a probe with a reset.
-    mutating func flowsKeeping(_ leaving: Set<IPv6Address>) -> [IPv6Address: Int] {
+    mutating func connectionCounts(_ unplanned: Set<IPv6Address>) -> [IPv6Address: Int] {
         var counts: [IPv6Address: Int] = [:]
         for index in 0..<table.end
-        where table[index].canCarryData(at: now.nanoseconds) && leaving.contains(table[index].key.guest) {
+        where table[index].canCarryData(at: now.nanoseconds) && unplanned.contains(table[index].key.guest) {
             counts[table[index].key.guest, default: 0] += 1
             carryOut(table[index].probe(afterIdle: Self.probeAfter, at: now.nanoseconds), for: index)
         }

@@ -81,12 +81,12 @@ extension DataPath {
 
     /// Evicts a flow if the socket of a new one is among the last descriptors of the process.
     @inline(__always)
-    mutating func keepReserve(_ index: Int, socket: CInt) {
+    mutating func evictForReserve(_ index: Int, socket: CInt) {
         if Int(socket) >= firstReservedDescriptor { _ = evict(sparing: index, at: .descriptors) }
     }
 
     /// Logs which flows were evicted, if the log line is due.
-    mutating func tellEvictions() {
+    mutating func logEvictions() {
         guard evictions.deadline <= now.nanoseconds else { return }
         let line = evictions.take(
             now: now.nanoseconds, descriptorLimit: Self.openFilesLimit, flowLimit: options.maximumFlows)

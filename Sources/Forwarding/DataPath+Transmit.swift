@@ -61,15 +61,15 @@ extension DataPath {
         let offset = ip.writeFrame(
             into: &span, to: destination ?? guestMAC, from: gatewayMAC,
             payloadLength: headerLength + payload.count + payload.furtherBytes)
-        let owed = writeHeader(&span, offset)
+        let checksum = writeHeader(&span, offset)
         var header = VirtioNetHeader()
         if link.capabilities.contains(.checksum) {
-            header = owed.leaveToReceiver(in: &span)
+            header = checksum.writePartial(in: &span)
             if payload.segmentation != .none {
                 header.segment(payload.segmentation, size: payload.segmentSize, headerLength: headers)
             }
         } else {
-            owed.finish(in: &span, payloadLength: payload.count)
+            checksum.finish(in: &span, payloadLength: payload.count)
         }
         if payload.furtherPieces == 0 {
             unsafe transmit(frame, count: headers + payload.count, header: header)

@@ -227,7 +227,7 @@ struct DataPath: ~Copyable {
         if table[index].socket >= 0 { HostSocket.close(table[index].socket) }
         backlog.discard(&table[index])
         if table[index].flags.contains(.dns) { dns.queries[index] = nil }
-        if table[index].flags.contains(.keepsPort) { portUses.remove(table[index].key.guestPort) }
+        if table[index].flags.contains(.usesGuestPort) { portUses.remove(table[index].key.guestPort) }
         wheel.remove(index)
         unlinkFromQueue(index)
         table.remove(index)
@@ -272,7 +272,7 @@ struct DataPath: ~Copyable {
         var mayEvict = true
         var sourcePort = sourcePort
         if sourcePort != 0 {
-            if portUses.add(sourcePort) { table[index].flags.insert(.keepsPort) } else { sourcePort = 0 }
+            if portUses.add(sourcePort) { table[index].flags.insert(.usesGuestPort) } else { sourcePort = 0 }
         }
         while true {
             do throws(Errno) {
@@ -289,7 +289,7 @@ struct DataPath: ~Copyable {
     /// Watches a flow's host socket, edge-triggered for everything.
     mutating func watch(_ index: Int, socket: CInt) -> Bool {
         table[index].socket = socket
-        keepReserve(index, socket: socket)
+        evictForReserve(index, socket: socket)
         let token = EventToken(kind: TokenKind.flow, generation: table[index].generation, index: UInt32(index))
         do {
             try loop.add(

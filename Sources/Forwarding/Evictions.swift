@@ -22,7 +22,7 @@ struct Evictions {
 
     private var counts: InlineArray<8, UInt32> = .init(repeating: 0)
     private var bounds: Bounds = []
-    private var lastTold: Int64 = .min
+    private var lastLine: Int64 = .min
     /// When the line is due, in nanoseconds; `.max` while there is nothing to report.
     private(set) var deadline: Int64 = .max
 
@@ -31,7 +31,7 @@ struct Evictions {
         counts[Int(kind.rawValue)] &+= 1
         bounds.insert(bound)
         guard deadline == .max else { return }
-        let next = lastTold == .min ? now : lastTold &+ Self.interval
+        let next = lastLine == .min ? now : lastLine &+ Self.interval
         deadline = max(now &+ Self.gatheringTime, next)
     }
 
@@ -57,7 +57,7 @@ struct Evictions {
         counts = .init(repeating: 0)
         bounds = []
         deadline = .max
-        lastTold = now
+        lastLine = now
         return "given up to make room for others: \(parts.joined(separator: ", ")); "
             + reasons.joined(separator: ", and ")
     }

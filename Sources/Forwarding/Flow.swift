@@ -75,7 +75,7 @@ struct Flow {
         /// The host socket may have unread data (an edge was seen and no EAGAIN since).
         static let readable = Flags(rawValue: 1 << 5)
         /// An acknowledgement must be sent at the end of the batch.
-        static let owesAck = Flags(rawValue: 1 << 6)
+        static let needsAck = Flags(rawValue: 1 << 6)
         /// The flow is in the queue of flows with work.
         static let queued = Flags(rawValue: 1 << 7)
         /// The namespace offered window scaling.
@@ -101,7 +101,7 @@ struct Flow {
         /// The namespace has sent a datagram after it had received one.
         static let returned = Flags(rawValue: 1 << 18)
         /// The host socket has the namespace's port and is counted among those (UDP).
-        static let keepsPort = Flags(rawValue: 1 << 19)
+        static let usesGuestPort = Flags(rawValue: 1 << 19)
         /// Opened by a datagram to a multicast group: the host socket is not connected (UDP).
         static let group = Flags(rawValue: 1 << 20)
     }

@@ -37,7 +37,7 @@ enum FlowKind: UInt8, CaseIterable {
     }
 
     /// The factor by which flows of the kind count in comparisons of kinds: flows without an answer are evicted sooner.
-    var weight: Int {
+    var evictionFactor: Int {
         switch self {
         case .connection, .exchange: 1
         case .handshake, .inboundHandshake, .echo: 2

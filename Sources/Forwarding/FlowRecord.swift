@@ -195,7 +195,7 @@ extension Forwarder {
             where path.table[index].state != .free && filter.admits(path.table[index]) {
                 count += 1
                 if path.table[index].key.transport == .tcp {
-                    path.carryOut(path.table[index].givenUp(), for: index)
+                    path.carryOut(path.table[index].abandoned(), for: index)
                 } else {
                     path.closeFlow(index)
                 }

@@ -214,8 +214,8 @@ struct FlowShares: ~Copyable {
                 handshake = index
                 if now &- (unsafe flows[index].filed) < Self.handshakeTime { count -= total / 4 }
             }
-            if count * kind.weight > greatest {
-                greatest = count * kind.weight
+            if count * kind.evictionFactor > greatest {
+                greatest = count * kind.evictionFactor
                 best = index
             }
         }

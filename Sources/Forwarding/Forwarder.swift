@@ -22,7 +22,7 @@ public final class Forwarder: EventSink {
     public var guestAddressesDidChange: ((_ v4: IPv6Address?, _ v6: IPv6Address?) -> Void)? {
         didSet { reportGuestAddresses() }
     }
-    private var toldGuestAddresses: (v4: IPv6Address?, v6: IPv6Address?) = (nil, nil)
+    private var reportedGuestAddresses: (v4: IPv6Address?, v6: IPv6Address?) = (nil, nil)
 
     /// Starts to forward.
     ///
@@ -72,16 +72,16 @@ public final class Forwarder: EventSink {
     /// - Parameters:
     ///   - rules: The rules.
     ///   - services: The settings of the services, if they may have changed: the change is announced at once.
-    ///   - leaving: Addresses of the namespace that are no longer planned; no new flow may go there.
+    ///   - unplanned: Addresses of the namespace that are no longer planned; no new flow may go there.
     public func publish(
-        _ rules: TranslationRules, services: ServiceSettings? = nil, leaving: Set<IPAddress> = []
+        _ rules: TranslationRules, services: ServiceSettings? = nil, unplanned: Set<IPAddress> = []
     ) {
         let hasOtherResolvers = rules.dnsServers != path.translator.rules.dnsServers
         path.translator = Translator(rules: rules)
         path.gatewayMAC = rules.gatewayMAC
         path.now = .now
         path.seen.adopt(rules)
-        path.seen.exclude(leaving, rules: rules)
+        path.seen.exclude(unplanned, rules: rules)
         path.followCarrier()
         reportGuestAddresses()
         if let services { path.adopt(services) }
@@ -92,13 +92,13 @@ public final class Forwarder: EventSink {
     ///
     /// - Returns: The number of flows that were ended or moved.
     @discardableResult
-    public func apply(_ fates: FlowFates) -> Int {
+    public func apply(_ adjustments: FlowAdjustments) -> Int {
         path.now = .now
-        let gone = Set(fates.gone.map(\.asIPv6))
+        let gone = Set(adjustments.gone.map(\.asIPv6))
         // Two of them may have the same form: an IPv4 address and an IPv6 one that maps it.
-        let pinned = Dictionary(fates.pinned.map { ($0.key.asIPv6, $0.value) }) { first, _ in first }
+        let pinned = Dictionary(adjustments.pinned.map { ($0.key.asIPv6, $0.value) }) { first, _ in first }
         if !pinned.isEmpty { path.pinFlows(pinned) }
-        let present = fates.present.map { Set($0.map(\.asIPv6)) }
+        let present = adjustments.present.map { Set($0.map(\.asIPv6)) }
         return gone.isEmpty && present == nil ? 0 : path.endOrMoveFlows(at: gone, present: present)
     }
 
@@ -109,14 +109,14 @@ public final class Forwarder: EventSink {
     /// on the host no longer go to these addresses.
     ///
     /// - Parameters:
-    ///   - leaving: The addresses.
+    ///   - unplanned: The addresses.
     ///   - now: The time.
     /// - Returns: The number of flows of each address; no entry for an address without any.
-    public func flowsKeeping(_ leaving: Set<IPAddress>, now: MonotonicTime = .now) -> [IPAddress: Int] {
+    public func connectionCounts(_ unplanned: Set<IPAddress>, now: MonotonicTime = .now) -> [IPAddress: Int] {
         path.now = now
-        path.seen.exclude(leaving, rules: path.translator.rules)
-        guard !leaving.isEmpty else { return [:] }
-        let counts = path.flowsKeeping(Set(leaving.map(\.asIPv6)))
+        path.seen.exclude(unplanned, rules: path.translator.rules)
+        guard !unplanned.isEmpty else { return [:] }
+        let counts = path.connectionCounts(Set(unplanned.map(\.asIPv6)))
         return Dictionary(uniqueKeysWithValues: counts.map { (IPAddress(unmapping: $0.key), $0.value) })
     }
 
@@ -166,9 +166,11 @@ public final class Forwarder: EventSink {
         path.now = now
         path.serveQueue()
         if !path.strays.isEmpty { giveBack() }
-        if path.seen.v4 != toldGuestAddresses.v4 || path.seen.v6 != toldGuestAddresses.v6 { reportGuestAddresses() }
+        if path.seen.v4 != reportedGuestAddresses.v4 || path.seen.v6 != reportedGuestAddresses.v6 {
+            reportGuestAddresses()
+        }
         path.rest = path.pace.endTurn(now.nanoseconds)
-        path.tellEvictions()
+        path.logEvictions()
         path.link.flush()
     }
 
@@ -192,7 +194,7 @@ public final class Forwarder: EventSink {
         path.expireFlows()
         path.seen.expire(path.translator.rules, now: now)
         path.serviceDeadlineReached()
-        path.tellEvictions()
+        path.logEvictions()
         if path.link.hasMore { readLink() }
         path.link.flush()
     }
@@ -217,7 +219,7 @@ public final class Forwarder: EventSink {
     }
 
     private func reportGuestAddresses() {
-        toldGuestAddresses = (path.seen.v4, path.seen.v6)
+        reportedGuestAddresses = (path.seen.v4, path.seen.v6)
         guestAddressesDidChange?(path.seen.v4, path.seen.v6)
     }
 

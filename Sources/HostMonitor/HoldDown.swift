@@ -70,7 +70,7 @@ public struct HoldDown: Sendable {
             let end = ends[family] ?? now.advanced(milliseconds: milliseconds)
             if counts[family], !isUsable, now < end {
                 ends[family] = end
-                result.keep(family, of: published)
+                result.restore(family, from: published)
             } else {
                 ends[family] = nil
                 counts[family] = isUsable
@@ -82,7 +82,7 @@ public struct HoldDown: Sendable {
 
 extension HostSnapshot {
     /// Copies a family's part of another state, together with the links that it needs.
-    fileprivate mutating func keep(_ family: AddressFamily, of other: HostSnapshot) {
+    fileprivate mutating func restore(_ family: AddressFamily, from other: HostSnapshot) {
         addresses = Self.merge(addresses, other.addresses, family, \.family)
         routes = Self.merge(routes, other.routes, family, \.family)
         rules = Self.merge(rules, other.rules, family, \.family)

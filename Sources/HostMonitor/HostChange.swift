@@ -55,7 +55,7 @@ public struct HostChange: Hashable, Sendable {
     /// The time of the last cause.
     public var lastEvent: MonotonicTime
     /// The time at which the change was published.
-    public var told: MonotonicTime
+    public var published: MonotonicTime
     /// All changes since the state that was published before, in order; nil if anything may differ.
     public var routeChanges: [RouteEvent]?
 }

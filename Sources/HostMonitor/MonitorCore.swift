@@ -389,6 +389,6 @@ public final class MonitorCore {
         onChange?(
             HostChange(
                 snapshot: next, causes: causes, held: holdDown.held, firstEvent: events.first, lastEvent: events.last,
-                told: now, routeChanges: changes))
+                published: now, routeChanges: changes))
     }
 }

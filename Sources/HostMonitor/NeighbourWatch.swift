@@ -25,7 +25,7 @@ public actor NeighbourWatch {
     private let log: Logger
     private var onChange: (@Sendable ([IPAddress: MACAddress]) -> Void)?
     private var links = PerFamily<InterfaceIndex?>(v4: nil, v6: nil)
-    private var told: [IPAddress: MACAddress] = [:]
+    private var reported: [IPAddress: MACAddress] = [:]
     private var source: EventLoop.SourceID?
 
     /// The loop's thread runs the actor.
@@ -102,8 +102,8 @@ public actor NeighbourWatch {
                 log.debug("the neighbours of link \(link.rawValue) cannot be read: \(error)")
             }
         }
-        guard found != told else { return }
-        told = found
+        guard found != reported else { return }
+        reported = found
         onChange?(found)
     }
 }

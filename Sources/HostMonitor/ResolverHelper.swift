@@ -23,7 +23,7 @@ enum ResolverHelper {
     /// The tag of the message by which a reserve reports that it is ready; reports have other tags.
     private static let readyTag: UInt8 = 3
     /// The descriptor on which a helper keeps its socket.
-    private static let kept: CInt = 3
+    private static let socketNumber: CInt = 3
 
     /// The process id in a reserve's message that it is ready; nil for any other message.
     static func process(inReadyMessage bytes: ArraySlice<UInt8>) -> Int32? {
@@ -39,16 +39,16 @@ enum ResolverHelper {
         // The working folder would keep a file system busy.
         _ = unsafe chdir("/")
         let (socket, reserve) = (tapas_dup_cloexec(socket, 10), tapas_dup_cloexec(reserve, 10))
-        if dup2(socket, kept) < 0 || dup2(reserve, kept + 1) < 0 { _exit(1) }
+        if dup2(socket, socketNumber) < 0 || dup2(reserve, socketNumber + 1) < 0 { _exit(1) }
         let nothing = unsafe Glibc.open("/dev/null", O_RDWR)
         for number: CInt in 0..<3 where nothing < 0 || dup2(nothing, number) < 0 { close(number) }
-        tapas_close_range(UInt32(kept) + 2, .max)
-        watch(path, reserve: kept + 1, diesWithParent)
+        tapas_close_range(UInt32(socketNumber) + 2, .max)
+        watch(path, reserve: socketNumber + 1, diesWithParent)
     }
 
     private static func watch(_ path: String, reserve: CInt, _ diesWithParent: Bool) -> Never {
         if unsafe tapas_renounce_privileges("tapas-resolver", diesWithParent ? 1 : 0) < 0 { _exit(1) }
-        var loop = ResolverWatchLoop(path: path, output: kept, reserve: reserve < 0 ? nil : reserve)
+        var loop = ResolverWatchLoop(path: path, output: socketNumber, reserve: reserve < 0 ? nil : reserve)
         loop.run()
         _exit(0)
     }
@@ -62,15 +62,17 @@ enum ResolverHelper {
             close(socket)
             return process
         }
-        if dup2(socket, kept) < 0 { _exit(1) }
-        tapas_close_range(UInt32(kept) + 1, .max)
+        if dup2(socket, socketNumber) < 0 { _exit(1) }
+        tapas_close_range(UInt32(socketNumber) + 1, .max)
         // The reserve does not die with the watcher, which it is to replace; it ends when its socket is closed.
         if unsafe tapas_renounce_privileges("tapas-reserve", 0) < 0 { _exit(1) }
         let number = UInt32(bitPattern: getpid())
         let message = [readyTag] + stride(from: 24, through: 0, by: -8).map { UInt8(truncatingIfNeeded: number >> $0) }
-        guard unsafe send(kept, message, message.count, CInt(MSG_NOSIGNAL)) == message.count else { _exit(0) }
+        guard unsafe send(socketNumber, message, message.count, CInt(MSG_NOSIGNAL)) == message.count else { _exit(0) }
         var (word, next): (CInt, CInt) = (0, -1)
-        guard unsafe tapas_receive_word(kept, &word, &next) == 1, Order(rawValue: word) == .watch else { _exit(0) }
+        guard unsafe tapas_receive_word(socketNumber, &word, &next) == 1, Order(rawValue: word) == .watch else {
+            _exit(0)
+        }
         watch(path, reserve: next, false)
     }
 }

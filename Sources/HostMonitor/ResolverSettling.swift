@@ -48,7 +48,7 @@ public struct ResolverSettling: Hashable, Sendable {
             if deadline == nil { deadline = now.advanced(milliseconds: Self.patienceMilliseconds) }
             return false
         }
-        return believe(new)
+        return accept(new)
     }
 
     /// Accepts a report that has been held back long enough.
@@ -56,7 +56,7 @@ public struct ResolverSettling: Hashable, Sendable {
     /// - Returns: Whether ``configuration`` changed.
     public mutating func expire(now: MonotonicTime) -> Bool {
         guard let deadline, deadline <= now, let doubtful else { return false }
-        return believe(doubtful)
+        return accept(doubtful)
     }
 
     private func isDoubtful(_ report: ResolverReport, _ new: ResolverConfiguration) -> Bool {
@@ -65,7 +65,7 @@ public struct ResolverSettling: Hashable, Sendable {
         return false
     }
 
-    private mutating func believe(_ new: ResolverConfiguration) -> Bool {
+    private mutating func accept(_ new: ResolverConfiguration) -> Bool {
         doubtful = nil
         deadline = nil
         guard new != configuration else { return false }

@@ -41,7 +41,7 @@ struct ResolverWatchLoop: ~Copyable {
     /// - Parameters:
     ///   - path: The absolute path of resolv.conf.
     ///   - output: A datagram socket, which must stay open while the loop runs.
-    ///   - reserve: The socket of a reserve that is to be forked once the first report is out; nil for none.
+    ///   - reserve: The socket of a reserve that must be forked after the first report; nil for none.
     init(path: String, output: CInt, reserve: CInt? = nil) {
         self.path = path
         self.output = output

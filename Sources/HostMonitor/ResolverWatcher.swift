@@ -178,7 +178,7 @@ public final class ResolverWatcher {
         }
     }
 
-    /// Ends and reaps a helper.
+    /// ReportSockets and reaps a helper.
     private func release(_ helper: inout Helper?) {
         guard let released = helper else { return }
         helper = nil
@@ -194,18 +194,18 @@ public final class ResolverWatcher {
     // MARK: The socket
 
     /// The two ends of a socket for reports.
-    struct Ends: ~Copyable {
+    struct ReportSockets: ~Copyable {
         var parent: OwnedFileDescriptor
         var child: OwnedFileDescriptor
     }
 
-    static func socketPair() throws(SystemCallError) -> Ends {
+    static func socketPair() throws(SystemCallError) -> ReportSockets {
         var pair: [CInt] = [-1, -1]
         let type = CInt(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue)
         try retrying("socketpair", "SOCK_SEQPACKET") {
             unsafe pair.withUnsafeMutableBufferPointer { unsafe socketpair(AF_UNIX, type, 0, $0.baseAddress) }
         }
-        return Ends(parent: OwnedFileDescriptor(taking: pair[0]), child: OwnedFileDescriptor(taking: pair[1]))
+        return ReportSockets(parent: OwnedFileDescriptor(taking: pair[0]), child: OwnedFileDescriptor(taking: pair[1]))
     }
 
     static func receive(from number: CInt) -> Reception {

@@ -14,7 +14,7 @@ public import SystemPackage
 
 /// Sockets by number: all calls on a socket except those that move bulk data.
 ///
-/// Whoever holds the number owns the socket and closes it. All rooms use one error convention for sockets:
+/// The holder of the number owns the socket and closes it. All rooms use one error convention for sockets:
 ///
 /// - A call that moves bytes or datagrams returns an ``IOResult``; `EAGAIN` is a result, not an error.
 /// - Every other call that can fail throws its `Errno`, a trivial value: a flow that cannot be opened costs no

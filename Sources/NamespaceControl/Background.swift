@@ -45,7 +45,7 @@ public struct Background: ~Copyable {
         return Background(ready: OwnedFileDescriptor(taking: ends.1), null: null)
     }
 
-    /// Leaves the terminal and tells the launcher that the set-up is complete.
+    /// Leaves the terminal and reports to the launcher that the set-up is complete.
     ///
     /// - Throws: The error of dup2(2), or EPIPE if the launcher is gone.
     public consuming func becomeReady() throws(SystemCallError) {

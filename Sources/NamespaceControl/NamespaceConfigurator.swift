@@ -30,7 +30,7 @@ public actor NamespaceConfigurator {
     /// Carries out operations in order; one call at a time.
     ///
     /// Of the resulting state, only the addresses are read here. The next difference starts from what ``state()`` reads
-    /// then, which is true whoever has changed the namespace meanwhile.
+    /// then, which is right even if another program has changed the namespace meanwhile.
     ///
     /// - Parameters:
     ///   - operations: the operations, as `diff()` returned them for the result of ``state()``.

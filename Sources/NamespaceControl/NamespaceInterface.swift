@@ -13,7 +13,7 @@
 // added (`AppliedState.Ownership`) and marks it in each state that it reads back.
 //
 // When a link is set up, the kernel adds a link-local address and starts duplicate detection for it, so that the
-// address would be unusable for a second. Instead, the kernel is told to add none (`IN6_ADDR_GEN_MODE_NONE`), the same
+// address would be unusable for a second. Instead, the kernel is set to add none (`IN6_ADDR_GEN_MODE_NONE`), the same
 // address is added without detection, and the mode is restored.
 //
 // All calls must be made on the namespace's thread, because the requests need its capabilities.
@@ -199,7 +199,7 @@ public struct NamespaceInterface: ~Copyable, Sendable {
                 ours.note(operation)
                 continue
             }
-            if !holdsAnyway(operation, error) { refused(operation, error) }
+            if !isAlreadyTrue(operation, error) { refused(operation, error) }
         }
     }
 
@@ -269,13 +269,13 @@ public struct NamespaceInterface: ~Copyable, Sendable {
             try request(operation)
             return true
         } catch {
-            guard holdsAnyway(operation, error) else { throw error }
+            guard isAlreadyTrue(operation, error) else { throw error }
             return false
         }
     }
 
     /// Whether a refusal means that the state is the wanted one already, although we did not make it so.
-    private mutating func holdsAnyway(_ operation: NamespaceOperation, _ error: NetlinkError) -> Bool {
+    private mutating func isAlreadyTrue(_ operation: NamespaceOperation, _ error: NetlinkError) -> Bool {
         // Another program has changed the routes, so the owners of all routes are determined anew.
         memory = AppliedRouteMemory()
         switch operation {

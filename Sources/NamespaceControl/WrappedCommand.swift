@@ -116,13 +116,13 @@ public final class WrappedCommand {
     public init(_ specification: Specification, signalMask: SignalMask) throws(NamespaceError) {
         let namespaces = TAPAS_NEW_NETWORK | TAPAS_NEW_PID | TAPAS_NEW_MOUNT | TAPAS_NEW_UTS | TAPAS_NEW_IPC
         var channelNumber: CInt = -1
-        let shownName = specification.file.escapingControlCharacters
+        let displayName = specification.file.escapingControlCharacters
         let process = unsafe withArguments(specification) { file, arguments in
             unsafe withOptionalCString(specification.hostName) { hostName in
-                unsafe shownName.withCString { shownName in
+                unsafe displayName.withCString { displayName in
                     unsafe withUnsafePointer(to: signalMask.set) { mask in
                         var command = unsafe tapas_command(
-                            file: file, shown_name: shownName, arguments: arguments, host_name: hostName,
+                            file: file, display_name: displayName, arguments: arguments, host_name: hostName,
                             namespaces: CInt(namespaces), signal_mask: mask)
                         return unsafe tapas_clone_init(&command, &channelNumber)
                     }

@@ -215,7 +215,7 @@ public struct NetlinkSocket: ~Copyable, @unchecked Sendable {
                 throw NetlinkError(operation(index), .malformed, .messageTooLong)
             }
             datagram += message.finish(
-                sequence: sequence, portID: portID, tellsSuccess: index == batch.upperBound - 1)
+                sequence: sequence, portID: portID, acknowledgesSuccess: index == batch.upperBound - 1)
         }
         let last = sequence
         counters.requests += batch.count

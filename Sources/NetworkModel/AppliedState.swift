@@ -16,7 +16,7 @@ public struct AppliedState: Hashable, Sendable {
         case ours
         /// Made by the kernel: link-local addresses, connected routes.
         case kernel
-        /// Added by somebody else in the namespace.
+        /// Added by another program in the namespace.
         case foreign
     }
 

@@ -12,17 +12,17 @@ public struct Reason: Hashable, Sendable, CustomStringConvertible {
     /// The rule that decided, with the object and the values.
     public var cause: Cause
     /// Where it is shown.
-    public var weight: Weight
+    public var placement: Placement
 
     /// Makes a reason.
-    public init(_ family: AddressFamily?, _ cause: Cause, _ weight: Weight = .detail) {
+    public init(_ family: AddressFamily?, _ cause: Cause, _ placement: Placement = .detail) {
         self.family = family
         self.cause = cause
-        self.weight = weight
+        self.placement = placement
     }
 
     /// Where a reason is shown.
-    public enum Weight: Hashable, Sendable {
+    public enum Placement: Hashable, Sendable {
         /// The cause of a family's mode: part of the family's line of the summary.
         case mode
         /// Something that a user may miss in the namespace, with its cause: a line of its own in the summary.
@@ -56,7 +56,7 @@ extension Reason {
         // MARK: The template interface
 
         /// The kernel's lookup of the probe does not show the default route; the main table decides.
-        case lookupIsSilent(LookupGap)
+        case lookupInconclusive(LookupGap)
         /// The host refuses all packets that have no more specific route; no interface is copied instead.
         case defaultRefused(errno: Int32)
         /// A host interface through which some route leads, and the result of considering it.
@@ -101,9 +101,9 @@ extension Reason {
         /// A route of the template that the namespace does not get.
         case routeLeftOut(Route, RouteDefect)
         /// A route that the host does not have.
-        case routeMade(Route)
+        case routeAdded(Route)
         /// A router outside the namespace's networks gets a route of its own.
-        case routerMadeOnLink(IPAddress)
+        case routerRouteAdded(IPAddress)
         /// A route of an interface cannot work.
         case routeUnreachable(Route, of: String)
         /// Routes that are counted instead of being reported one by one.
@@ -154,7 +154,7 @@ extension Reason {
         /// There is no answer.
         case notAsked
         /// `ENETUNREACH`.
-        case noWayOut
+        case noRoute
         /// A route to the probe's own network refuses it.
         case refusedByOwnRoute(IPAddress)
         /// The answer is the host itself.
@@ -210,17 +210,17 @@ extension Reason {
         /// Why it was considered.
         public var rank: Rank
         /// The result.
-        public var fate: Fate
+        public var outcome: Outcome
 
         /// Makes a candidate.
-        public init(_ name: String, _ rank: Rank, _ fate: Fate) {
+        public init(_ name: String, _ rank: Rank, _ outcome: Outcome) {
             self.name = name
             self.rank = rank
-            self.fate = fate
+            self.outcome = outcome
         }
 
         /// The result of considering a candidate.
-        public enum Fate: Hashable, Sendable {
+        public enum Outcome: Hashable, Sendable {
             /// It was judged by itself; ``Fitness/fit`` makes it the template.
             case judged(Fitness)
             /// Another candidate with a better rank is fit.

@@ -17,14 +17,14 @@ extension Reason.Cause {
         case .interfaceName(let name, .fallback): "interface name \(name): there is no template"
         case .interfaceName(let name, .mirrored): "interface name \(name): the mirrored interface's"
         case .interfaceName(let name, .constant): "interface name \(name): the same with any host"
-        case .lookupIsSilent, .defaultRefused, .candidate, .noCandidate, .mirrors, .namedInterface, .templateAbsent,
+        case .lookupInconclusive, .defaultRefused, .candidate, .noCandidate, .mirrors, .namedInterface, .templateAbsent,
             .outboundUnusable:
             templateText(family)
         case .gateway, .noGateway, .ownAddress, .address, .onlyLinkLocalAddress, .addressLeftOut, .sourceIsEmpty,
             .addressesBeyondLimit, .lingers,
             .unusualGuestAddress, .guestIsGateway:
             addressText
-        case .routeCopied, .routeLeftOut, .routeMade, .routerMadeOnLink, .routeUnreachable, .moreRoutes: routeText
+        case .routeCopied, .routeLeftOut, .routeAdded, .routerRouteAdded, .routeUnreachable, .moreRoutes: routeText
         case .queriesGoTo, .forwardsDNS, .forwardsDNSAlways, .mappedAddressIsGuest, .noResolverToAnnounce,
             .dhcpRoutesDropped,
             .advertisementDropped:
@@ -34,7 +34,7 @@ extension Reason.Cause {
 
     private func templateText(_ family: AddressFamily?) -> String {
         switch self {
-        case .lookupIsSilent(let gap): return "\(gap.text); the main table decides"
+        case .lookupInconclusive(let gap): return "\(gap.text); the main table decides"
         case .defaultRefused(let errno):
             return "the host refuses the default (errno \(errno)): no interface is copied until it is back, "
                 + "lest the one below a VPN is shown"
@@ -95,8 +95,8 @@ extension Reason.Cause {
         case .routeCopied(let route, let template):
             return "route \(route.text) is copied" + (template.map { " with the next hops that are on \($0)" } ?? "")
         case .routeLeftOut(let route, let defect): return "route \(route.text) is left out: \(defect.text)"
-        case .routeMade(let route): return "route \(route.text) is made"
-        case .routerMadeOnLink(let router):
+        case .routeAdded(let route): return "route \(route.text) is made"
+        case .routerRouteAdded(let router):
             return "router \(router) is outside the namespace's networks: it is made one on the link"
         case .routeUnreachable(let route, let name):
             return "route \(route.text) of \(name) is skipped: its gateway is unreachable"
@@ -139,7 +139,7 @@ extension Reason.LookupGap {
     fileprivate var text: String {
         switch self {
         case .notAsked: "the kernel was not asked for its way out"
-        case .noWayOut: "the kernel knows no way out"
+        case .noRoute: "the kernel knows no way out"
         case .refusedByOwnRoute(let probe): "a route of its own refuses \(probe)"
         case .isLocal(let probe): "the kernel's answer for \(probe) is not a way out"
         case .ownRoute(let probe): "a route of its own leads to \(probe)"
@@ -179,7 +179,7 @@ extension Reason.Fitness {
 
 extension Reason.Candidate {
     fileprivate func text(_ family: AddressFamily?) -> String {
-        switch fate {
+        switch outcome {
         case .judged(.fit): "template \(name): \(rank.text)"
         case .judged(let fitness): "\(name) is not the template (\(rank.text)): \(fitness.text(family))"
         case .outranked(let first): "\(name) is not the template (\(rank.text)): \(first) comes first"

@@ -79,7 +79,7 @@ struct AddressPlanner {
             PlannedAddress(
                 prefix: own, scope: PlannedAddress.scope(of: own.address), flags: ownFlags, origin: .linkLocal)
         ]
-        // A namespace that is told makes its own link-local IPv6 address.
+        // A namespace that tapas does not program makes its own link-local IPv6 address.
         if family == .v4 || configuration.configuresNamespace { choice.guest = own }
         var taken: Set<IPAddress> = [own.address, Local.gateway(family)]
         for source in configuration.sources(of: family) where source != .linkLocal {
@@ -176,9 +176,9 @@ struct AddressPlanner {
     }
 
     /// Every link has its own link-local addresses, so the host's are not needed.
-    private func weight(of address: InterfaceAddress, _ origin: AddressOrigin) -> Reason.Weight {
-        let isTemplates = template?.link.index == address.interface
-        return address.address.isLinkLocal || origin == .all && !isTemplates ? .detail : .remark
+    private func placement(of address: InterfaceAddress, _ origin: AddressOrigin) -> Reason.Placement {
+        let isOfTemplate = template?.link.index == address.interface
+        return address.address.isLinkLocal || origin == .all && !isOfTemplate ? .detail : .remark
     }
 
     /// The addresses of a link that can be copied.
@@ -191,7 +191,7 @@ struct AddressPlanner {
                 if origin != .all || link.index == template?.link.index { return true }
                 report.note(family, .addressLeftOut(address.prefix, .linkLocal))
             case .refused(let defect):
-                report.note(family, .addressLeftOut(address.prefix, defect), weight(of: address, origin))
+                report.note(family, .addressLeftOut(address.prefix, defect), placement(of: address, origin))
             }
             return false
         }

@@ -14,8 +14,8 @@ public import NetworkTypes
 // /32 or /128 without a prefix route, deprecated, and behind the planned ones. IPv4 ignores deprecation: it uses the
 // first address whose subnet contains the router, else the first of all.
 //
-// Only our own objects are changed. If somebody else's address or route is in the place of a planned one, it stays, and
-// the planned one is left out. Nothing is written where nothing differs, so that traffic is not disturbed.
+// Only our own objects are changed. If an address or route of another program is in the place of a planned one, it
+// stays, and the planned one is left out. Nothing is written where nothing differs, so that traffic is not disturbed.
 
 /// The operations that turn the present state of the namespace's interface into the planned one, in order.
 ///
@@ -38,24 +38,24 @@ public func diff(
     return difference.operations
 }
 
-private struct Difference {
+struct Difference {
     /// How many routes further a planned one is searched in the other table before it is looked up.
-    private static let lookAhead = 8
+    static let lookAhead = 8
 
-    private var kernel: SimulatedKernel
-    private let plan: NamespacePlan
-    private let plannedAddresses: [PlannedAddress]
+    var kernel: SimulatedKernel
+    let plan: NamespacePlan
+    let plannedAddresses: [PlannedAddress]
     /// The addresses that stay beside the planned ones.
-    private let lingering: [PlannedAddress]
+    let lingering: [PlannedAddress]
     /// The identities of both.
-    private let wanted: Set<PlannedAddress.Identity>
+    let wanted: Set<PlannedAddress.Identity>
     /// The planned routes of the families.
-    private let plannedRoutes: [[Route]]
+    let plannedRoutes: [[Route]]
     /// Our objects that are not planned, as they were before any route was added.
-    private var staleRoutes: [Route] = []
+    var staleRoutes: [Route] = []
     /// Whether the kernel would have refused a route when it was first tried.
-    private var wasRefused = false
-    private(set) var operations: [NamespaceOperation] = []
+    var wasRefused = false
+    var operations: [NamespaceOperation] = []
 
     init(state: AppliedState, plan: NamespacePlan, retaining: Set<IPAddress>) {
         kernel = SimulatedKernel(state)
@@ -96,17 +96,17 @@ private struct Difference {
         orderLingering()
         removeAddresses()
         orderLingering()
-        settleTheRest()
+        restoreDependentRoutes()
         // A default route that had to wait for an address to go is added now.
         removeDefaults()
     }
 
-    private mutating func emit(_ operation: NamespaceOperation) {
+    mutating func emit(_ operation: NamespaceOperation) {
         operations.append(operation)
         _ = kernel.carryOut(operation)
     }
 
-    private mutating func changeLink() {
+    mutating func changeLink() {
         if let mac = plan.namespaceMAC, kernel.properties.mac != mac { emit(.setMAC(mac)) }
         if let mtu = plan.mtu, kernel.properties.mtu != mtu { emit(.setMTU(mtu)) }
         if !kernel.properties.isUp { emit(plan.hasKernelLinkLocal ? .setLinkUp : .setLinkUpBare) }
@@ -118,7 +118,7 @@ private struct Difference {
     ///
     /// An old route of ours in the place of its IPv6 prefix route is removed first, because the kernel would add no
     /// prefix route beside it.
-    private mutating func add(_ address: PlannedAddress) {
+    mutating func add(_ address: PlannedAddress) {
         if address.family == .v6 {
             for connected in address.connectedRoutes {
                 let old = kernel.routes.first(connected.identity) { $0.origin == .ours }
@@ -129,11 +129,11 @@ private struct Difference {
         emit(.addAddress(address))
     }
 
-    private func entry(_ address: PlannedAddress) -> AppliedState.Address? {
+    func entry(_ address: PlannedAddress) -> AppliedState.Address? {
         kernel.addresses.first { $0.value.identity == address.identity }
     }
 
-    private mutating func addAddresses() {
+    mutating func addAddresses() {
         for address in plannedAddresses {
             guard let entry = entry(address) else {
                 add(address)
@@ -162,7 +162,7 @@ private struct Difference {
     }
 
     /// Moves lingering IPv4 addresses behind the planned ones, because the link's first address is the default source.
-    private mutating func orderLingering() {
+    mutating func orderLingering() {
         let planned = Set(plannedAddresses.map(\.identity))
         for address in lingering where address.family == .v4 {
             // A secondary address is never the first choice and is behind all primary ones anyway.
@@ -180,7 +180,7 @@ private struct Difference {
     ///
     /// The connected route names the primary address as its source. Addresses before it are removed and added again
     /// behind the others; addresses that will be removed anyway do not count.
-    private mutating func orderSubnets() {
+    mutating func orderSubnets() {
         for (position, lead) in plannedAddresses.enumerated() where lead.family == .v4 {
             let isLead = !plannedAddresses[..<position].contains { lead.isInSubnet(of: $0) }
             guard isLead, entry(lead)?.origin == .ours else { continue }
@@ -203,7 +203,7 @@ private struct Difference {
     ///
     /// With its last IPv4 address the link would lose every route, and sockets would lose theirs. So a second entry of
     /// the same address, of another length and without a route, takes its place meanwhile.
-    private mutating func exchange(_ old: PlannedAddress, for new: PlannedAddress) {
+    mutating func exchange(_ old: PlannedAddress, for new: PlannedAddress) {
         let length = new.prefix.length == 32 ? 31 : 32
         var holder: PlannedAddress?
         if new.family == .v4, let prefix = Prefix(new.address, length: length) {
@@ -219,11 +219,11 @@ private struct Difference {
     }
 
     /// Our addresses that are neither planned nor lingering.
-    private func stale() -> [PlannedAddress] {
+    func stale() -> [PlannedAddress] {
         kernel.addresses.filter { $0.origin == .ours && !wanted.contains($0.value.identity) }.map(\.value)
     }
 
-    private mutating func removeAddresses() {
+    mutating func removeAddresses() {
         let going = stale()
         let identities = Set(going.map(\.identity))
         let staying = Set(kernel.addresses.map(\.value).filter { !identities.contains($0.identity) }.map(\.address))
@@ -239,7 +239,7 @@ private struct Difference {
     }
 
     /// Removes an address, and its IPv6 prefix route if the kernel keeps that for others in the prefix that have none.
-    private mutating func remove(_ address: PlannedAddress) {
+    mutating func remove(_ address: PlannedAddress) {
         emit(.removeAddress(address))
         guard address.family == .v6 else { return }
         for connected in address.connectedRoutes {
@@ -252,7 +252,7 @@ private struct Difference {
     }
 
     /// Makes secondary addresses outlive the address that is about to be removed.
-    private mutating func promote(before address: PlannedAddress) {
+    mutating func promote(before address: PlannedAddress) {
         guard !kernel.properties.promotesSecondaries, address.family == .v4, !address.flags.contains(.secondary) else {
             return
         }
@@ -260,175 +260,6 @@ private struct Difference {
             $0.value.flags.contains(.secondary) && $0.value.isInSubnet(of: address)
         }
         if hasDependents { emit(.setPromoteSecondaries) }
-    }
-
-    // MARK: Routes
-
-    /// The planned routes that are not present as planned, and our present routes that are not planned.
-    ///
-    /// Both tables have nearly the same order, so they are walked side by side, and only a route that does not match
-    /// within a few steps is looked up.
-    private mutating func compareRoutes() -> (missing: [Route], stale: [Route]) {
-        let present = kernel.routes.entries
-        var isMatched = [Bool](repeating: false, count: present.count)
-        var missing: [Route] = []
-        for routes in plannedRoutes {
-            let planned = routes.span
-            // In both tables, the routes of the two families are separate.
-            var next = 0
-            for position in planned.indices {
-                let reach = next..<min(next + Self.lookAhead, present.count)
-                var match = present.firstPosition(in: reach) { $0.isOurs(planned[position]) }
-                if match == nil, position == 0 {
-                    match = present.firstPosition(in: present.indices) { $0.isOurs(planned[position]) }
-                }
-                if let match {
-                    isMatched[match] = true
-                    next = match + 1
-                } else {
-                    let route = planned[position]
-                    let isThere = kernel.routes.contains(route.identity) { $0.isOurs(route) }
-                    if !isThere { missing.append(route) }
-                }
-            }
-        }
-        let entries = present.span
-        var unmatched: [Route] = []
-        for position in entries.indices where !isMatched[position] && entries[position].origin == .ours {
-            unmatched.append(entries[position].value)
-        }
-        guard unmatched.count > Self.lookAhead else {
-            return (missing, unmatched.filter { !isPlanned($0.identity) })
-        }
-        let planned = Set(plannedRoutes.joined().lazy.map(\.identity))
-        return (missing, unmatched.filter { !planned.contains($0.identity) })
-    }
-
-    /// Whether a route of an identity is planned, by a search through all routes.
-    private func isPlanned(_ identity: Route.Identity) -> Bool {
-        plannedRoutes.contains { routes in
-            routes.hasOne { $0.destination.length == identity.destination.length && $0.identity == identity }
-        }
-    }
-
-    /// Adds and replaces routes in the plan's order; returns those that the kernel would refuse now.
-    private mutating func addRoutes() -> [Route] {
-        let (missing, stale) = compareRoutes()
-        staleRoutes = stale
-        var refused: [Route] = []
-        for route in missing where !settle(route) { refused.append(route) }
-        wasRefused = !refused.isEmpty
-        return refused
-    }
-
-    /// Makes sure that a planned route is present; false if the kernel would refuse it.
-    ///
-    /// - Parameters:
-    ///   - route: the route.
-    ///   - done: on the last try, the routes that were sent already: the model may be wrong, so in the end the kernel
-    ///     is asked, but once.
-    /// - Returns: Whether nothing is left to do for the route.
-    @discardableResult
-    private mutating func settle(_ route: Route, lastTryAfter done: Set<NamespaceOperation>? = nil) -> Bool {
-        var operation = NamespaceOperation.addRoute(route)
-        let identity = route.identity
-        if let own = kernel.routes.first(identity, where: { $0.origin == .ours }) {
-            if own.value.canonical == route { return true }
-            operation = .replaceRoute(route)
-        } else if kernel.routes.contains(identity) {
-            return true
-        }
-        if kernel.carryOut(operation) != nil {
-            guard let done, !done.contains(operation) else { return false }
-        }
-        operations.append(operation)
-        return true
-    }
-
-    /// Restores what removed addresses have taken along, and asks the kernel once for what the model refuses.
-    private mutating func settleTheRest() {
-        // Without such steps, nothing has changed since.
-        guard wasRefused || operations.contains(where: \.mayTakeRoutesAlong) else { return }
-        var missing = compareRoutes().missing
-        guard !missing.isEmpty else { return }
-        // Defaults first: each of the steps leaves flows without these routes for a moment.
-        for step in [{ $0.isDefault }, { _ in true }] as [(Route) -> Bool] where missing.contains(where: needsRoom) {
-            var trial = self
-            trial.makeRoom(byRemoving: step)
-            let rest = trial.compareRoutes().missing
-            guard rest.count < missing.count else { continue }
-            self = trial
-            missing = rest
-        }
-        let done = Set(operations)
-        for route in missing { settle(route, lastTryAfter: done) }
-    }
-
-    /// Whether the kernel would refuse an IPv6 route because of the gateway.
-    ///
-    /// The kernel looks a gateway up in the table. A route through a router hides a wider one on the link that makes the
-    /// gateway reachable, above all among defaults. A fresh start adds the routes in the plan's order and gets this one,
-    /// where a later change does not.
-    private func needsRoom(_ route: Route) -> Bool {
-        guard route.family == .v6 else { return false }
-        var trial = kernel
-        let isThere = trial.routes.contains(route.identity)
-        return trial.carryOut(isThere ? .replaceRoute(route) : .addRoute(route)) == .unreachableGateway
-    }
-
-    /// Removes IPv6 routes of ours, and adds what is missing in the plan's order, as a fresh start does.
-    private mutating func makeRoom(byRemoving isMeant: (Route) -> Bool) {
-        for entry in kernel.routes.entries where entry.origin == .ours && entry.value.family == .v6 {
-            if isMeant(entry.value) { emit(.removeRoute(entry.value)) }
-        }
-        let refused = compareRoutes().missing.filter { $0.family == .v6 && !settle($0) }
-        for route in refused { settle(route) }
-    }
-
-    /// Removes our routes that are not planned; those that depend on others first.
-    private mutating func removeRoutes(where isMeant: (Route) -> Bool) {
-        for route in staleRoutes.reversed() where isMeant(route) {
-            guard route.preferredSource != nil else {
-                emit(.removeRoute(route))
-                continue
-            }
-            // When its source address goes, an IPv4 route goes with it, and an IPv6 route loses the source and is not found
-            // by it any more.
-            let present = kernel.routes.first(route.identity) { $0.origin == .ours }
-            if let present { emit(.removeRoute(present.value)) }
-        }
-        staleRoutes.removeAll(where: isMeant)
-    }
-
-    /// Removes default routes that are not planned.
-    ///
-    /// If a planned one of the family is still missing, the old one stays until it is there.
-    private mutating func removeDefaults() {
-        for family in AddressFamily.allCases {
-            let planned = plannedRoutes.flatMap { routes in
-                routes.picked { $0.isDefault && $0.family == family }.map(\.identity)
-            }
-            let isThere = planned.contains { kernel.routes.contains($0) }
-            if planned.isEmpty || isThere { removeRoutes { $0.isDefault && $0.family == family } }
-        }
-    }
-}
-
-extension NamespaceOperation {
-    /// Whether this removal can remove routes, or this addition can add routes.
-    fileprivate var mayTakeRoutesAlong: Bool {
-        switch self {
-        case .addRoute, .replaceRoute, .removeRoute, .setMAC, .setMTU, .resetFlows: false
-        default: true
-        }
-    }
-}
-
-extension AppliedState.RouteEntry {
-    /// Whether this is a planned route that we have added.
-    fileprivate func isOurs(_ planned: borrowing Route) -> Bool {
-        guard origin == .ours else { return false }
-        return value.isCanonical ? value.equals(planned) : value.canonical.equals(planned)
     }
 }
 

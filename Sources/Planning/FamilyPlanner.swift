@@ -128,12 +128,12 @@ struct FamilyPlanner {
     private func opaqueDefault(_ report: inout Report) -> Route {
         var route = Route.default(family, via: Local.gateway(family))
         if family == .v6 { route.preferredSource = Local.addressIPv6 }
-        report.note(family, .routeMade(route))
+        report.note(family, .routeAdded(route))
         return route
     }
 
     /// Whether an address of the plan is the template interface's.
-    private func isTemplates(_ address: PlannedAddress, _ template: Template) -> Bool {
+    private func isOfTemplate(_ address: PlannedAddress, _ template: Template) -> Bool {
         address.origin != .explicit
             && snapshot.addresses.contains { $0.interface == template.link.index && $0.address == address.address }
     }
@@ -148,7 +148,7 @@ struct FamilyPlanner {
         if let template, explicitGateway == nil, configuration.copiesRoutes {
             routes = RouteCopier(
                 snapshot: snapshot, family: family, template: template, addresses: addresses,
-                areAddressesGiven: !addresses.contains { isTemplates($0, template) },
+                areAddressesGiven: !addresses.contains { isOfTemplate($0, template) },
                 tables: configuration.networkMode == .transparent ? snapshot.reachedTables(family) : [.main],
                 hasIPv6: families.contains(.v6)
             ).copy(&report)
@@ -162,7 +162,7 @@ struct FamilyPlanner {
         let connected = addresses.connectedRoutes
         var reachability = Reachability(connected + routes)
         if let router, !reachability.accepts(route) {
-            report.note(family, .routerMadeOnLink(router))
+            report.note(family, .routerRouteAdded(router))
             let host = Route.host(router)
             if (connected + routes).contains(where: { $0.identity == host.identity }) {
                 route.nextHops[0].flags.insert(.onLink)
@@ -170,7 +170,7 @@ struct FamilyPlanner {
                 routes.append(host)
             }
         }
-        report.note(family, .routeMade(route))
+        report.note(family, .routeAdded(route))
         routes.append(route)
         return routes
     }

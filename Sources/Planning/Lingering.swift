@@ -18,7 +18,7 @@ extension NamespacePlan {
     ///
     /// - Parameter counts: the number of connections of each address.
     public mutating func note(lingering counts: [IPAddress: Int]) {
-        reasons.removeAll { $0.weight == .lingering }
+        reasons.removeAll { $0.placement == .lingering }
         reasons += lingeringReasons(counts).map(\.reason)
     }
 }

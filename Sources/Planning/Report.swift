@@ -11,13 +11,13 @@ struct Report {
     private(set) var warnings: [String] = []
 
     /// Records a decision.
-    mutating func note(_ family: AddressFamily?, _ cause: Reason.Cause, _ weight: Reason.Weight = .detail) {
-        reasons.append(Reason(family, cause, weight))
+    mutating func note(_ family: AddressFamily?, _ cause: Reason.Cause, _ placement: Reason.Placement = .detail) {
+        reasons.append(Reason(family, cause, placement))
     }
 
     /// The number of routes of a table that are reported one by one; the rest is counted.
     ///
-    /// Nobody reads 100,000 lines, and writing them would be most of the cost of planning a full table.
+    /// 100,000 lines would be of no use, and writing them would be most of the cost of planning a full table.
     private static let mostRoutes = 256
     /// The number of routes with a warning of their own.
     private static let mostRouteWarnings = 16
@@ -29,13 +29,13 @@ struct Report {
     }
 
     /// Counts a copied route; returns whether it is reported.
-    mutating func tellsNextCopy() -> Bool {
+    mutating func reportsNextCopy() -> Bool {
         routes.copied += 1
         return routes.copied <= Self.mostRoutes
     }
 
     /// Counts a route that is left out; returns whether it is reported.
-    mutating func tellsNextLeftOut() -> Bool {
+    mutating func reportsNextOmission() -> Bool {
         routes.leftOut += 1
         return routes.leftOut <= Self.mostRoutes
     }

@@ -56,8 +56,8 @@ struct RouteCopier {
                 guard flatten(&copy, &sharing) else { continue }
                 if let refusal = refusal(of: copy, connected: connected) {
                     if routes[position].isOnLink || copy.isOnLink { leftOut.append(copy) }
-                    if report.tellsNextLeftOut() {
-                        report.note(family, .routeLeftOut(copy, refusal), refusal.weight)
+                    if report.reportsNextOmission() {
+                        report.note(family, .routeLeftOut(copy, refusal), refusal.placement)
                     }
                     continue
                 }
@@ -67,7 +67,7 @@ struct RouteCopier {
                     index.first(fingerprint) { copies[$0].identity == identity } != nil
                     || made.first(fingerprint) { connected[$0].identity == identity } != nil
                 guard !isKnown else {
-                    if report.tellsNextLeftOut() {
+                    if report.reportsNextOmission() {
                         report.note(family, .routeLeftOut(copy, .shadowed), .remark)
                     }
                     continue
@@ -75,9 +75,9 @@ struct RouteCopier {
                 index.insert(fingerprint, at: copies.count)
                 // This is not a closure, because captured values are copied, and this is the most expensive pass over a
                 // large table.
-                if report.tellsNextCopy() {
-                    let keepsAll = snapshot.nextHops(of: snapshot.routes[position]).count == copy.nextHops.count
-                    report.note(family, .routeCopied(copy, onlyHopsOf: keepsAll ? nil : template.link.name))
+                if report.reportsNextCopy() {
+                    let hasAllHops = snapshot.nextHops(of: snapshot.routes[position]).count == copy.nextHops.count
+                    report.note(family, .routeCopied(copy, onlyHopsOf: hasAllHops ? nil : template.link.name))
                 }
                 copies.append(copy)
             }
@@ -212,7 +212,7 @@ struct RouteCopier {
                     !table.accepts(Route(destination: route.destination, nextHops: [route.nextHops[index]])),
                     route.destination.isDefault || hostOnLink.contains(where: { $0.destination.contains(gateway) })
                 else { continue }
-                report.note(family, .routerMadeOnLink(gateway))
+                report.note(family, .routerRouteAdded(gateway))
                 let host = Route.host(gateway)
                 if taken.contains(host.identity) {
                     route.nextHops[index].flags.insert(.onLink)
@@ -253,7 +253,7 @@ struct RouteCopier {
 
 extension Reason.RouteDefect {
     /// Whether a person may miss such a route.
-    fileprivate var weight: Reason.Weight {
+    fileprivate var placement: Reason.Placement {
         switch self {
         case .shadowed, .deadNextHops, .foreignSource: .remark
         case .ofEveryLink, .madeWithAddress, .ofAddressLeftOut: .detail

@@ -13,14 +13,14 @@ extension NamespacePlan {
     /// resolvers. ``reasons`` contains more than that.
     public var summary: [String] {
         let lines = AddressFamily.allCases.map { "\($0): \(families[$0].summary(because: modeReasons($0)))" }
-        let remarks = reasons.filter { $0.weight == .remark }.map(\.description)
+        let remarks = reasons.filter { $0.placement == .remark }.map(\.description)
         let extra = remarks.count - Self.mostRemarks
         guard extra > 1 else { return lines + remarks }
         return lines + remarks.prefix(Self.mostRemarks) + ["and \(extra) more like these (all with --debug)"]
     }
 
     private func modeReasons(_ family: AddressFamily) -> [String] {
-        reasons.filter { $0.family == family && $0.weight == .mode }.map(\.text)
+        reasons.filter { $0.family == family && $0.placement == .mode }.map(\.text)
     }
 }
 

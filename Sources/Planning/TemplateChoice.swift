@@ -52,16 +52,16 @@ struct TemplateChooser {
         if let name = configuration.outboundInterfaces[family] {
             return pinned(name, option: family == .v4 ? "--outbound-if4" : "--outbound-if6", &report)
         }
-        let lookup = snapshot.wayOut(family)
+        let lookup = snapshot.defaultRouteLookup(family)
         var candidates = defaults()
         switch lookup {
         case .unknown(let why):
-            report.note(family, .lookupIsSilent(why))
+            report.note(family, .lookupInconclusive(why))
             if candidates.isEmpty { candidates = others() }
         case .refused(let errno):
             report.note(family, .defaultRefused(errno: errno), .mode)
             return nil
-        case .leaves(let interface, _):
+        case .link(let interface, _):
             var known: Reason.DefaultRoute?
             if case .defaultRoute(let route)? = candidates.first(where: { $0.interface == interface })?.rank {
                 known = route
@@ -72,7 +72,7 @@ struct TemplateChooser {
         return walk(candidates, lookup, &report)
     }
 
-    private func walk(_ candidates: [Candidate], _ lookup: WayOut, _ report: inout Report) -> Template? {
+    private func walk(_ candidates: [Candidate], _ lookup: DefaultRouteLookup, _ report: inout Report) -> Template? {
         var chosen: Link?
         search: for candidate in candidates {
             guard let link = snapshot.link(candidate.interface) else { continue }
@@ -112,7 +112,7 @@ struct TemplateChooser {
         }
         let fitness = self.fitness(of: link, acceptsLinkLocal: true)
         report.note(family, .namedInterface(name, option: option, fitness), .mode)
-        return fitness == .fit ? template(link, isPinned: true, snapshot.wayOut(family)) : nil
+        return fitness == .fit ? template(link, isPinned: true, snapshot.defaultRouteLookup(family)) : nil
     }
 
     // MARK: Candidates
@@ -158,7 +158,7 @@ struct TemplateChooser {
     // MARK: The default through the template
 
     private func template(
-        _ link: Link, isPinned: Bool, _ lookup: WayOut, _ tables: [RouteTable] = [.main]
+        _ link: Link, isPinned: Bool, _ lookup: DefaultRouteLookup, _ tables: [RouteTable] = [.main]
     ) -> Template {
         for route in tables.flatMap({ snapshot.rankedDefaults(family, in: $0) }) {
             let hops = snapshot.nextHops(of: route).filter { $0.interface == link.index && !$0.flags.contains(.dead) }
@@ -168,7 +168,7 @@ struct TemplateChooser {
             let gateway = heaviest.gateway?.family == family ? heaviest.gateway : nil
             return Template(link: link, isPinned: isPinned, hasDefault: true, gateway: gateway)
         }
-        if case .leaves(link.index, let gateway) = lookup {
+        if case .link(link.index, let gateway) = lookup {
             return Template(link: link, isPinned: isPinned, hasDefault: true, gateway: gateway)
         }
         return Template(link: link, isPinned: isPinned, hasDefault: false, gateway: nil)

@@ -120,7 +120,7 @@ public struct GuestServices: Sendable {
         var conveyance = Conveyance()
         let isWrong = lease.change == .lease || addresses.change == .lease
         // A client that has not sent anything yet may wait for the link, unless tapas programs the namespace.
-        let isUnknown = !new.configuresNamespace && dhcpv4.clientMAC == nil && old.v4.tells(otherThan: new.v4)
+        let isUnknown = !new.configuresNamespace && dhcpv4.clientMAC == nil && old.v4.differs(from: new.v4)
         let servesLeases = !new.services.isDisjoint(with: [.dhcpv4, .dhcpv6])
         conveyance.togglesCarrier = new.togglesCarrier && servesLeases && (isWrong || isUnknown)
         return conveyance
@@ -198,7 +198,7 @@ public struct GuestServices: Sendable {
 
 extension ServiceSettings.IPv4 {
     /// Whether a lease with these settings would be wrong under others.
-    fileprivate func tells(otherThan new: ServiceSettings.IPv4) -> Bool {
+    fileprivate func differs(from new: ServiceSettings.IPv4) -> Bool {
         guestAddress != new.guestAddress || router != new.router || routes != new.routes
     }
 }

@@ -79,7 +79,7 @@ public struct FrameSummary: Hashable, Sendable {
     public var packetLength = 0
     /// Where the transport header starts in the frame.
     public var transportOffset = EthernetHeader.length
-    /// The transport header and payload in bytes, as IP tells.
+    /// The length of transport header and payload in bytes, according to IP.
     public var transportLength = 0
     /// Where the payload of TCP, UDP or ICMP (behind its eight bytes) starts in the frame.
     public var payloadOffset = 0

@@ -151,10 +151,10 @@ public struct ICMPError: Hashable, Sendable {
         guard total <= frame.count else { return 0 }
         let offset = ip.writeFrame(
             into: &frame, to: destinationMAC, from: sourceMAC, payloadLength: ICMPHeader.length + bodyLength)
-        let owed = header.write(into: &frame, at: offset, ip: ip, payloadLength: bodyLength)
+        let checksum = header.write(into: &frame, at: offset, ip: ip, payloadLength: bodyLength)
         packet.write(into: &frame, at: offset + ICMPHeader.length, payloadLength: transportLength)
         frame.store(transport.extracting(0..<quoted), at: offset + ICMPHeader.length + packet.length)
-        owed.finish(in: &frame, payloadLength: bodyLength)
+        checksum.finish(in: &frame, payloadLength: bodyLength)
         return total
     }
 

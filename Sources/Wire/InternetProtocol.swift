@@ -112,7 +112,7 @@ public struct IPv4Header: Hashable, Sendable {
         destination = packet.ipv4Address(at: Offset.destination)
     }
 
-    /// The length in bytes that the first byte of a packet tells, options included; the packet must not be empty.
+    /// The length in bytes according to the first byte of a packet, options included; the packet must not be empty.
     @inlinable
     public static func headerLength(_ packet: Span<UInt8>) -> Int {
         Int(packet[0] & 0xF) &* 4

@@ -64,7 +64,7 @@ public struct PcapRecordHeader: Hashable, Sendable {
 
     /// The time since 1970 in whole seconds.
     public var seconds: UInt32
-    /// The rest of the time, in the unit that the file's header tells.
+    /// The rest of the time, in the unit that the file's header gives.
     public var fraction: UInt32
     /// How many bytes of the frame follow.
     public var capturedLength: UInt32

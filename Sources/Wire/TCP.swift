@@ -211,7 +211,7 @@ public struct TCPHeader: Hashable, Sendable {
     /// The header's length in bytes with its options.
     @inlinable public var headerLength: Int { Self.length &+ options.length }
 
-    /// The length in bytes that a segment tells; it must have 13 bytes.
+    /// The length in bytes according to the segment, which must have at least 13 bytes.
     @inlinable
     static func headerLength(_ segment: Span<UInt8>) -> Int {
         Int(segment[Offset.dataOffset] >> 4) &* 4

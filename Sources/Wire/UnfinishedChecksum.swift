@@ -55,7 +55,7 @@ public struct UnfinishedChecksum: ~Copyable {
     /// - Parameter frame: the frame that the header was written into.
     /// - Returns: the virtio header that declares this, without segmentation.
     @inlinable
-    public consuming func leaveToReceiver(in frame: inout MutableSpan<UInt8>) -> VirtioNetHeader {
+    public consuming func writePartial(in frame: inout MutableSpan<UInt8>) -> VirtioNetHeader {
         frame.store(pseudoHeader.folded, at: transportOffset &+ fieldOffset)
         return VirtioNetHeader(checksumStart: transportOffset, checksumOffset: fieldOffset)
     }

@@ -26,9 +26,9 @@ extension UDPHeader {
         let header = UDPHeader(sourcePort: sourcePort, destinationPort: destinationPort, payloadLength: payload.count)
         let offset = ip.writeFrame(
             into: &frame, to: destinationMAC, from: sourceMAC, payloadLength: length + payload.count)
-        let owed = header.write(into: &frame, at: offset, ip: ip)
+        let checksum = header.write(into: &frame, at: offset, ip: ip)
         frame.store(payload, at: offset + length)
-        owed.finish(in: &frame, payloadLength: payload.count)
+        checksum.finish(in: &frame, payloadLength: payload.count)
         return total
     }
 }
@@ -51,9 +51,9 @@ extension ICMPHeader {
         guard total <= frame.count, ip.length + Self.length + body.count <= 0xFFFF else { return 0 }
         let offset = ip.writeFrame(
             into: &frame, to: destinationMAC, from: sourceMAC, payloadLength: Self.length + body.count)
-        let owed = write(into: &frame, at: offset, ip: ip, payloadLength: body.count)
+        let checksum = write(into: &frame, at: offset, ip: ip, payloadLength: body.count)
         frame.store(body, at: offset + Self.length)
-        owed.finish(in: &frame, payloadLength: body.count)
+        checksum.finish(in: &frame, payloadLength: body.count)
         return total
     }
 }

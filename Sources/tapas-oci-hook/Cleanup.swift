@@ -25,7 +25,7 @@ struct Cleanup {
     /// - Throws: When the file cannot be read, or the process does not end.
     func run() throws(HookError) {
         guard let name = state.fileName else { return }
-        let path = "\(try Places().runFolder())/\(name).pid"
+        let path = "\(try HookPaths().runFolder())/\(name).pid"
         guard let bytes = try HookFiles.read(path, limit: 64) else { return }
         let text = String(decoding: bytes.prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
         if let process = pid_t(text), process > 1 { try Self.end(process, started: path) }

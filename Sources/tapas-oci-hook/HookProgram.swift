@@ -48,7 +48,7 @@ struct HookProgram: ParsableCommand {
 
     /// Starts tapas for a container and waits until the network is up.
     private static func attach(_ state: ContainerState) throws(HookError) {
-        let places = Places()
+        let places = HookPaths()
         let system = try configuration(places.systemConfiguration)
         let user = try places.userConfiguration.map { path throws(HookError) in try configuration(path) }
         guard let command = try HookCommand.make(for: state, system: system, user: user ?? HookConfiguration()) else {

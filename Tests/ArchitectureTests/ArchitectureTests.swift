@@ -64,7 +64,7 @@ import Testing
 
     @Test("nothing but the log handler makes a logger or writes to standard error")
     func nothingButTheLogHandlerWrites() async throws {
-        // What makes a logger of its own would be heard whatever -q, -l and the system log say.
+        // A logger that code makes itself would ignore -q, -l and the system log.
         let words = [
             "Logger(label", "StreamLogHandler", "LoggingSystem", " print(", "debugPrint(", "perror(",
             "fprintf(", "fputs(", "stderr", "write(2,", "writev(2,", "writeToStandardError", "standardError.",
@@ -72,7 +72,8 @@ import Testing
         let allowed: [String: Set<String>] = [
             "Sources/Diagnostics/TapasLogHandler.swift": ["Logger(label"],
             "Sources/Diagnostics/LogDestinations.swift": ["write(2,", "writeToStandardError"],
-            // Before there is a log, and the command that cannot be run: it would have had standard error.
+            // Messages before the log exists, and of a command that cannot be run, which would have used standard
+            // error.
             "Sources/tapas/Program.swift": ["writeToStandardError"],
             "Sources/Engine/Engine.swift": ["writeToStandardError"],
             // The table that --stats asks for.

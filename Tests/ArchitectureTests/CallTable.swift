@@ -1,10 +1,10 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// Which system calls the functions of the C library and of the libraries that we use come to (x86-64, glibc 2.36).
+/// The system calls that the functions of the C library and of the other libraries make (x86-64, glibc 2.36).
 ///
-/// Where a version of glibc uses one call and another version another, both are named. A function that is not here is
-/// taken to make no system call. Memory, futexes and the clock's fast way are the runtime's and are named nowhere:
-/// mmap munmap mprotect madvise brk futex sched_yield getrandom clock_gettime exit_group rt_sigreturn.
+/// If versions of glibc use different calls, both are listed. A function that is not listed is assumed to make no
+/// system call. Calls for memory, futexes and clocks belong to the runtime and are not declared: mmap munmap mprotect
+/// madvise brk futex sched_yield getrandom clock_gettime exit_group rt_sigreturn.
 enum CallTable {
     /// The calls of a function.
     static let functions: [String: Set<String>] = same.reduce(into: different) { table, name in
@@ -93,13 +93,13 @@ enum CallTable {
         "seccomp_load": ["prctl", "seccomp"],
     ]
 
-    /// Functions that take pointers and have names that methods of ours have, too.
+    /// Functions that take pointers and share their names with methods of ours.
     static let pointerTaking: Set<String> = [
         "accept", "bind", "connect", "open", "poll", "read", "recv", "recvfrom", "recvmsg", "send", "sendmsg", "sendto",
         "splice", "stat", "write",
     ]
 
-    /// What our own wrappers of LinuxSystem come to, by the words of a call in code without blanks between.
+    /// The system calls of our own wrappers in LinuxSystem, by the text of a call without blanks.
     static let wrappers: [String: Set<String>] = [
         "OwnedFileDescriptor.open(": ["openat", "close"],
         "OwnedFileDescriptor(taking:": ["close"],
@@ -110,6 +110,6 @@ enum CallTable {
         "SymbolicLink.target(": ["readlinkat"],
     ]
 
-    /// The modules that bring these functions in: a Swift file without one of them can call none.
+    /// The modules that declare these functions: a Swift file that imports none of them cannot call them.
     static let modules: Set<String> = ["Glibc", "CLinux", "CMnl", "CCap", "CSeccomp"]
 }

@@ -1,10 +1,10 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// The rooms of `Sources` and whom each may know: the table of docs/architecture.md, in a form that a test can hold the
-/// package to.
+/// The rooms of `Sources` and the rooms that each may import: the table of docs/architecture.md in a form that a test
+/// can check.
 ///
-/// Imports point one way. A room may know fewer others than its row allows, and everything that those know of through
-/// the model they share is named here too, so that a new edge is a decision somebody made in this file.
+/// Imports point one way. A room may import fewer others than its row allows. Rooms that are visible only through the
+/// shared model are listed as well, so that each new edge requires a change of this file.
 enum Layering {
     /// Rooms that do no I/O, values in and values out; they import no operating system either.
     static let pure: Set<String> = [
@@ -20,7 +20,7 @@ enum Layering {
     /// C modules: prototypes and system libraries, with no room below them.
     static let foreign: Set<String> = ["CLinux", "CMnl", "CCap", "CSeccomp"]
 
-    /// What each room may depend on, itself and Swift's own modules apart.
+    /// The modules that each room may depend on, besides itself and Swift's own modules.
     static let mayKnow: [String: Set<String>] = [
         "CLinux": [], "CMnl": [], "CCap": [], "CSeccomp": [],
         "NetworkTypes": [],
@@ -46,7 +46,7 @@ enum Layering {
         "Sandbox": ["CCap", "CSeccomp", "CLinux", "LinuxSystem"],
         "Control": ["JSON", "NetworkModel", "NetworkTypes", "LinuxSystem", "CLinux"],
         "ControlClient": ["Control", "JSON", "NetworkTypes", "LinuxSystem", "CLinux"],
-        // What the executable calls: it wires the rooms together.
+        // The room that the executable calls, which wires the rooms together.
         "Engine": [
             "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
             "Sandbox",
@@ -55,15 +55,15 @@ enum Layering {
         ],
     ]
 
-    /// The executables: they wire the rooms together and may know all of them.
+    /// The executables, which may import all rooms.
     static let executables: Set<String> = ["tapas", "tapasctl", "tapas-oci-hook"]
 
-    /// Products of other packages, and who may use them.
+    /// Products of other packages, and the rooms that may use them.
     static let libraries: [String: Set<String>] = [
         "Logging": [
             "Diagnostics", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding", "Control", "Engine",
         ],
-        // LinuxSystem speaks in its Errno and FileDescriptor, so whoever uses that room names them.
+        // LinuxSystem's API contains its Errno and FileDescriptor, so rooms that use LinuxSystem import it.
         "SystemPackage": [
             "LinuxSystem", "Diagnostics", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
             "Sandbox", "Control", "ControlClient", "Engine",

@@ -1,8 +1,8 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// The code of a source file: its text without comments and without what strings hold.
+/// The code of a source file: its text without comments and without the contents of strings.
 ///
-/// Comments and strings become blanks; lines stay where they are. What a Swift string interpolates is code and stays.
+/// Comments and strings become blanks, and lines keep their numbers. Interpolations in Swift strings are code and stay.
 struct SourceCode {
     private let bytes: [UInt8]
     private var position = 0

@@ -27,7 +27,7 @@ enum Package {
         return result.standardOutput
     }
 
-    /// The files that are, or are about to be, in version control, relative to the package's folder.
+    /// The files in version control and new files that are not ignored, relative to the package's folder.
     static func files() async throws -> [String] {
         try await output("git", ["ls-files", "--cached", "--others", "--exclude-standard"])
             .split(separator: "\n").map(String.init).filter { exists($0) }
@@ -66,7 +66,7 @@ enum Package {
     }
 }
 
-/// A target of the package, as `swift package dump-package` tells of it.
+/// A target of the package, according to `swift package dump-package`.
 struct Target {
     let name: String
     let type: String
@@ -79,7 +79,7 @@ struct Target {
         defer { rmdir(scratch) }
         let description = try await Package.output(
             "swift", ["package", "--scratch-path", scratch, "--disable-sandbox", "dump-package"])
-        // Without Foundation: the part wanted is picked out by a program that every test machine has.
+        // There is no Foundation here, so a program that every test machine has extracts the needed part.
         let script = """
             import json, sys
             for target in json.loads(sys.argv[1])["targets"]:

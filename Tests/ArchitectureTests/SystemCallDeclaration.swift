@@ -7,7 +7,7 @@
 ///
 /// Clauses are separated by `;` or are lines of their own.
 struct SystemCallDeclaration {
-    /// Who makes calls in each phase: the threads of docs/architecture.md, and the processes beside the engine.
+    /// The threads of each phase: those of docs/architecture.md, and the processes beside the engine.
     ///
     /// `setup` is before the sandbox is closed, `running` after it. A file whose phase is `called` only wraps calls; its
     /// callers declare them.
@@ -21,7 +21,7 @@ struct SystemCallDeclaration {
 
     /// The calls of each phase and thread.
     var calls: [String: Set<String>] = [:]
-    /// What cannot be read.
+    /// The parts that cannot be parsed.
     var faults: [String] = []
 
     /// Whether there is any line.

@@ -2,9 +2,9 @@
 
 /// The system calls that a source file reaches: by functions of the C library, of our C files, and by wrappers.
 struct SystemCallReach {
-    /// What each function with a body in our C files comes to.
+    /// The system calls of each function that our C files define.
     private(set) var ours: [String: Set<String>] = [:]
-    /// What each C file comes to.
+    /// The system calls of each C file.
     private(set) var byCFile: [String: Set<String>] = [:]
 
     /// Reads our C files.
@@ -30,7 +30,7 @@ struct SystemCallReach {
             }
         }
         ours = direct.mapValues(\.calls)
-        // What a function calls, it reaches, too.
+        // A function also reaches the system calls of the functions that it calls.
         var hasChanged = true
         while hasChanged {
             hasChanged = false
@@ -44,13 +44,13 @@ struct SystemCallReach {
         }
     }
 
-    /// What a Swift file reaches.
+    /// The system calls that a Swift file reaches.
     ///
     /// - Parameters:
     ///   - text: the file's text.
     ///   - imports: the modules that it imports.
-    ///   - room: the functions that other files of its room declare. Where one has the name of a function that takes
-    ///     pointers, an unqualified call is the C function's only behind `unsafe`.
+    ///   - room: the functions that other files of its room declare. If one of them has the name of a C function that
+    ///     takes pointers, an unqualified call counts as the C function's only after `unsafe`.
     /// - Returns: The names of the calls.
     func calls(ofSwift text: String, imports: Set<String>, room: Set<String> = []) -> Set<String> {
         let code = SourceCode.of(text)
@@ -78,8 +78,8 @@ struct SystemCallReach {
         }
     }
 
-    /// The functions that code calls, with the text behind the parenthesis: `name(`, and `Glibc.name(`; methods of
-    /// values, declarations, and unqualified names that the file itself declares are none.
+    /// The functions that code calls, with the text after the parenthesis: `name(` and `Glibc.name(`, but not methods
+    /// of values, declarations, or unqualified names that the file itself declares.
     private static func calls(
         _ code: String, except own: Set<String> = [], onlyUnsafe shadowed: Set<String> = []
     ) -> [(String, Substring)] {

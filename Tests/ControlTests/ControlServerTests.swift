@@ -12,7 +12,7 @@ import Testing
 
 @testable import Control
 
-/// Answers that tests can foresee.
+/// A service with predictable answers.
 private final class EchoService: ControlService {
     /// The events that `flood` has sent.
     let sent = Atomic(0)
@@ -22,7 +22,7 @@ private final class EchoService: ControlService {
         case "echo": await exchange.finish(.success(.object(request.parameters)))
         case "may-change": await exchange.finish(.success(.bool(exchange.mayChange)))
         case "flood":
-            // Events that nobody waits for, as those of `watch`.
+            // Events that are not waited for, like those of `watch`.
             while !Task.isCancelled {
                 let number = sent.add(1, ordering: .relaxed).newValue
                 await exchange.send(.integer(Int64(number)))
@@ -133,7 +133,7 @@ private final class TestClient {
         }
         await bench.server.stop()
         #expect(stat(bench.path, &status) != 0)
-        // A socket whose program has gone without removing it.
+        // The socket of a program that has ended without removing it.
         do { _ = try ControlSocket(path: bench.path) }
         #expect(stat(bench.path, &status) == 0)
         let next = try ControlSocket(path: bench.path)
@@ -141,7 +141,7 @@ private final class TestClient {
         #expect(stat(bench.path, &status) != 0)
     }
 
-    @Test("a path that cannot be had is refused in one line")
+    @Test("a path that cannot be used is refused in one line")
     func aPathThatCannotBeHadIsRefused() {
         for (path, words) in [
             ("", "the path is empty"), ("/tmp/" + String(repeating: "x", count: 200), "longer than the 107 bytes"),
@@ -192,7 +192,7 @@ private final class TestClient {
         #expect(try client.line() == nil)
     }
 
-    @Test("a stream that is not read ends with a reason, and nobody else notices")
+    @Test("a stream that is not read ends with a reason, and does not affect other clients")
     func aStreamThatIsNotReadEndsWithAReason() async throws {
         let bench = try await Bench()
         let slow = try bench.client()
@@ -212,7 +212,7 @@ private final class TestClient {
         #expect(error.code == .slow)
     }
 
-    @Test("more clients than are served are told so")
+    @Test("clients beyond the limit receive an error")
     func moreClientsThanAreServedAreToldSo() async throws {
         let bench = try await Bench()
         var clients: [TestClient] = []
@@ -244,7 +244,7 @@ private final class TestClient {
 }
 
 @Suite("pesto server", .timeLimit(.minutes(1))) struct PestoServerTests {
-    /// Rules as the forwarding would hold them.
+    /// The rules, in place of the forwarded ports.
     private final class Rules: Sendable {
         let rules = Mutex<[PortForward]>([])
     }

@@ -112,7 +112,7 @@ struct ControlLiveTests {
         }
     }
 
-    @Test("watch tells what holds, then each change, and each once")
+    @Test("watch sends the present state, then each change exactly once")
     func watch() async throws {
         let window = try await Window()
         let path = window.path
@@ -125,14 +125,14 @@ struct ControlLiveTests {
             }
             return seen
         }
-        // Whoever watches is told what holds first: from then on nothing may be missed.
+        // A watching client receives the present state first; from then on it must not miss a change.
         try await eventually { await window.server.clientCount == 1 }
         try await Task.sleep(for: .milliseconds(50))
         for step in 0..<40 { await window.record(step % 2 == 0 ? Window.online : Window.state(Host())) }
         #expect(try await numbers == Array(0...40))
     }
 
-    @Test("a watch that is not read is dismissed, and holds nobody up")
+    @Test("a watch that is not read is dismissed, and does not delay others")
     func unreadWatch() async throws {
         let window = try await Window()
         let address = try #require(UnixSocketAddress(path: window.path))
@@ -150,7 +150,8 @@ struct ControlLiveTests {
             recorded += 1
             await Task.yield()
         }
-        // Dismissed: its farewell ends after two seconds even though nobody reads it.
+        // The client is dismissed: the server closes the connection after two seconds even though the reason is not
+        // read.
         try await eventually { await window.server.clientCount == 0 }
         var client = try ControlConnection(path: window.path)
         #expect(try client.result("status")["pid"] != nil)
@@ -174,7 +175,7 @@ struct ControlLiveTests {
                 == "after 0.01 s still no address 192.0.2.77")
     }
 
-    @Test("what came of nothing is no change, and addresses that linger are told")
+    @Test("a notification without effect is not a change, and lingering addresses are reported")
     func chronicle() async throws {
         let window = try await Window()
         await window.chronicle.record(FollowedChange(number: 0, time: 0, causes: "routes"), Window.state(Host()))
@@ -188,7 +189,7 @@ struct ControlLiveTests {
     }
 }
 
-/// Runs what blocks on a thread of its own: the pool of tests that run beside it has as few as there are processors.
+/// Runs blocking code on a thread of its own, because the pool of the tests has only one thread for each processor.
 private func onAThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
     let loop = try EventLoopThread.start().loop
     return try await withCheckedThrowingContinuation { continuation in

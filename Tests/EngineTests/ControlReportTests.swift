@@ -30,7 +30,7 @@ private func state(_ host: Host, _ edit: (inout Configuration) -> Void = { _ in 
 
 private let mainRule = RoutingRule(family: .v4, priority: 32766, table: .main, action: 1)
 
-@Suite("What an instance tells of itself")
+@Suite("Reports of a running instance")
 struct ControlReportTests {
     @Test("status of a recorded plan, every member")
     func status() throws {
@@ -186,12 +186,12 @@ struct ControlReportTests {
             ].map { $0 ?? "?" }.joined(separator: " ")
         }
         #expect(rows.joined(separator: ", ") == expected)
-        // What it says is what holds: the template is the interface that the plan copies, and there is one at most.
+        // The report must match the plan: the template is the interface that the plan copies, and there is at most one.
         let templates = (family?["candidates"]?.array ?? []).filter { $0["verdict"] == "template" }
         #expect(templates.map { $0["interface"]?.string } == [state.plan.families.v4.mode.interface].compactMap(\.self))
     }
 
-    @Test("a tentative address is told as such (scenario 2)")
+    @Test("a tentative address is reported as such (scenario 2)")
     func tentative() {
         let host = Host(
             "link e", "link w", "addr 2001:db8:2::5/64 dev e tentative", "addr fe80::5/64 dev e",
@@ -228,7 +228,7 @@ struct ControlReportTests {
         if text == "198.51.100.7" { #expect(line == Golden.text("control/explain-destination.json", found: line)) }
     }
 
-    @Test("what the host's kernel refuses is told with the rule that refuses")
+    @Test("a refusal of the host's kernel is reported with the rule that refuses")
     func unreachable() throws {
         let destination = try #require(IPAddress("198.51.100.7"))
         let refusing = RoutingRule(family: .v4, priority: 5209, table: .main, action: 7)
@@ -262,7 +262,7 @@ struct WaitConditionTests {
     }
 
     @Test(
-        "what means nothing is refused",
+        "conditions without a meaning are refused",
         arguments: [
             [:], ["usable": "5"], ["usable": 4], ["address": "wlan0"], ["mode": "ipv5:local"], ["mode": "on"],
         ] as [JSONValue])

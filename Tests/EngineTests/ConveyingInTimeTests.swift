@@ -12,20 +12,20 @@ import Wire
 @testable import Forwarding
 @testable import HostMonitor
 
-/// A change of the host on its way through the engine, from the monitor's word to the frames on the link: the follower
-/// on its thread, the data path on its own, and a link whose other end is the test.
+/// A change of the host on its path through the engine, from the monitor's report to the frames on the link: the
+/// follower on its thread, the data path on its own, and a link whose other end is the test.
 @Suite("Conveying a change in time", .timeLimit(.minutes(2)))
 struct ConveyingInTimeTests {
     /// The limit from the plan to all means, in milliseconds.
     private static let limit: Int64 = 250
 
-    /// Everything that a change of all networks owes to a namespace that is told.
+    /// All messages by which a change of networks is announced to a namespace that tapas does not program.
     private enum Means: Hashable, CaseIterable {
         case newPrefix, oldPrefix, forceRenew, carrier
     }
 
-    /// Looks at the link every millisecond on the data path's thread, because the threads of the tests may have to wait for
-    /// each other.
+    /// Reads the link every millisecond on the data path's thread, because the threads of the tests may have to wait
+    /// for each other.
     private final class Lookout {
         private let link: MemoryLink
         private let loop: EventLoop
@@ -118,7 +118,7 @@ struct ConveyingInTimeTests {
         }
     }
 
-    /// What of a change a frame conveys.
+    /// The part of a change that a frame announces.
     private static func means(of frame: [UInt8], old: Prefix, new: Prefix) -> [Means] {
         guard let summary = try? FrameSummary(frame.span) else { return [] }
         if summary.kind == .udp, summary.destinationPort == DHCPv4Message.clientPort {
@@ -168,7 +168,8 @@ struct ConveyingInTimeTests {
             let start = MonotonicTime.now
             guest.expect(start, from: old, to: new)
             let change = HostChange(
-                snapshot: to, causes: HostChangeCauses(), held: [], firstEvent: start, lastEvent: start, told: start)
+                snapshot: to, causes: HostChangeCauses(), held: [], firstEvent: start, lastEvent: start,
+                published: start)
             await follower.hostChanged(change)
             try await eventually { await guest.state().seen.count == Means.allCases.count }
             let seen = await guest.state().seen

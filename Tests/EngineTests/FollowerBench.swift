@@ -55,10 +55,10 @@ enum Places {
     }
 }
 
-/// Flows that are played.
+/// A stand-in for the data path.
 actor PlayedFlows: FlowControl {
     private(set) var published: [TranslationRules] = []
-    private(set) var leaving: [Set<IPAddress>] = []
+    private(set) var unplanned: [Set<IPAddress>] = []
     private(set) var reset: Set<IPAddress> = []
     private(set) var forgotten: Set<IPAddress> = []
     private(set) var checks = 0
@@ -70,10 +70,10 @@ actor PlayedFlows: FlowControl {
     }
 
     func publish(
-        _ rules: TranslationRules, _ services: ServiceSettings, fates: FlowFates, leaving: Set<IPAddress>
+        _ rules: TranslationRules, _ services: ServiceSettings, adjustments: FlowAdjustments, unplanned: Set<IPAddress>
     ) -> Int {
         published.append(rules)
-        self.leaving.append(leaving)
+        self.unplanned.append(unplanned)
         return 0
     }
 
@@ -87,9 +87,9 @@ actor PlayedFlows: FlowControl {
 
     func forgetObserved(_ addresses: Set<IPAddress>) { forgotten.formUnion(addresses) }
 
-    func flowsKeeping(_ leaving: Set<IPAddress>) -> [IPAddress: Int] {
+    func connectionCounts(_ unplanned: Set<IPAddress>) -> [IPAddress: Int] {
         checks += 1
-        return kept.filter { leaving.contains($0.key) }
+        return kept.filter { unplanned.contains($0.key) }
     }
 }
 
@@ -118,7 +118,7 @@ actor PlayedNamespace: InterfaceControl {
         fails = true
     }
 
-    /// Holds the next application up until ``letGo()``.
+    /// Delays the next application until ``letGo()``.
     func hold() {
         holds = true
     }
@@ -169,7 +169,7 @@ extension AppliedState {
     }
 }
 
-/// A follower with what it talks to.
+/// A follower with its surroundings.
 struct Bench {
     let flows = PlayedFlows()
     let namespace: PlayedNamespace
@@ -214,11 +214,11 @@ struct Bench {
         Planning.plan(place, configuration, previous: firstPlan, namespaceFamilies: [.v4, .v6])
     }
 
-    /// Tells the follower that the host is another; that nothing but these routes has changed, if so.
+    /// Reports a new host to the follower; `routeChanges` says that only these routes have changed.
     func go(to place: HostSnapshot, routeChanges: [RouteEvent]? = nil) async {
         let now = MonotonicTime.now
         let change = HostChange(
-            snapshot: place, causes: HostChangeCauses(), held: [], firstEvent: now, lastEvent: now, told: now,
+            snapshot: place, causes: HostChangeCauses(), held: [], firstEvent: now, lastEvent: now, published: now,
             routeChanges: routeChanges)
         await follower.hostChanged(change)
     }

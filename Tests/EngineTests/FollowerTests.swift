@@ -12,7 +12,7 @@ import Testing
 
 @testable import Engine
 
-/// The follower without a kernel: changes are told by the test, flows and the namespace are played.
+/// The follower without a kernel: the test reports changes, and stand-ins replace the data path and the namespace.
 @Suite("Following the host", .timeLimit(.minutes(2)))
 struct FollowerTests {
     @Test(
@@ -70,7 +70,7 @@ struct FollowerTests {
         await bench.go(to: Places.tethered)
         try await bench.settle()
         #expect(await bench.namespace.addresses.contains(old))
-        #expect(await bench.flows.leaving.last?.contains(old) == true)
+        #expect(await bench.flows.unplanned.last?.contains(old) == true)
         let checks = await bench.flows.checks
         try await eventually { await bench.flows.checks > checks + 2 }
         #expect(await bench.namespace.addresses.contains(old))

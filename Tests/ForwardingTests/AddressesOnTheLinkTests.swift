@@ -130,7 +130,7 @@ struct AddressesOnTheLinkTests {
         let world = try World()
         let address = IPv4Address(192, 0, 2, 7)
         world.forwarder.apply(
-            FlowFates(pinned: [.v4(address): "lo", .v6(IPv6Address(mapping: address)): "lo"]))
+            FlowAdjustments(pinned: [.v4(address): "lo", .v6(IPv6Address(mapping: address)): "lo"]))
         try world.settle()
     }
 

@@ -9,11 +9,11 @@ import Wire
 
 @testable import Forwarding
 
-/// What is read here, `malloc_info`, tells the memory that is in use.
+/// These tests read `malloc_info`, which reports the memory in use.
 ///
-/// Memory that stays shows up; an allocation that is freed again at once does not. Those are counted where
-/// Integration/Platform/path-allocations.sh runs this suite with a counter before the allocator: then there must be
-/// none at all. Each test has a process of its own, since others would allocate beside it.
+/// It shows memory that stays allocated, but not allocations that are freed at once. Those are counted when
+/// Integration/Platform/path-allocations.sh runs this suite with a counter in front of the allocator: then there must
+/// be none at all. Each test has a process of its own, because other tests would allocate at the same time.
 @Suite("Memory of the data path")
 struct AllocationTests {
     /// Bytes in use in the heap and in mappings of it.

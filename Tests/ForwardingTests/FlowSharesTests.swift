@@ -7,8 +7,8 @@ import Wire
 
 @testable import Forwarding
 
-/// Issue 19, point 1: who floods makes room for everybody else.
-@Suite("Which flow makes room")
+/// Issue 19, point 1: flows of a flood are evicted for those of other senders.
+@Suite("Eviction of flows")
 struct FlowSharesTests {
     private static let second: Int64 = 1_000_000_000
 
@@ -62,7 +62,7 @@ struct FlowSharesTests {
         }
         #expect(world.evicted.count == 20_000 - 1700)
         let lost = Set(world.evicted).intersection(kept)
-        // Those of the kind that floods share its fate if their list is not the flood's own.
+        // Flows of the flooding kind may be evicted with it if they share its list.
         #expect(lost.count <= (flood == .handshake ? 100 : 0), "\(lost.count) lost")
     }
 
@@ -172,7 +172,7 @@ struct FlowSharesTests {
         }
     }
 
-    @Test("what had to go is told once a minute, with the bound")
+    @Test("evictions are logged once a minute, with the limit")
     func whatHadToGoIsTold() {
         var evictions = Evictions()
         #expect(evictions.deadline == .max)
@@ -213,7 +213,9 @@ struct FlowSharesTests {
         return admitted
     }
 
-    @Test("who opens what is never finished is held to a rate; who opens what is finished is not, near or far")
+    @Test(
+        "a sender of flows that are never finished is limited to a rate; a sender of finished flows is not, near or far"
+    )
     func aFloodIsHeldToARate() {
         let flood = Self.admitted(ofRate: 10_000, finishedAfter: nil)
         // As many as fit the time until it is known for what it is, then 500 a second.

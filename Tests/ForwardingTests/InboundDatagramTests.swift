@@ -83,7 +83,7 @@ import Wire
         #expect(place.world.forwarder.flowCount == 1)
     }
 
-    @Test("addresses that the namespace uses are told when they change, and not otherwise")
+    @Test("addresses that the namespace uses are reported when they change, and not otherwise")
     func addressesAreTold() throws {
         let place = try Place()
         var told: [IPv6Address?] = []

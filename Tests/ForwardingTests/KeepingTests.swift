@@ -10,13 +10,13 @@ import Wire
 
 @testable import Forwarding
 
-@Suite("What keeps an address that is not planned any more")
+@Suite("Flows that keep an address that is no longer planned")
 struct KeepingTests {
-    private static let leaving: Set<IPAddress> = [.v4(Lab.guest4)]
+    private static let unplanned: Set<IPAddress> = [.v4(Lab.guest4)]
 
     private func kept(_ world: World, after milliseconds: Int64 = 0) -> Int {
         let now = world.clock.advanced(milliseconds: milliseconds)
-        return world.forwarder.flowsKeeping(Self.leaving, now: now)[.v4(Lab.guest4)] ?? 0
+        return world.forwarder.connectionCounts(Self.unplanned, now: now)[.v4(Lab.guest4)] ?? 0
     }
 
     @Test("an established connection does, until it ends")
@@ -25,8 +25,8 @@ struct KeepingTests {
         let server = try HostEnd.listener()
         let (guest, host) = try GuestConnection.open(world, to: server)
         #expect(kept(world) == 1)
-        #expect(world.forwarder.flowsKeeping([.v4(IPv4Address(10, 0, 2, 16))]).isEmpty)
-        #expect(world.forwarder.flowsKeeping([]).isEmpty)
+        #expect(world.forwarder.connectionCounts([.v4(IPv4Address(10, 0, 2, 16))]).isEmpty)
+        #expect(world.forwarder.connectionCounts([]).isEmpty)
         guest.finish()
         try guest.run(until: "an acknowledgment of FIN") { guest.acknowledged == guest.next }
         #expect(host.read() == nil)
@@ -130,14 +130,14 @@ struct KeepingTests {
         let (guest, host) = try GuestConnection.open(world, to: server)
         let other: IPAddress = .v4(IPv4Address(192, 0, 2, 10))
         // The flow's own address is the host's loopback, which no snapshot has to show.
-        #expect(world.forwarder.apply(FlowFates(present: [other])) == 0)
+        #expect(world.forwarder.apply(FlowAdjustments(present: [other])) == 0)
         world.forwarder.withPath { path in
             let unseen = IPAddress.v4(IPv4Address(192, 0, 2, 99)).asIPv6
             for index in 0..<path.table.end { path.table[index].local = unseen }
         }
-        #expect(world.forwarder.apply(FlowFates()) == 0, "without knowledge nothing ends")
-        #expect(world.forwarder.apply(FlowFates(present: [.v4(IPv4Address(192, 0, 2, 99))])) == 0)
-        #expect(world.forwarder.apply(FlowFates(present: [other])) == 1)
+        #expect(world.forwarder.apply(FlowAdjustments()) == 0, "without knowledge nothing ends")
+        #expect(world.forwarder.apply(FlowAdjustments(present: [.v4(IPv4Address(192, 0, 2, 99))])) == 0)
+        #expect(world.forwarder.apply(FlowAdjustments(present: [other])) == 1)
         try guest.run(until: "a reset") { guest.isReset }
         #expect(world.forwarder.flowCount == 0)
         #expect(host.read() == nil)

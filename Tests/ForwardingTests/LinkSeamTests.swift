@@ -8,7 +8,7 @@ import Wire
 
 @testable import Forwarding
 
-@Suite("What the data path asks of its link", .timeLimit(.minutes(1)))
+@Suite("The data path and the capabilities of its link", .timeLimit(.minutes(1)))
 struct LinkSeamTests {
     /// A connection to a server that sends while the guest takes nothing: its frames stay on the link.
     private static func open(_ capabilities: LinkCapabilities, capacity: Int, _ data: [UInt8]) throws -> (

@@ -9,7 +9,7 @@ import Wire
 
 @testable import Forwarding
 
-@Suite("What the data path answers itself, and what it drops")
+@Suite("Frames that the data path answers itself or drops")
 struct LinkTests {
     // MARK: Echo
 
@@ -80,7 +80,7 @@ struct LinkTests {
         #expect(world.frames.isEmpty, "nobody but the namespace answers for its own address")
     }
 
-    @Test("routers are advertised where the namespace is told, not where it is programmed", arguments: [true, false])
+    @Test("routers are advertised only if tapas does not program the namespace", arguments: [true, false])
     func routersAreAdvertised(advertises: Bool) throws {
         let world = try World(services: advertises ? .routing : .lab)
         let parts = RouterSolicitation(sourceLinkAddress: World.guestMAC).parts
@@ -230,7 +230,7 @@ struct LinkTests {
         #expect(world.forwarder.counters.flowsOpened == 500)
     }
 
-    @Test("the end of the link is told once")
+    @Test("the end of the link is reported once")
     func theEndOfTheLinkIsTold() throws {
         let world = try World()
         try world.settle()

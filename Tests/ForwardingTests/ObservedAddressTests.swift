@@ -9,7 +9,7 @@ import Wire
 
 @testable import Forwarding
 
-/// Addresses that the namespace took by itself, and those that are nobody's to use (issue 12).
+/// Addresses that the namespace assigned itself, and addresses that it may not use (issue 12).
 @Suite("Observed and foreign addresses")
 struct ObservedAddressTests {
     private static let start = MonotonicTime(nanoseconds: 1_000_000_000)
@@ -99,7 +99,7 @@ struct ObservedAddressTests {
     }
 
     @Test(
-        "the host's, the gateway's, loopback, multicast and no address are nobody's to use, strict or not",
+        "the host's, the gateway's, loopback, multicast and unspecified addresses are refused, strict or not",
         arguments: [
             "10.1.0.1", "172.16.0.1", "127.0.0.1", "224.0.0.1", "0.0.0.0", "255.255.255.255", "::1", "ff02::1",
         ],
@@ -129,7 +129,7 @@ struct ObservedAddressTests {
         #expect(seen.observe(try Self.address("10.1.0.1"), rules: rules) == .spoofed)
     }
 
-    @Test("strict: others are refused; link-local ones and those of a told prefix are not")
+    @Test("strict: others are refused; link-local ones and those of an advertised prefix are not")
     func strict() throws {
         let rules = Self.rules {
             $0.acceptsOtherAddresses = false

@@ -14,13 +14,13 @@ struct ReassemblyTests {
     /// A second, in the units of ``Reassembly``.
     private static let second: Int64 = 1_000_000_000
 
-    /// A place to put datagrams together, and what came of each fragment.
+    /// A reassembly, with the result for each fragment.
     private struct Gatherer: ~Copyable {
         var reassembly = Reassembly()
         var now: Int64 = 0
         var family = AddressFamily.v4
 
-        /// What came of a fragment.
+        /// The result for a fragment.
         enum Answer: Equatable {
             case waiting, refused
             case whole([UInt8])

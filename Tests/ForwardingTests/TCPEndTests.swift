@@ -216,7 +216,7 @@ struct TCPEndTests {
         try Self.bring(guest, host, to: moment)
         host.reset()
         let reset = try guest.nextSegment("a reset") { $0.isReset }
-        #expect(reset.sequence == guest.expected, "another number the namespace would not believe")
+        #expect(reset.sequence == guest.expected, "another number the namespace would not accept")
         #expect(world.forwarder.flowCount == 0)
     }
 

@@ -9,8 +9,8 @@ import Wire
 
 @testable import Forwarding
 
-/// Resets that come with something else: data in the same batch, a backlog, an end already told.
-@Suite("TCP resets in company")
+/// Resets that come together with data in the same batch, a backlog, or after an end.
+@Suite("TCP resets together with other events")
 struct TCPResetTests {
     @Test("data and a reset in one batch: the server reads the data, then the reset", arguments: [1, 3, 40])
     func dataAndAResetInOneBatch(segments: Int) throws {
@@ -114,7 +114,9 @@ struct TCPResetTests {
     }
 
     /// The namespace's kernel forgets a connection that has ended both ways, and resets whatever still comes for it.
-    @Test("after both have ended for the namespace, what is still to go to the server goes, and nothing resets it")
+    @Test(
+        "after both sides have ended for the namespace, the rest of the data still reaches the server, and nothing resets it"
+    )
     func aResetWhileTheLastBytesGo() throws {
         let world = try World()
         let server = try HostEnd.listener()

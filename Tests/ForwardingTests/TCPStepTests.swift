@@ -128,7 +128,7 @@ struct TCPStepTests {
         #expect(answer(.ack, 5001).actions == [])
         let steps = answer([.syn, .ack], 5001)
         #expect(steps.actions == [.countAsConnection, .enqueue, .wait])
-        #expect(flow.state == .established && flow.receiveNext == 1001 && flow.flags.contains(.owesAck))
+        #expect(flow.state == .established && flow.receiveNext == 1001 && flow.flags.contains(.needsAck))
     }
 
     // MARK: Resets and SYNs of strangers

@@ -153,7 +153,7 @@ struct UDPTests {
         #expect((server.receive()?.bytes == [1, 2, 3]) == (family == .v4))
     }
 
-    @Test("a wrong checksum is dropped and counted, unless the header says that it is owed or seen to")
+    @Test("a wrong checksum is dropped and counted, unless the header declares it partial or verified")
     func aWrongChecksumIsDropped() throws {
         let world = try World()
         let server = try HostEnd.datagram()
@@ -335,7 +335,7 @@ struct UDPTests {
 
     // MARK: Errors
 
-    @Test("a closed port is told as the network would, quoting the datagram", arguments: [AddressFamily.v4, .v6])
+    @Test("a closed port is reported by an ICMP error that quotes the datagram", arguments: [AddressFamily.v4, .v6])
     func aClosedPortIsTold(family: AddressFamily) throws {
         let world = try World()
         let port = try HostEnd.closedPort(family, type: HostSocket.datagram)

@@ -12,7 +12,7 @@ import Wire
 
 @testable import Forwarding
 
-@Suite("What the data path tells of itself", .timeLimit(.minutes(2))) struct WatchingTests {
+@Suite("Observing the data path", .timeLimit(.minutes(2))) struct WatchingTests {
     private static func all(
         _ forwarder: Forwarder, _ filter: FlowFilter = FlowFilter(), isDetailed: Bool = false
     ) -> [FlowRecord] {
@@ -94,7 +94,7 @@ import Wire
         }
     }
 
-    @Test("a hundred thousand flows are told in slices of a bounded number of slots, each once")
+    @Test("a hundred thousand flows are listed in slices of a bounded number of slots, each exactly once")
     func aHundredThousand() throws {
         let world = try World { $0.maximumFlows = 131_072 }
         Self.fill(world, 100_000)
@@ -115,7 +115,7 @@ import Wire
         print("100,000 flows: \(slices) slices, the longest took \(longest / 1000) us")
     }
 
-    @Test("what is asked for beyond the table is nothing", arguments: [-1, Int.min / 2, 1_000_000, Int.max / 2])
+    @Test("a query beyond the table returns nothing", arguments: [-1, Int.min / 2, 1_000_000, Int.max / 2])
     func beyondTheTable(start: Int) throws {
         let world = try World()
         Self.fill(world, 3)
@@ -187,7 +187,7 @@ import Wire
         #expect(counts.first { $0.reason == "malformed_truncated_ethernet" }?.count == 1)
     }
 
-    @Test("figures tell flows by kind and the memory they have")
+    @Test("figures contain flows by kind and their memory")
     func figures() throws {
         let world = try World()
         Self.fill(world, 10)
@@ -248,7 +248,7 @@ import Wire
 
     // MARK: Log level
 
-    @Test("the level of the log decides anew whether flows are told of")
+    @Test("a change of the log level decides whether flows are logged")
     func theLogLevel() throws {
         let world = try World()
         #expect(!world.forwarder.withPath { $0.trace.flows || $0.trace.batches })

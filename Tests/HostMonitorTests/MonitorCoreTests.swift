@@ -81,7 +81,7 @@ struct MonitorCoreTests {
         #expect(bench.kernel.readings.count == 2)
         let change = try #require(bench.changes.first)
         #expect(change.snapshot.epoch == 2)
-        #expect(change.told.milliseconds(since: change.lastEvent) <= 101)
+        #expect(change.published.milliseconds(since: change.lastEvent) <= 101)
     }
 
     @Test("a hint after which nothing differs is no change")

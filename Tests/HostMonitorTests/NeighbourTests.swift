@@ -18,7 +18,7 @@ struct NeighbourTests {
             interface: InterfaceIndex(rawValue: 2), address: try #require(IPAddress(address)), mac: mac, state: state)
     }
 
-    @Test("are told while their hardware address may be used")
+    @Test("are reported while their hardware address may be used")
     func usable() throws {
         for state in [Neighbour.State.reachable, .stale, .delay, .probe, .permanent] {
             #expect(try entry(state).usableMAC == Self.mac)
@@ -28,7 +28,7 @@ struct NeighbourTests {
         }
     }
 
-    @Test("groups, and who has no hardware address, are not told")
+    @Test("multicast groups and neighbours without a hardware address are not reported")
     func others() throws {
         #expect(try entry(.reachable, mac: nil).usableMAC == nil)
         #expect(try entry(.reachable, mac: .zero).usableMAC == nil)

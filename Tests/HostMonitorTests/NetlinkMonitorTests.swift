@@ -53,7 +53,7 @@ private func makePipe() throws -> (input: CInt, output: CInt) {
 
 @Suite("the monitor on an event loop", .timeLimit(.minutes(1)))
 struct NetlinkMonitorTests {
-    @Test("tells of each settled change on the loop's thread, until it is stopped")
+    @Test("reports each settled change on the loop's thread, until it is stopped")
     func follows() async throws {
         let pipe = try makePipe()
         let output = OwnedFileDescriptor(taking: pipe.output)
@@ -88,7 +88,7 @@ struct NetlinkMonitorTests {
         #expect(await changes.next() == nil)
     }
 
-    @Test("follows resolv.conf by what its watcher reports")
+    @Test("follows resolv.conf by the reports of its watcher")
     func resolvers() async throws {
         // The watcher is a process of its own, which only a program with one thread may fork: here it is played.
         let report = ResolverReport.text(Array("nameserver 192.0.2.53\n".utf8))

@@ -72,13 +72,13 @@ struct ResolverParserTests {
     }
 }
 
-@Suite("believing reports about resolv.conf")
+@Suite("accepting reports about resolv.conf")
 struct ResolverSettlingTests {
     func text(_ text: String) -> ResolverReport { .text(Array(text.utf8)) }
     func servers(_ machine: ResolverSettling) -> [String] { machine.configuration.servers.map { "\($0.address)" } }
     func machine() -> ResolverSettling { ResolverSettling(text("nameserver 192.0.2.1\n").configuration) }
 
-    @Test("a whole file is believed at once")
+    @Test("a complete file is accepted at once")
     func whole() {
         var machine = machine()
         let outcome1 = machine.take(text("nameserver 192.0.2.2\n"), now: at(0))
@@ -88,7 +88,7 @@ struct ResolverSettlingTests {
     }
 
     @Test(
-        "an empty, half-written, absent or unreadable file is believed after one second",
+        "an empty, half-written, absent or unreadable file is accepted after one second",
         arguments: [
             .text([]), .text(Array("nameserver 192.0.2".utf8)), .absent, .unreadable(errno: 13),
             .text(Array("# nothing\n".utf8)),
@@ -129,7 +129,7 @@ struct ResolverSettlingTests {
         #expect(machine.deadline == at(1000))
     }
 
-    @Test("a file without a newline at its end is believed when it says the same")
+    @Test("a file without a newline at its end is accepted if its contents are the same")
     func same() {
         var machine = machine()
         let outcome9 = machine.take(text("nameserver 192.0.2.1"), now: at(0))

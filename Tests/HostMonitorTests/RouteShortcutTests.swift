@@ -9,7 +9,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// A kernel with a large table, which tells what changes; it may tell something else.
+/// A kernel with a large table, which announces its changes, correctly or not.
 private final class TableKernel: HostKernel {
     var snapshot = HostSnapshot()
     private(set) var readings: [HostTables] = []
@@ -40,7 +40,7 @@ private final class TableKernel: HostKernel {
         return route(destination, metric: metric)
     }
 
-    /// Changes the table, in the order in which Linux lists it, and tells of it.
+    /// Changes the table, in the order in which Linux lists it, and announces the change.
     func change(_ change: RouteEvent, tells: Bool = true) {
         switch change {
         case .removed(let route): snapshot.routes.removeAll { $0 == route }
@@ -128,7 +128,7 @@ private final class TableKernel: HostKernel {
         return state
     }
 
-    @Test("a route that comes or goes is told without a dump, and a dump confirms it later, once")
+    @Test("an added or removed route is reported without a dump, and a dump confirms it later, once")
     func isToldWithoutADump() throws {
         for round in 0..<6 {
             let route = TableKernel.route(101)
@@ -172,7 +172,7 @@ private final class TableKernel: HostKernel {
         #expect(core.counters.shortcuts > 100)
     }
 
-    @Test("what can mean more than one thing is read")
+    @Test("an ambiguous change causes a dump")
     func whatIsNotPlainIsRead() throws {
         let there = try #require(kernel.snapshot.routes.last)
         var elsewhere = there
@@ -190,7 +190,7 @@ private final class TableKernel: HostKernel {
         }
     }
 
-    @Test("a change that leads the way out elsewhere is read, and so is one beside another table's")
+    @Test("a change of the default route causes a dump, and so does one together with another table")
     func theWayOut() throws {
         kernel.snapshot.lookups[0].answer = .unreachable(errno: 113)
         kernel.change(.added(TableKernel.route(1)))
@@ -199,7 +199,7 @@ private final class TableKernel: HostKernel {
         #expect(content?.lookups == kernel.snapshot.lookups)
     }
 
-    @Test("a notification that was wrong is put right by the dump behind it")
+    @Test("the following dump corrects a wrong notification")
     func aWrongNotification() throws {
         kernel.announce(.added(TableKernel.route(5)))
         try pass(500)

@@ -89,7 +89,7 @@ struct EventLoopTests {
         #expect(sink.deadlines == 0)
     }
 
-    @Test("an edge is told once; what is removed is not told; what is modified has its new token")
+    @Test("an edge is reported once; a removed descriptor is not reported; a modified one has its new token")
     func anEdgeIsToldOnce() throws {
         let loop = try EventLoop()
         let edge = try Pipe()
@@ -113,7 +113,7 @@ struct EventLoopTests {
         #expect(sink.events.map(\.token.kind) == [1])
     }
 
-    @Test("the end of the other side is told as such")
+    @Test("the end of the other side is reported as such")
     func theEndOfTheOtherSideIsTold() throws {
         let loop = try EventLoop()
         var numbers: [CInt] = [-1, -1]
@@ -192,7 +192,8 @@ struct EventLoopTests {
     }
 
     @Test(
-        "an event that was already fetched for a source that has gone reaches nobody, not even its place's next owner")
+        "an event that was already fetched for a removed source is not delivered, not even to the next owner of its slot"
+    )
     func aStaleEventReachesNobody() throws {
         let loop = try EventLoop()
         let first = try Pipe()

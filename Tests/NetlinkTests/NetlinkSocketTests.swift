@@ -151,7 +151,7 @@ struct NetlinkSocketTests {
     }
 
     @Test(
-        "a refusal is told in ip's words and the kernel's, with errno and offset",
+        "a refusal is reported in the words of ip(8) and of the kernel, with errno and offset",
         arguments: [false, true])
     func refusal(isCapped: Bool) throws {
         let kernel = ScriptedNetlink { request, _ in

@@ -4,7 +4,7 @@ import OCIHook
 import Options
 import Testing
 
-@Suite("What the hook starts") struct HookCommandTests {
+@Suite("The command that the hook starts") struct HookCommandTests {
     private static func configuration(_ text: String, path: String = "/etc/tapas/hook.conf") throws(HookError)
         -> HookConfiguration
     {
@@ -32,7 +32,7 @@ import Testing
 
     private static let closed = "--config-net --quiet --tcp-ports none --udp-ports none --tcp-ns none --udp-ns none"
 
-    @Test("is closed where nobody opens anything")
+    @Test("is closed by default")
     func isClosed() throws {
         #expect(try Self.arguments([:]) == Self.closed + " --no-map-gw")
     }

@@ -250,7 +250,7 @@ struct InvocationTests {
         #expect(try invocation("--no-ndp").disabledFeatures == [.ndp])
     }
 
-    @Test("what is told, and for how long")
+    @Test("announcements and their lifetimes")
     func leases() throws {
         #expect(try invocation("true").configuration.leaseTime == 120)
         #expect(try invocation("--lease-time 7 true").configuration.leaseTime == 7)

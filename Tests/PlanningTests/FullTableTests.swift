@@ -28,7 +28,7 @@ struct FullTableTests {
         Planning.plan(snapshot, wishes(), namespaceFamilies: [.v4, .v6])
     }
 
-    @Test("20,000 routes are copied, the first are told of and the rest is counted")
+    @Test("20,000 routes are copied, the first ones are reported and the others are counted")
     func isTold() {
         let plan = Self.plan(Self.snapshot(20_000))
         #expect(plan.families.v4.routes.count == 20_001)
@@ -37,7 +37,7 @@ struct FullTableTests {
         #expect(plan.warnings.isEmpty)
     }
 
-    @Test("20,000 IPv6 routes are planned, and the first of them told")
+    @Test("20,000 IPv6 routes are planned, and the first ones are reported")
     func isToldIPv6() throws {
         let host = Host("link w", "addr 2001:db8:1::10/64 dev w", "route default via fe80::1 dev w")
         var snapshot = host.taken()

@@ -6,11 +6,11 @@ import Planning
 import TestSupport
 import Testing
 
-/// Random roams with random connections: at each moment the namespace is what a fresh start would make it, and beside that
-/// has exactly the addresses that connections keep, in the form that nothing new chooses.
+/// Random roams with random connections: at each moment the namespace has the state of a fresh start, plus exactly the
+/// addresses that connections keep, in the form that new connections do not choose.
 @Suite("Properties of addresses that linger")
 struct LingeringTests {
-    /// The last ones were red before defaults and other IPv6 routes made room for what a fresh start gets.
+    /// The last ones failed before old IPv6 routes made room for routes that a fresh start gets.
     private static let seeds: [UInt64] = Array(1...12) + [452, 453, 583, 626, 827, 959, 977, 1393]
 
     /// A new link with its kernel-made link-local address, as the configurator finds it.

@@ -83,7 +83,7 @@ struct ModeTests {
         #expect(shown(Self.host().plan(Self.opaque(), previous: offline)) == shown(Self.host().plan(Self.opaque())))
     }
 
-    @Test("opaque: --no-map-gw leaves the gateway no host; sources add up; what is told never changes")
+    @Test("opaque: with --no-map-gw the gateway is not the host; sources add up; announcements never change")
     func opaqueOptions() throws {
         let plan = Self.host().plan(
             Self.opaque {

@@ -5,7 +5,8 @@ import NetworkTypes
 import Planning
 import Testing
 
-/// Rows of the field notes' scenario table, as far as plans and differences decide them.
+/// Scenarios of a host that changes, as far as plans and differences decide them;
+/// Integration/Scenarios/RoamingCase.swift has the same numbers.
 ///
 /// The cast: `w` Wi-Fi, 192.0.2.10/24 and 2001:db8:1::10/64; `e` Ethernet, 198.51.100.5/24; `t` a tunnel, 10.8.0.2.
 @Suite("Scenarios of a host that changes")

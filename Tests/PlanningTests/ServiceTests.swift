@@ -6,7 +6,7 @@ import Planning
 import TestSupport
 import Testing
 
-@Suite("What the services tell")
+@Suite("Settings of the services")
 struct ServiceTests {
     private static let host = Host(
         "link w", "addr 10.1.0.2/24 dev w", "addr 2001:db8:1::10/64 dev w", "addr fe80::10/64 dev w",
@@ -192,7 +192,7 @@ struct ServiceTests {
         #expect(self.told { $0.searchDomains = ["a"] }.searchDomains.isEmpty)
     }
 
-    @Test("a family that is off is told nothing of")
+    @Test("a family that is off is not announced")
     func off() {
         let told = told { $0.families = [.v4] }
         #expect(told.v4.isEnabled && !told.v6.isEnabled && told.v6.prefixes.isEmpty)

@@ -5,7 +5,7 @@ import NetworkTypes
 import TestSupport
 import Testing
 
-@Suite("verdicts on what may leave")
+@Suite("verdicts of the egress policy")
 struct EgressPolicyTests {
     private let around = PolicySurroundings(
         hostAddresses: [.v4(IPv4Address(198, 51, 100, 7))], resolvers: [.v4(IPv4Address(198, 51, 100, 53))])

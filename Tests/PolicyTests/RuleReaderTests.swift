@@ -5,7 +5,7 @@ import Policy
 import TestSupport
 import Testing
 
-@Suite("rules of what may leave: the grammar")
+@Suite("egress rules: the grammar")
 struct RuleReaderTests {
     @Test(
         "are read, and printed in one form",

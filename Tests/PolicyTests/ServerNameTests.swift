@@ -51,7 +51,7 @@ struct ServerNameTests {
         #expect(read(bytes + [1, 2, 3]) == (try name("www.example.org")))
     }
 
-    @Test("is told to be the outer one where the ClientHello is encrypted")
+    @Test("is marked as the outer one if the ClientHello is encrypted")
     func isToldToBeTheOuterOne() throws {
         for extensions in [Self.serverName("a.org") + Self.encrypted, Self.encrypted + Self.serverName("a.org")] {
             #expect(read(Self.hello(extensions)) == (try name("a.org", isOuter: true)))

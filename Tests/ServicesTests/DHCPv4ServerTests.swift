@@ -63,7 +63,7 @@ struct DHCPv4ServerTests {
             ])
     }
 
-    @Test("gives udhcpc, which nothing but its lease tells of a change, a lease of its own")
+    @Test("gives udhcpc, which learns of a change only by its lease, a shorter lease")
     func leaseOfUdhcpc() throws {
         for (name, time) in [("udhcp 1.35.0", 90), ("udhcpd", 120), ("dhcpcd-9.4.1", 120)] as [(String, UInt8)] {
             var server = makeServer()
@@ -119,7 +119,7 @@ struct DHCPv4ServerTests {
         #expect(late?.kind == .negativeAcknowledgment)
     }
 
-    @Test("grants at once to who allows it (RFC 4039), and to BOOTP clients")
+    @Test("grants at once to clients that allow it (RFC 4039), and to BOOTP clients")
     func grantsAtOnce() throws {
         let rapid = try #require(ask(.discover, [.init(Code.rapidCommit, [])]))
         #expect(rapid.kind == .acknowledgment)
@@ -130,7 +130,7 @@ struct DHCPv4ServerTests {
         #expect(server.answer(to: bootp, now: 0)?.yourAddress == guest)
     }
 
-    @Test("tells INFORM the settings without a lease (RFC 2131 §4.3.5)")
+    @Test("answers INFORM with the settings, without a lease (RFC 2131 §4.3.5)")
     func tellsInform() throws {
         var server = makeServer()
         let frameRequest = request(.inform, has: guest)
@@ -189,7 +189,7 @@ struct DHCPv4ServerTests {
         #expect(server.answer(to: request(.discover, mac: otherMAC), now: 2) != nil)
     }
 
-    @Test("tells a route to a gateway outside the subnet (R3), and whatever routes there are")
+    @Test("sends a route to a gateway outside the subnet (R3), and all other routes")
     func tellsRoutes() throws {
         let gateway = IPv4Address(192, 168, 0, 1)
         let routes: [ServiceSettings.StaticRoute] = [
@@ -211,7 +211,7 @@ struct DHCPv4ServerTests {
         #expect(ask(.discover) { $0.v4.router = nil }?[Code.router] == nil)
     }
 
-    @Test("tells names and servers")
+    @Test("sends names and servers")
     func tellsNamesAndServers() throws {
         let reply = try #require(
             ask(.discover, [.init(Code.parameterRequestList, [119, 6, 53, 81])]) {
@@ -317,7 +317,7 @@ struct DHCPv4ServerTests {
             .ip(from: IPAddress("192.0.2.2"), to: isHeard ? .v4(former) : .v4(.broadcast)))
     }
 
-    @Test("tells of a wrong lease once, not with each change that comes before the client has renewed")
+    @Test("reports a wrong lease once, not with each change before the client has renewed")
     func tellsOnce() {
         var server = makeServer()
         _ = server.answer(to: request(.request), now: 0)
@@ -353,7 +353,7 @@ struct DHCPv4ServerTests {
         #expect(server.update(makeSettings { $0.mtu = 1500 }, now: 120_000).change == .nothing)
     }
 
-    @Test("sends FORCERENEW with the digest of the client's nonce, and only to who takes it (RFC 6704)")
+    @Test("sends FORCERENEW with the digest of the client's nonce, only to a client that accepts it (RFC 6704)")
     func sendsForceRenew() throws {
         var server = makeServer()
         let capable = DHCPv4Message.Option(Code.forceRenewNonceCapable, [1])

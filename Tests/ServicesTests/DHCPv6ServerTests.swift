@@ -88,7 +88,7 @@ struct DHCPv6ServerTests {
         #expect(frame == [])
     }
 
-    @Test("grants at once to who allows it (RFC 8415 §18.3.1)")
+    @Test("grants at once to clients that allow it (RFC 8415 §18.3.1)")
     func grantsAtOnce() throws {
         let reply = try #require(try ask(.solicit, client, association(), .init(Code.rapidCommit, [])))
         #expect(reply.kind == .reply && reply[Code.rapidCommit] == [])
@@ -170,7 +170,7 @@ struct DHCPv6ServerTests {
         #expect(try send(.solicit, [another, association()], to: &server, mac: mac, now: 120_000) != nil)
     }
 
-    @Test("tells settings without addresses")
+    @Test("sends settings without addresses")
     func tellsSettings() throws {
         let edit: (inout ServiceSettings) -> Void = {
             $0.v6.dnsServers = [guest, other]
@@ -207,7 +207,7 @@ struct DHCPv6ServerTests {
         #expect(try ask(.solicit, client, association()) { $0.v6.isEnabled = false } == nil)
     }
 
-    @Test("sends RECONFIGURE with the digest of the client's key, and only to who takes it (RFC 8415 §20.4)")
+    @Test("sends RECONFIGURE with the digest of the client's key, only to a client that accepts it (RFC 8415 §20.4)")
     func sendsReconfigure() throws {
         let moved = makeSettings { $0.v6.guestAddress = Prefix("2001:db8:2::15/64") }
         var deaf = makeServer()

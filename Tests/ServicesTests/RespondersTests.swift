@@ -124,7 +124,7 @@ struct ARPResponderTests {
     }
 
     @Test(
-        "tells real neighbours' hardware addresses, but ours for what stands for the host (reference: addressing, 7.1)")
+        "reports real neighbours' hardware addresses, but ours for addresses that are mapped to the host")
     func tellsNeighbours() throws {
         let router = MACAddress(2, 0, 0, 0, 0, 0xF1)
         let printer = MACAddress(2, 0, 0, 0, 0, 0xF2)
@@ -145,7 +145,8 @@ struct ARPResponderTests {
         #expect(try mac("192.0.2.2", unmapped) == router)
         #expect(try mac("192.0.2.78", unmapped) == router)
         #expect(try mac("192.0.2.4", unmapped) == .defaultGateway)
-        // A neighbour that has an address is a conflict for who probes for it; the namespace's own address is not.
+        // A probe for a real neighbour's address is a conflict and is answered; a probe for the namespace's own address
+        // is not.
         #expect(try reply(from: "0.0.0.0", for: "192.0.2.77", neighbours: neighbours) != [])
         let own = NeighbourTable([.v4(IPv4Address(192, 0, 2, 15)): printer])
         #expect(try reply(from: "0.0.0.0", for: "192.0.2.15", neighbours: own) == [])
@@ -232,7 +233,7 @@ struct NDPResponderTests {
         #expect(try reply(solicitation(from: "2001:db8::15", for: "fe80::1"), settings: settings) == [])
     }
 
-    @Test("tells real neighbours' hardware addresses")
+    @Test("reports real neighbours' hardware addresses")
     func tellsNeighbours() throws {
         let printer = MACAddress(2, 0, 0, 0, 0, 0xF2)
         let address = try #require(IPAddress("2001:db8::77"))

@@ -82,7 +82,7 @@ struct RouterAdvertiserTests {
         #expect(times[1...].allSatisfy { $0 * 2 < Int64(leaseTime) * 1000 && $0 > 0 }, "\(times)")
     }
 
-    @Test("takes back what is told no longer, until hosts have forgotten it by themselves")
+    @Test("withdraws what is no longer announced, until hosts have forgotten it by themselves")
     func takesBack() throws {
         let old = try #require(IPv6Address("2001:db8::53"))
         let new = try #require(IPv6Address("2001:db8:2::53"))
@@ -163,7 +163,7 @@ struct RouterAdvertiserTests {
         #expect(text(advertiser.solicited(now: 1)).dropFirst() == ["2001:db8::/64 L 0 0", "2001:db8::/64 A 120 120"])
     }
 
-    @Test("sends nothing for a change that it does not tell of, and nothing at all when it is off")
+    @Test("sends nothing for a change that it does not announce, and nothing at all when it is off")
     func sendsNothing() {
         var advertiser = makeAdvertiser()
         while advertiser.next(now: 0) != nil {}

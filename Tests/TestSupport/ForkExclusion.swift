@@ -3,12 +3,12 @@
 public import Testing
 import Synchronization
 
-/// Keeps tests that start programs and tests that take a port back at once from running at the same time.
+/// Prevents tests that start programs and tests that reuse a port at once from running at the same time.
 ///
 /// Theory of operation. A new process holds a copy of every descriptor of this one between fork(2) and execve(2), also
-/// of those that are closed on exec. A port that a test has just closed is in use as long, and a test that expects to
-/// bind it again fails. So each such test names its group, tests of one group run together, and the two groups take
-/// turns: whoever waits is let in when the group inside has left, in the order of arrival.
+/// of those that are closed on exec. Until then a port that a test has just closed is still in use, and a test that
+/// binds it again fails. So each such test names its group, tests of one group run together, and the two groups take
+/// turns: waiting tests start in the order of arrival when the other group has finished.
 public struct ForkExclusion: SuiteTrait, TestTrait, TestScoping {
     enum Group: Sendable { case startsPrograms, takesPortsBack }
 
@@ -57,7 +57,7 @@ extension Trait where Self == ForkExclusion {
     public static var takesPortsBack: Self { ForkExclusion(group: .takesPortsBack) }
 }
 
-/// Who is inside, and who waits.
+/// The running and the waiting tests.
 private final class Turns: Sendable {
     private struct State {
         var inside: ForkExclusion.Group?

@@ -3,11 +3,11 @@
 public import NetworkTypes
 public import Testing
 
-/// One thing to hold of a packet; what does not hold is told as sentences.
+/// One check of a packet; failures are sentences.
 public struct PacketCheck: Sendable {
     let problems: @Sendable (DecodedPacket) -> [String]
 
-    /// Makes a check of a function that tells what does not hold.
+    /// Makes a check from a function that returns the failures.
     public init(_ problems: @escaping @Sendable (DecodedPacket) -> [String]) {
         self.problems = problems
     }

@@ -22,7 +22,7 @@ public enum ReservedPorts {
     }
     private static let state = Mutex(State())
 
-    /// Numbers that nobody else has been given.
+    /// Numbers that no other test uses.
     ///
     /// - Parameter count: How many in a row, at most 1,000.
     /// - Returns: The first; nil if other processes have all blocks.

@@ -175,7 +175,7 @@ private let regions = [
         #expect(!session.rings[0].isRunning && session.features == 0)
     }
 
-    @Test("what a session does not hold with is refused, with an answer where the sender waits for one")
+    @Test("a session refuses invalid messages, with an answer if the sender waits for one")
     func refusals() throws {
         var session = VhostUserSession()
         #expect(try Self.handle(&session, .numbers(16, 8)) == .accepted(nil))

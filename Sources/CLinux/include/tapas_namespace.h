@@ -75,7 +75,7 @@ struct tapas_command {
     /// The program for execvp(3).
     const char *file;
     /// Its name for a message, with control characters escaped.
-    const char *shown_name;
+    const char *display_name;
     /// Its arguments, NULL-terminated.
     char *const *arguments;
     /// The host name, or NULL to keep it.

@@ -18,7 +18,7 @@ internal import Planning
 actor Chronicle {
     /// The state after a change, without the tables of routes, which are changed in place and may be large.
     struct State: Sendable {
-        /// The host, as far as flows depend on it (``essence(of:)``).
+        /// The host, as far as flows depend on it (``flowRelevantPart(of:)``).
         var snapshot: HostSnapshot
         /// The plan, with the reasons for addresses that linger, and without routes and services.
         var plan: NamespacePlan
@@ -33,7 +33,7 @@ actor Chronicle {
         init(
             snapshot: HostSnapshot, plan: NamespacePlan, lingering: [IPAddress: Int] = [:], failures: [String] = []
         ) {
-            self.snapshot = essence(of: snapshot)
+            self.snapshot = flowRelevantPart(of: snapshot)
             routeCounts = PerFamily(v4: plan.families.v4.routes.count, v6: plan.families.v6.routes.count)
             self.plan = plan
             self.plan.families.v4.routes = []
@@ -103,7 +103,7 @@ actor Chronicle {
     /// Records a state that has changed without a change of the host: a lingering address was removed.
     func note(_ state: State) {
         for family in AddressFamily.allCases
-        where !self.state.plan.families[family].looksLike(state.plan.families[family]) {
+        where !self.state.plan.families[family].isVisiblyEqual(state.plan.families[family]) {
             since[family] = Moment()
         }
         self.state = state
@@ -151,7 +151,7 @@ actor Chronicle {
 
 extension FamilyPlan {
     /// Whether the properties that a user sees are equal: mode, addresses and router.
-    fileprivate func looksLike(_ other: FamilyPlan) -> Bool {
+    fileprivate func isVisiblyEqual(_ other: FamilyPlan) -> Bool {
         mode == other.mode && addresses == other.addresses && gateway == other.gateway
     }
 }

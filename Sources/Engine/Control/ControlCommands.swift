@@ -3,7 +3,7 @@
 // Theory of operation
 //
 // The methods of the control protocol by their names. Each part of the engine adds its handlers in a file of its own
-// (`StatusCommands.swift`, ...), in a function of an extension of this actor, which `ControlWindow` calls once before
+// (`StatusCommands.swift`, ...), in a function of an extension of this actor, which `ControlSocketSetup` calls once before
 // the server starts. A handler runs on the control loop and may wait there; it reaches other threads by calling their
 // actors.
 

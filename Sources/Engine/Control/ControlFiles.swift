@@ -11,7 +11,7 @@ final class ControlFiles: Sendable {
     private let servers = Mutex<[any Actor]>([])
 
     /// Retains a server until the program ends.
-    func keep(_ server: any Actor) {
+    func retain(_ server: any Actor) {
         servers.withLock { $0.append(server) }
     }
 

@@ -81,7 +81,7 @@ extension Reason {
             object["interface"] = JSONValue(candidate.name)
             object["rank"] = JSONValue(candidate.rank.word)
             object["metric"] = candidate.rank.metric.map { JSONValue($0) } ?? .null
-            object["verdict"] = JSONValue(candidate.fate.word)
+            object["verdict"] = JSONValue(candidate.outcome.word)
         case .mirrors(let name, let fitness):
             object["interface"] = JSONValue(name)
             object["rank"] = "option"

@@ -18,9 +18,9 @@ extension Reason.Cause {
         case .off: "off"
         case .mode: "mode"
         case .interfaceName: "interface-name"
-        case .lookupIsSilent: "lookup-silent"
+        case .lookupInconclusive: "lookup-silent"
         case .defaultRefused: "default-refused"
-        case .candidate(let candidate): candidate.fate.word
+        case .candidate(let candidate): candidate.outcome.word
         case .noCandidate: "no-candidate"
         case .namedInterface(_, _, let fitness), .mirrors(_, let fitness), .sourceIsEmpty(_, let fitness): fitness.word
         case .gateway, .noGateway: "gateway"
@@ -33,8 +33,8 @@ extension Reason.Cause {
         case .guestIsGateway: "guest-is-gateway"
         case .routeCopied, .moreRoutes(_, .copied, _): "route-copied"
         case .routeLeftOut, .moreRoutes(_, .leftOut, _): "route-left-out"
-        case .routeMade: "route-made"
-        case .routerMadeOnLink: "router-on-link"
+        case .routeAdded: "route-made"
+        case .routerRouteAdded: "router-on-link"
         case .routeUnreachable, .moreRoutes(_, .unreachable, _): "route-unreachable"
         case .queriesGoTo, .forwardsDNS, .forwardsDNSAlways: "dns"
         case .mappedAddressIsGuest: "mapped-address-is-guest"
@@ -69,7 +69,7 @@ extension Reason.Fitness {
     }
 }
 
-extension Reason.Candidate.Fate {
+extension Reason.Candidate.Outcome {
     /// The word of the protocol.
     var word: String {
         switch self {

@@ -95,13 +95,13 @@ struct StatusReport {
             "mtu": state.plan.mtu.map { JSONValue($0) } ?? .null,
             "since": JSONValue(since[family].time.description),
             "since_seconds": .number(since[family].seconds.toMilliseconds),
-            "reasons": JSONValue(reasons.filter { $0.weight == .mode }.map(\.text)),
+            "reasons": JSONValue(reasons.filter { $0.placement == .mode }.map(\.text)),
         ]
     }
 
     /// What a user may miss in the namespace: remarks of the plan, and what its kernel refused.
     private var skipped: [JSONValue] {
-        let remarks = state.plan.reasons.filter { $0.weight == .remark && $0.cause.isOmission }
+        let remarks = state.plan.reasons.filter { $0.placement == .remark && $0.cause.isOmission }
         return remarks.map(\.json)
             + state.failures.map { ["family": .null, "rule": "kernel-refused", "text": JSONValue($0)] }
     }

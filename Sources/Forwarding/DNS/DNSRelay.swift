@@ -269,7 +269,7 @@ extension Endpoint {
     ///
     /// - Returns: Whether the kernel accepted it.
     func send(_ message: [UInt8], on number: CInt) -> Bool {
-        // A pending error belongs to another query; the error queue tells to which.
+        // A pending error belongs to another query, which the error queue identifies.
         for _ in 0..<2 {
             let result = sendDualStack(message, on: number)
             if case .bytes = result { return true }

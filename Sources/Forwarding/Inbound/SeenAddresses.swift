@@ -5,7 +5,7 @@
 // The last few source addresses that were classified are remembered, so that most packets cost a few comparisons. Every
 // other source address is classified as one of these:
 //
-//   given       by the plan, or in a prefix that the namespace was told      taken
+//   given       by the plan, or in a prefix announced to the namespace       taken
 //   former      given by an earlier plan; connections may still have it      taken
 //   foreign     the host's, the gateway's or tapas's own                     dropped
 //   excluded    behind the namespace, and a rule of a forwarded port leads there    taken
@@ -63,7 +63,7 @@ struct SeenAddresses: Equatable {
     private var former: [IPv6Address] = []
     private var foreign: Set<IPv6Address> = []
     /// Addresses that are no longer planned and stay only for existing connections; they are never learned.
-    private var leaving: Set<IPv6Address> = []
+    private var unplanned: Set<IPv6Address> = []
     /// Addresses behind the namespace that rules of forwarded ports lead to; they are never learned.
     private var excluded: Set<IPv6Address> = []
     /// As many are remembered as there may be rules.
@@ -111,9 +111,9 @@ struct SeenAddresses: Equatable {
 
     /// Excludes addresses from new flows.
     mutating func exclude(_ addresses: Set<IPAddress>, rules: TranslationRules) {
-        leaving = Set(addresses.map(\.asIPv6))
-        if let address = v4, leaving.contains(address) { restore(.v4, rules) }
-        if let address = v6, leaving.contains(address) { restore(.v6, rules) }
+        unplanned = Set(addresses.map(\.asIPv6))
+        if let address = v4, unplanned.contains(address) { restore(.v4, rules) }
+        if let address = v6, unplanned.contains(address) { restore(.v6, rules) }
         forgetRecent()
     }
 
@@ -174,12 +174,12 @@ struct SeenAddresses: Equatable {
             if address == planned[family] { lead(to: source, family) } else { remember(source) }
             return .taken
         }
-        let wasGiven = leaving.contains(source) || former.contains(source)
+        let wasGiven = unplanned.contains(source) || former.contains(source)
         guard wasGiven || !foreign.contains(source) else { return .spoofed }
         let part = rules.families[family]
-        let isTold = wasGiven || part.guestPrefixes.contains { $0.contains(address) }
-        guard isTold || rules.acceptsOtherAddresses else { return .strange }
-        guard !leaving.contains(source) else {
+        let isAnnounced = wasGiven || part.guestPrefixes.contains { $0.contains(address) }
+        guard isAnnounced || rules.acceptsOtherAddresses else { return .strange }
+        guard !unplanned.contains(source) else {
             remember(source)
             return .taken
         }
@@ -230,7 +230,7 @@ struct SeenAddresses: Equatable {
         forgetRecent()
     }
 
-    /// When ``expire(_:now:)`` is to be called next; nil while nothing is observed.
+    /// When ``expire(_:now:)`` must be called next; nil while nothing is observed.
     var deadline: MonotonicTime? { observed.isEmpty ? nil : nextRefresh }
     private var nextRefresh = MonotonicTime(nanoseconds: 0)
 

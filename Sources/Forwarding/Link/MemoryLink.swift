@@ -9,8 +9,8 @@ internal import Wire
 /// A link whose other end is a program on the same thread: a test plays the guest.
 ///
 /// Each direction is a queue of bounded length in memory that is allocated once, so that a test can check that the data
-/// path allocates nothing. There is no descriptor: whoever sends the guest's frames also tells the forwarder that the
-/// link is ready.
+/// path allocates nothing. There is no descriptor: the sender of the guest's frames also reports to the forwarder that
+/// the link is ready.
 @safe
 final class MemoryLink: FrameLink {
     let capabilities: LinkCapabilities

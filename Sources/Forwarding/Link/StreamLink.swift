@@ -86,7 +86,7 @@ final class StreamLink: FrameLink {
     private var loop: EventLoop?
     private var isOver = false
     /// Whether the end was reported to the data path.
-    private var hasToldEnd = false
+    private var hasReportedEnd = false
     /// Whether a client has disconnected since the last ``takeLostGuest()``.
     private var hasLostClient = false
 
@@ -208,7 +208,7 @@ final class StreamLink: FrameLink {
     }
 
     /// Whether there may be frames, or the end of the client, that no event will report.
-    var hasMore: Bool { isOver && !hasToldEnd || hasLostClient || mayRead || holdsFrame }
+    var hasMore: Bool { isOver && !hasReportedEnd || hasLostClient || mayRead || holdsFrame }
 
     private var holdsFrame: Bool {
         let bytes = unsafe UnsafeRawBufferPointer(start: base, count: input.end)
@@ -272,7 +272,7 @@ final class StreamLink: FrameLink {
         if arena.used == 0 { unsafe base = arena.next }
         while true {
             if number < 0 {
-                hasToldEnd = isOver
+                hasReportedEnd = isOver
                 return isOver ? .gone : .empty
             }
             let bytes = unsafe UnsafeRawBufferPointer(start: base, count: input.end)

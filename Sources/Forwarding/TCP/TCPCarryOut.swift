@@ -44,7 +44,7 @@ extension DataPath {
     private mutating func rewind(_ index: Int) -> Bool {
         discardAcknowledged(index)
         guard table[index].discardable == 0 else {
-            carryOut(table[index].givenUp(), for: index)
+            carryOut(table[index].abandoned(), for: index)
             return false
         }
         if !table[index].flags.contains(.peeksFromStart) {

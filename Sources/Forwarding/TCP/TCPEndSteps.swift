@@ -10,7 +10,7 @@ extension Flow {
     @inline(__always)
     mutating func closeIfFinished(_ steps: inout TCPSteps) {
         guard flags.isSuperset(of: [.shutDown, .finAcknowledged]) else { return }
-        if flags.contains(.owesAck) { sendAcknowledgment(&steps) }
+        if flags.contains(.needsAck) { sendAcknowledgment(&steps) }
         steps.actions.formUnion([.discard, .close])
     }
 
@@ -24,7 +24,7 @@ extension Flow {
     }
 
     /// The flow is ended on both sides.
-    func givenUp() -> TCPSteps {
+    func abandoned() -> TCPSteps {
         var steps = TCPSteps()
         sendReset(&steps)
         steps.actions.insert(.abort)
@@ -33,7 +33,7 @@ extension Flow {
 
     /// The flow is evicted for another one.
     func evicted() -> TCPSteps {
-        guard state == .connecting else { return givenUp() }
+        guard state == .connecting else { return abandoned() }
         // The attempt is not refused, so the namespace's kernel sends its SYN again.
         var steps = TCPSteps()
         steps.actions = .abort
@@ -44,7 +44,7 @@ extension Flow {
     ///
     /// The server still receives what the namespace has sent before its FIN: that socket is closed, not reset.
     func withdrawn() -> TCPSteps {
-        guard flags.contains(.shutDown) else { return givenUp() }
+        guard flags.contains(.shutDown) else { return abandoned() }
         var steps = TCPSteps()
         sendReset(&steps)
         steps.actions.insert(.close)

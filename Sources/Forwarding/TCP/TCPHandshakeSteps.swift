@@ -118,7 +118,7 @@ extension Flow {
         sendUnacknowledged = segment.acknowledgment
         sendWindow = UInt32(segment.window)
         establish(&steps)
-        flags.insert(.owesAck)
+        flags.insert(.needsAck)
         return steps
     }
 
@@ -126,7 +126,7 @@ extension Flow {
     private mutating func receiveHandshakeEnd(_ segment: TCPSegment, at now: Int64) -> TCPSteps {
         var steps = TCPSteps()
         if segment.flags.contains(.rst) {
-            // Any other number may be somebody's guess (RFC 5961 §3.2).
+            // Any other number may be an attacker's guess (RFC 5961 §3.2).
             if segment.sequence == receiveNext { steps.actions = .abort } else { scheduleAcknowledgment(&steps) }
             return steps
         }

@@ -121,7 +121,7 @@ extension DataPath {
             }
         }
         let kept = taken < bytes ? addToBacklog(index, vectors: count, after: taken, of: bytes) : 0
-        let steps = table[index].handedOn(bytes, taken: taken, kept: kept)
+        let steps = table[index].payloadPassedOn(bytes, taken: taken, kept: kept)
         if let reason = steps.drop { counters.drop(reason) }
     }
 

@@ -59,7 +59,7 @@ extension Flow {
     /// Schedules an acknowledgement for the end of the batch.
     @inline(__always)
     mutating func scheduleAcknowledgment(_ steps: inout TCPSteps) {
-        flags.insert(.owesAck)
+        flags.insert(.needsAck)
         steps.actions.insert(.enqueue)
     }
 
@@ -81,7 +81,7 @@ extension Flow {
     @inline(__always)
     func scheduledAcknowledgment() -> TCPSteps {
         var steps = TCPSteps()
-        if flags.contains(.owesAck) { sendAcknowledgment(&steps) }
+        if flags.contains(.needsAck) { sendAcknowledgment(&steps) }
         return steps
     }
 
@@ -97,7 +97,7 @@ extension Flow {
     mutating func header(
         _ segment: TCPFlags, at sequence: UInt32, options: TCPOptions = TCPOptions(), allowance: UInt32
     ) -> TCPHeader {
-        flags.remove(.owesAck)
+        flags.remove(.needsAck)
         return TCPHeader(
             sourcePort: key.remotePort, destinationPort: key.guestPort, sequence: sequence,
             acknowledgment: segment.contains(.ack) ? receiveNext : 0, flags: segment,
@@ -237,7 +237,7 @@ extension Flow {
     ///   - taken: The number that the host socket has accepted.
     ///   - kept: The number that the backlog has stored of the rest. What is left counts as never received.
     /// - Returns: The steps.
-    mutating func handedOn(_ count: Int, taken: Int, kept: Int) -> TCPSteps {
+    mutating func payloadPassedOn(_ count: Int, taken: Int, kept: Int) -> TCPSteps {
         var steps = TCPSteps()
         notePassedOn(taken)
         if taken + kept < count {

@@ -124,7 +124,7 @@ extension DataPath {
             switch peek(index, want: Int(wanted.payloadCount), chunk: chunk, skipping: flight) {
             case .bytes(let count) where count > 0:
                 sendPeeked(index, count: count, chunk: chunk)
-                let steps = table[index].hostGave(count, of: wanted.payloadCount)
+                let steps = table[index].hostDataSent(count, of: wanted.payloadCount)
                 setDeadline(index, milliseconds: Int64(steps.delay))
                 guard steps.actions.contains(.read) else { return }
             case .bytes:

@@ -68,7 +68,7 @@ extension Flow {
     ///   - wanted: The number of bytes that were requested.
     /// - Returns: Steps with ``TCPSteps/Actions/read`` if there may be more.
     @inline(__always)
-    mutating func hostGave(_ count: Int, of wanted: UInt32) -> TCPSteps {
+    mutating func hostDataSent(_ count: Int, of wanted: UInt32) -> TCPSteps {
         var steps = TCPSteps()
         sendNext &+= UInt32(truncatingIfNeeded: count)
         noteSent(&steps)

@@ -11,12 +11,12 @@
 //   the host socket is connected, or cannot be                 hostConnected, hostRefused (TCPHandshakeSteps)
 //   a segment during the handshake                             receiveInHandshake (TCPHandshakeSteps)
 //   a segment afterwards                                       receive (TCPReceiveSteps)
-//   payload was handed on, before a FIN or not                 handedOn, finReached (TCPReceiveSteps)
+//   payload was handed on, before a FIN or not                 payloadPassedOn, finReached (TCPReceiveSteps)
 //   the host socket took some of the backlog                   backlogDrained (TCPReceiveSteps)
-//   the host socket is ready, gave data, has ended, has none   hostReady, hostGave, hostEnded, hostHasNothing
+//   the host socket is ready, gave data, has ended, has none   hostReady, hostDataSent, hostEnded, hostHasNothing
 //                                                              (TCPSendSteps)
 //   a deadline has passed                                      deadlinePassed (TCPTimerSteps)
-//   the host socket failed, the flow is evicted or withdrawn   hostFailed, givenUp, withdrawn (TCPEndSteps)
+//   the host socket failed, the flow is evicted or withdrawn   hostFailed, abandoned, withdrawn (TCPEndSteps)
 //
 // The data path carries the steps out (`DataPath.carryOut`), and does what concerns several flows or memory: gathering
 // payload, the backlog, reading and writing. The order is always that of `TCPSteps.Actions`.

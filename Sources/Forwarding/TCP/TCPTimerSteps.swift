@@ -13,7 +13,7 @@ extension Flow {
     mutating func deadlinePassed(at now: Int64) -> TCPSteps {
         switch state {
         case .synReceived, .synSent:
-            guard countRetry(most: TCPTime.handshakeRetries) else { return givenUp() }
+            guard countRetry(most: TCPTime.handshakeRetries) else { return abandoned() }
             return state == .synReceived ? sendSynAck() : sendSyn()
         case .established:
             return establishedDeadline(at: now)
@@ -23,16 +23,16 @@ extension Flow {
     }
 
     private mutating func establishedDeadline(at now: Int64) -> TCPSteps {
-        if endIsUnread(at: now) { return givenUp() }
+        if endIsUnread(at: now) { return abandoned() }
         var steps = TCPSteps()
         let isOutstanding = sendUnacknowledged != sendHighest
         if sendWindow == 0, isOutstanding || flags.contains(.persisting) {
-            guard probeWindow(&steps, at: now) else { return givenUp() }
+            guard probeWindow(&steps, at: now) else { return abandoned() }
         } else if isOutstanding {
-            guard countRetry(most: TCPTime.retries) else { return givenUp() }
+            guard countRetry(most: TCPTime.retries) else { return abandoned() }
             retransmit(&steps)
         } else {
-            guard probeLife(&steps, at: now) else { return givenUp() }
+            guard probeLife(&steps, at: now) else { return abandoned() }
         }
         return steps
     }

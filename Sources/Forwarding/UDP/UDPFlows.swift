@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// UDP: one connected host socket for each flow. That of a flow to a multicast group is not connected (`Flow.Flags.group`):
-// answers come from whoever has joined the group, and reach the namespace with their own source.
+// UDP: one connected host socket for each flow. That of a flow to a multicast group is not connected
+// (`Flow.Flags.group`): answers come from the members of the group, and reach the namespace with their own sources.
 //
 // From the namespace, equal consecutive datagrams of one flow are sent with one call (UDP_SEGMENT), and so is a
 // super-frame (USO). Towards it, many datagrams are received at once (recvmmsg), and equal ones become one super-frame.
@@ -163,7 +163,7 @@ extension DataPath {
             }
             var result = transferring { unsafe tapas_sendmsg(number, &message, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) }
             if case .failed(.connectionRefused) = result {
-                // The error belongs to an earlier datagram; the error queue tells the namespace.
+                // The error belongs to an earlier datagram; it is reported to the namespace from the error queue.
                 result = transferring { unsafe tapas_sendmsg(number, &message, CInt(MSG_NOSIGNAL | MSG_DONTWAIT)) }
             }
             return result

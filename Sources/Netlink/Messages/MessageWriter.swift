@@ -103,11 +103,11 @@ package struct MessageWriter {
     /// - Parameters:
     ///   - sequence: The request's number.
     ///   - portID: Our port.
-    ///   - tellsSuccess: Whether the kernel should acknowledge success, if the request asks for that (`NLM_F_ACK`); it
+    ///   - acknowledgesSuccess: Whether the kernel should acknowledge success, if the request asks for that (`NLM_F_ACK`); it
     ///     always reports errors.
     /// - Returns: The message.
-    package mutating func finish(sequence: UInt32, portID: UInt32, tellsSuccess: Bool = true) -> [UInt8] {
-        if !tellsSuccess {
+    package mutating func finish(sequence: UInt32, portID: UInt32, acknowledgesSuccess: Bool = true) -> [UInt8] {
+        if !acknowledgesSuccess {
             let flag = UInt16(truncatingIfNeeded: NLM_F_ACK).littleEndian
             bytes[6] &= ~UInt8(truncatingIfNeeded: flag)
             bytes[7] &= ~UInt8(truncatingIfNeeded: flag >> 8)

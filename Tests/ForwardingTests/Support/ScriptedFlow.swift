@@ -8,19 +8,20 @@ import Wire
 
 @testable import Forwarding
 
-/// A TCP flow with a clock in hand and a host socket of plain arrays: carries out what the state machine returns, and
-/// holds after each step what must hold whatever happens.
+/// A TCP flow with a manual clock and a host socket of plain arrays.
+///
+/// It carries out the steps that the state machine returns, and checks the invariants after each step.
 final class ScriptedFlow {
     /// The host socket, as the kernel keeps it.
     struct HostSocket {
-        /// What the server has sent and nobody has dropped yet.
+        /// The bytes that the server has sent and that were not discarded yet.
         var queue: [UInt8] = []
         var peekOffset = 0
         /// The server has ended its direction.
         var hasEnded = false
-        /// What the server can still take.
+        /// The number of bytes that the server can still accept.
         var room = 0
-        /// What the server has got.
+        /// The bytes that the server has received.
         var delivered: [UInt8] = []
         /// A write was short: the next room is an edge.
         var wantsRoom = false
@@ -218,7 +219,7 @@ final class ScriptedFlow {
         poolRoom -= kept
         host.wantsRoom = host.wantsRoom || taken < bytes.count
         flow.backlogCount = UInt32(backlog.count)
-        carryOut(flow.handedOn(bytes.count, taken: taken, kept: kept))
+        carryOut(flow.payloadPassedOn(bytes.count, taken: taken, kept: kept))
     }
 
     private func write(_ bytes: ArraySlice<UInt8>) {
@@ -262,7 +263,7 @@ final class ScriptedFlow {
                 place += part
             }
             host.peekOffset += count
-            let steps = flow.hostGave(count, of: wanted.payloadCount)
+            let steps = flow.hostDataSent(count, of: wanted.payloadCount)
             deadline = now + Int64(steps.delay) * 1_000_000
             guard steps.actions.contains(.read) else { return }
         }

@@ -3,12 +3,12 @@
 // Theory of operation
 //
 // The fuzzer `DataPath` and the unit tests share this file (a link in Tests/ForwardingTests). An input is a list of
-// records: frames of the namespace, the passing of time, what servers on the host's loopback do, changes of the host.
-// They happen to a whole data path over a `MemoryLink`, with the real event loop, real sockets of the loopback, and a
-// clock that only the input moves. After each record the loop turns once.
+// records: frames of the namespace, the passing of time, actions of servers on the host's loopback, changes of the
+// host. They are applied to a whole data path over a `MemoryLink`, with the real event loop, real sockets of the
+// loopback, and a clock that only the input moves. After each record the loop turns once.
 //
-// TCP segments are made relative to what the connection expects, so that inputs of a few bytes reach established
-// connections; frames as they are reach the rest. At the end all flows are reset, and then nothing may be left of them:
+// TCP segments are made relative to the numbers that the connection expects, so that inputs of a few bytes reach
+// established connections; raw frames reach the rest. At the end all flows are reset, and nothing may be left of them:
 // no flow, no list entry, no chunk of the backlog.
 
 import Glibc
@@ -20,14 +20,14 @@ import Wire
 
 @testable import Forwarding
 
-/// Plays what an input says to a data path of its own.
+/// Applies an input to a data path of its own.
 final class DataPathSequence: EventSink {
     private static let guest = IPv4Address(10, 0, 2, 15)
     private static let host = IPv4Address(10, 0, 2, 2)
     private static let guestMAC = MACAddress(0x02, 0, 0, 0, 0, 0x0A)
-    /// Flows at most: few, so that inputs meet the bound.
+    /// The greatest number of flows: small, so that inputs reach the limit.
     private static let maximumFlows = 12
-    /// The servers, which all inputs share: their ports would run out.
+    /// The servers, which all inputs share, because ports would run out otherwise.
     private static let servers = LoopbackServers()
 
     private let loop: EventLoop
@@ -38,13 +38,13 @@ final class DataPathSequence: EventSink {
     private var accepted: [CInt] = []
     private var readsLink = true
     private var buffer = [UInt8](repeating: 0, count: 70_000)
-    /// What has happened, so that a test can see that its input did something.
+    /// Counts of what has happened, so that a test can check that its input had an effect.
     private(set) var framesOut = 0
     private(set) var mostEstablished = 0
     private(set) var mostFlows = 0
     private(set) var largestBacklog = 0
 
-    /// What the namespace's end of a connection knows.
+    /// The state of the namespace's end of a connection.
     private struct Connection {
         var next: UInt32 = 1000
         var expected: UInt32 = 0
@@ -85,7 +85,7 @@ final class DataPathSequence: EventSink {
         }
     }
 
-    /// A frame as it is, behind a header that owes a checksum, vouches for it, or says nothing.
+    /// A raw frame, after a header that declares its checksum partial, verified, or neither.
     private func playFrame(_ reader: inout ByteReader) {
         guard let mode = reader.next(), let length = reader.number() else { return }
         var header = VirtioNetHeader()
@@ -104,7 +104,7 @@ final class DataPathSequence: EventSink {
         else { return }
         let number = Int(place) % connections.count
         let flagSet = TCPFlags(rawValue: flags)
-        // Most differences are none; the others are small, or far away.
+        // Most differences are zero; the others are small or very large.
         func moved(_ value: UInt32, _ by: UInt8) -> UInt32 {
             by < 128 ? value : value &+ UInt32(bitPattern: Int32(Int8(bitPattern: by)) << (by & 1 == 0 ? 0 : 20))
         }
@@ -202,7 +202,7 @@ final class DataPathSequence: EventSink {
             if number & 4 != 0 {
                 _ = path.endOrMoveFlows(at: [IPv6Address(mapping: .loopback)], present: number & 8 == 0 ? nil : [])
             }
-            if number & 16 != 0 { _ = path.flowsKeeping([IPv6Address(mapping: Self.guest)]) }
+            if number & 16 != 0 { _ = path.connectionCounts([IPv6Address(mapping: Self.guest)]) }
         }
     }
 
@@ -213,7 +213,7 @@ final class DataPathSequence: EventSink {
         var span = bytes.mutableSpan
         header.write(into: &span)
         bytes += frame
-        // What finds no room is lost, as on any link.
+        // Frames without room are lost, as on any link.
         _ = bytes.withUnsafeBytes(link.send)
     }
 
@@ -229,7 +229,7 @@ final class DataPathSequence: EventSink {
         return frame
     }
 
-    /// One turn of the loop, then what the namespace and the servers do by themselves.
+    /// One turn of the loop, then the automatic reactions of the namespace and the servers.
     private func turn() {
         if link.isReady { forwarder.ready(EventToken(kind: TokenKind.link), .readable, now: clock) }
         do { try loop.run(sink: self) } catch { fatalError("\(error)") }
@@ -245,7 +245,7 @@ final class DataPathSequence: EventSink {
             framesOut += 1
             precondition(count >= VirtioNetHeader.length + EthernetHeader.length, "a frame of \(count) bytes")
             let frame = Array(buffer[VirtioNetHeader.length..<count])
-            // What goes to a source that a frame made up may be refused; what is accepted is in order.
+            // A frame to an invented source may be refused by the classification; accepted frames must be valid.
             guard let summary = try? FrameSummary(frame.span), summary.kind == .tcp else { continue }
             let number = Int(summary.destinationPort) - 40000
             guard connections.indices.contains(number) else { continue }
@@ -258,7 +258,7 @@ final class DataPathSequence: EventSink {
         }
     }
 
-    /// What holds at any time.
+    /// Checks the invariants.
     private func look() {
         forwarder.withPath { path in
             precondition(path.table.count <= Self.maximumFlows, "\(path.table.count) flows")
@@ -271,7 +271,7 @@ final class DataPathSequence: EventSink {
         }
     }
 
-    /// Ends what is left, and sees that nothing stays.
+    /// Ends all remaining flows, and checks that nothing is left.
     func end() {
         readsLink = true
         collect()
@@ -306,7 +306,7 @@ final class DataPathSequence: EventSink {
 
     // MARK: The configuration
 
-    /// The gateway's address stands for the host's loopback, unless the number says that nothing does.
+    /// The gateway's address is mapped to the host's loopback, unless the number selects no mapping.
     private static func rules(_ number: UInt8) -> TranslationRules {
         var rules = TranslationRules()
         rules.families.v4.isEnabled = number & 1 == 0
@@ -349,7 +349,7 @@ private struct LoopbackServers: @unchecked Sendable {
         }
         listener = bound(HostSocket.stream)
         datagrams = bound(HostSocket.datagram)
-        // Small, so that backlogs come about.
+        // Small, so that backlogs occur.
         HostSocket.setIfPossible(listener, SOL_SOCKET, SO_RCVBUF, 4096)
         precondition((try? HostSocket.listen(listener, backlog: 64)) != nil)
         streamPort = HostSocket.localEndpoint(listener)?.port ?? 0
@@ -367,7 +367,7 @@ private struct LoopbackServers: @unchecked Sendable {
         return try? HostSocket.connect(to: target, type: HostSocket.stream, source: nil, device: nil)
     }
 
-    /// Sends a datagram that has come back to whoever sent it.
+    /// Returns a received datagram to its sender.
     func answerDatagram(_ buffer: inout [UInt8]) {
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         var address = sockaddr_in()
@@ -398,7 +398,7 @@ private struct ByteReader {
         return UInt16(high) << 8 | UInt16(low)
     }
 
-    /// At most so many of the bytes that are left.
+    /// At most this number of the remaining bytes.
     mutating func take(_ count: Int) -> [UInt8] {
         let end = min(position + count, bytes.count)
         defer { position = end }

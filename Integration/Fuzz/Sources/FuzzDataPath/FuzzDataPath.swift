@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// Takes the input for what happens to a data path: frames, time, and what the host's servers do (``DataPathSequence``).
+/// Interprets the input as events of a data path: frames, time, and actions of the host's servers
+/// (``DataPathSequence``).
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     let sequence = DataPathSequence()

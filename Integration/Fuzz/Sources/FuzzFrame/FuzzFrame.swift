@@ -5,14 +5,14 @@ import NetworkTypes
 import Services
 import Wire
 
-/// Takes the input for a frame that the namespace sent: classifies it, asks everybody who would answer it, and parses
-/// its payload as each message that tapas reads.
+/// Interprets the input as a frame from the namespace: classifies it, calls every responder for it, and parses its
+/// payload as each message that tapas reads.
 ///
-/// Nothing may trap, and what was accepted must lie in the frame.
+/// Nothing may trap, and everything that was accepted must be inside the frame.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     let frame = [UInt8](UnsafeBufferPointer(start: start, count: count))
-    // Messages, whatever frame they would come in.
+    // Messages, independent of the frame that would carry them.
     parse(frame.span)
     guard let summary = try? FrameSummary(frame.span) else { return 0 }
     let end = summary.payloadOffset + summary.payloadLength

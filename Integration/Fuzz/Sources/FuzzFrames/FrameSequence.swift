@@ -3,12 +3,13 @@
 // Theory of operation
 //
 // The fuzzer `Frames` and the unit tests share this file (a link in Tests/ServicesTests). An input is a list of records
-// and makes a sequence of frames, as a namespace sends them, that goes through everything that frames go through without
-// a socket: classification, reassembly, services, errors about them, replies to them. State is kept from frame to frame.
+// and makes a sequence of frames from a namespace, which passes through all stages that need no socket: classification,
+// reassembly, services, errors about them, replies to them. State is kept from frame to frame.
 //
-// A record begins with its kind. 0 to 127: a frame as it is, two bytes of length and the bytes. 128 to 255: a packet made
-// right by construction but for its addresses, so that inputs of some bytes reach what random bytes do not (fragments of
-// 64 KiB, extension headers, both families with any addresses): see `MadePacket`. What does not fit the input ends it.
+// A record begins with its kind. 0 to 127: a frame as it is, two bytes of length and the bytes. 128 to 255: a packet
+// that is valid by construction except for its addresses, so that short inputs reach states that random bytes do not
+// (fragments of 64 KiB, extension headers, both families with any addresses): see `ConstructedPacket`. What does not
+// fit the input ends it.
 
 import NetworkModel
 import NetworkTypes
@@ -22,12 +23,12 @@ struct FrameSequence: ~Copyable {
         settings: FrameSequence.settings(0), seed: .init(random: (1, 2, 3, 4, 5), secondsSince1970: 1_000_000_000),
         now: 0)
     private var now: Int64 = 0
-    /// What has come so far, so that a test can see that its input did something.
+    /// Counts so far, so that a test can check that its input had an effect.
     private(set) var accepted = 0
     private(set) var refused = 0
     private(set) var reassembled = 0
     private(set) var answered = 0
-    /// Answers of the DHCP servers, and messages of theirs that nobody asked for.
+    /// Answers of the DHCP servers, and their unsolicited messages.
     private(set) var leased = 0
     private(set) var pushed = 0
 
@@ -40,7 +41,7 @@ struct FrameSequence: ~Copyable {
                 guard let length = reader.number(), let frame = reader.take(Int(length)) else { return }
                 receive(frame)
             } else {
-                guard let packet = MadePacket(&reader) else { return }
+                guard let packet = ConstructedPacket(&reader) else { return }
                 receive(packet.frame)
             }
         }
@@ -64,13 +65,13 @@ struct FrameSequence: ~Copyable {
         reply(to: summary)
     }
 
-    /// What holds for every frame that was accepted.
+    /// Checks the invariants of every accepted frame.
     private func check(_ summary: FrameSummary, _ frame: [UInt8]) {
         precondition(summary.payloadOffset >= 0 && summary.payloadLength >= 0)
         precondition(summary.payloadOffset + summary.payloadLength <= frame.count)
         precondition(summary.transportOffset + summary.transportLength <= frame.count)
         guard summary.kind != .arp else { return }
-        // The family is one fact: the addresses do not say another.
+        // The addresses must agree with the family.
         precondition(summary.source.isIPv4Mapped == summary.family.isIPv4, "family of the source")
         precondition(summary.destination.isIPv4Mapped == summary.family.isIPv4, "family of the destination")
         let source = IPAddress(summary.family, summary.source)
@@ -92,7 +93,7 @@ struct FrameSequence: ~Copyable {
 
     // MARK: Answers
 
-    /// What the services tell: one of two networks, or none.
+    /// Settings of the services: one of two networks, or none.
     private static func settings(_ number: Int) -> ServiceSettings {
         var settings = ServiceSettings()
         settings.services = .all
@@ -126,7 +127,7 @@ struct FrameSequence: ~Copyable {
         return rules
     }()
 
-    /// Everybody who would answer the frame, and every error about it.
+    /// Calls every responder for the frame, and makes every error about it.
     private mutating func answer(_ summary: FrameSummary, _ frame: [UInt8]) {
         var memory = [UInt8](repeating: 0, count: 65_600)
         var room = memory.mutableSpan
@@ -157,7 +158,8 @@ struct FrameSequence: ~Copyable {
         }
     }
 
-    /// What the data path writes towards the namespace for a flow of the frame, at every length that a socket gives.
+    /// Writes the frames that the data path would send to the namespace for a flow of the frame, at every length that a
+    /// socket can return.
     private mutating func reply(to summary: FrameSummary) {
         guard summary.kind != .arp else { return }
         var memory = [UInt8](repeating: 0, count: 65_600)
@@ -212,12 +214,12 @@ struct Reader {
     }
 }
 
-/// A packet with right lengths and sums between two addresses of a short list, whole or a fragment.
+/// A packet with valid lengths and checksums between two addresses of a short list, whole or a fragment.
 ///
 /// Twelve bytes: flags (1: IPv6, 2: a fragment, 4: more fragments, 8: an extension header before), source and destination
 /// (numbers in the list of the family), identification, protocol, hop limit, offset in units of eight bytes (two), length
 /// (two), how many bytes of the input follow as payload (two); the rest of the payload is zero.
-struct MadePacket {
+struct ConstructedPacket {
     let frame: [UInt8]
 
     /// Addresses of all kinds, and for IPv6 those that no link carries.

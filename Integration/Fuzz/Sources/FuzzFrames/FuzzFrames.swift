@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// Takes the input for what a namespace sends one after the other (``FrameSequence``).
+/// Interprets the input as a sequence of frames from a namespace (``FrameSequence``).
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     var sequence = FrameSequence()

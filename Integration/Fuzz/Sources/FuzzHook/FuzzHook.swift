@@ -5,8 +5,8 @@ import Options
 
 /// Takes the input as a container's state and as a hook.conf, with a zero byte between, and decides what to start.
 ///
-/// Whatever comes in, what comes out is a command or one line; and an annotation never opens the host's loopback where
-/// no file allows it.
+/// The result is always a command or one line; and an annotation never opens the host's loopback unless a file allows
+/// it.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     let bytes = Array(UnsafeBufferPointer(start: start, count: count))
@@ -28,7 +28,7 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
             precondition(outbound.argument == "none")
         }
     }
-    // The file's and the annotation's grammars by themselves, whatever the state is.
+    // The grammars of the file and of the annotation alone, independent of the state.
     check { () throws(HookError) in _ = try HookConfiguration(parsing: bytes, path: "hook.conf") }
     if let words = try? ShellWords.split(String(decoding: bytes, as: UTF8.self)) {
         precondition(words.count <= count + 1)

@@ -3,10 +3,10 @@
 import ControlProtocol
 import NetworkModel
 
-/// Takes the input as what a client of `--conf-path` sends (upstream's protocol, version 2), in pieces: the first byte
-/// says how long they are.
+/// Interprets the input as the bytes of a client of `--conf-path` (upstream's protocol, version 2), in pieces whose
+/// length is the first byte.
 ///
-/// Whatever comes in is refused in one line or means rules; and those are the same after they were sent and read again.
+/// The input is refused in one line or results in rules; these must be equal after they were sent and read again.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     let bytes = Array(UnsafeBufferPointer(start: start, count: count))

@@ -2,10 +2,10 @@
 
 import VirtualMachine
 
-/// Takes the input as a stream of frames that comes in pieces: the first byte of each piece says how long it is.
+/// Interprets the input as a stream of frames that arrives in pieces: the first byte of each piece is its length.
 ///
-/// What is found must be what a reader finds that has all bytes at once, wherever the pieces end; and nothing lies
-/// outside what has come.
+/// The frames found must be those of a reader that has all bytes at once, wherever the pieces end, and inside the
+/// received bytes.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     let input = [UInt8](UnsafeBufferPointer(start: start, count: count))

@@ -2,9 +2,10 @@
 
 import VirtualMachine
 
-/// Takes the input as what a virtual machine's program and its guest do.
+/// Interprets the input as the actions of a virtual machine's program and its guest.
 ///
-/// It is a list of records: a byte says what is done, and the bytes for that follow. Memory of 64 KiB is behind every table of regions that is accepted, and the guest writes into it.
+/// It is a list of records: a byte selects the action, and its bytes follow. Every accepted table of regions maps
+/// memory of 64 KiB, into which the guest writes.
 ///
 /// Nothing may trap, and no byte before or behind the memory may change.
 @_cdecl("LLVMFuzzerTestOneInput")
@@ -35,7 +36,7 @@ private struct Machine {
             let kind = input[position]
             position += 1
             if kind & 3 == 0 {
-                // A message; the bits above say how many descriptors come with it.
+                // A message; the upper bits are the number of descriptors that come with it.
                 guard input.count - position >= VhostUserHeader.length else { break }
                 let bytes = Array(input[position..<(position + VhostUserHeader.length)])
                 position += VhostUserHeader.length
@@ -46,7 +47,7 @@ private struct Machine {
                 guard let message = try? VhostUserMessage(header, payload: payload.span.bytes, rings: 2) else { break }
                 handle(message, header, descriptors: Int(kind >> 4))
             } else if kind & 3 == 1 {
-                // The guest writes: a place, a length, bytes.
+                // The guest writes: a position, a length, bytes.
                 guard input.count - position >= 3 else { break }
                 let place = Int(input[position]) << 8 | Int(input[position + 1])
                 let length = min(Int(input[position + 2]), input.count - position - 3, size - place)
@@ -68,7 +69,7 @@ private struct Machine {
         if case .getRingBase(let ring) = message, let queue = queues[ring] {
             session.note(base: queue.nextAvailable, of: ring)
         }
-        // An input need not say how many there are.
+        // An input need not give the right number.
         let descriptors = descriptors == 15 ? message.descriptorCount : descriptors
         let verdict = session.handle(message, header: header, descriptors: descriptors)
         guard case .accepted(let answer) = verdict else { return }
@@ -78,7 +79,7 @@ private struct Machine {
         case .setMemoryTable(let table):
             memory = GuestMemory()
             for region in table {
-                // What does not fit into the file is not mapped.
+                // A region that does not fit into the file is not mapped.
                 let (end, isRound) = region.mappingOffset.addingReportingOverflow(region.size)
                 guard !isRound, end <= UInt64(size) else { continue }
                 precondition(memory.add(region, at: storage + guardSize + Int(region.mappingOffset)))

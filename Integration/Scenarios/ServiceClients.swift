@@ -4,11 +4,11 @@ import Lab
 import Testing
 
 extension Scenarios {
-    /// A namespace that is told, not programmed: real clients follow the host by what DHCP, DHCPv6 and Router
+    /// A namespace that tapas does not program: real clients follow the host by what DHCP, DHCPv6 and Router
     /// Advertisements say.
     ///
     ///     guest: client ── wlan0 ══ tapas in host ── wlan0, eth0, usb0 ── internet        (Lab.Roaming)
-    @Suite("told, not programmed", .timeLimit(.minutes(10))) struct Told {
+    @Suite("clients of the services", .timeLimit(.minutes(10))) struct ServiceClients {
         static let quiet = ["-t", "none", "-u", "none", "-T", "none", "-U", "none"]
 
         /// A client and what it configures.
@@ -22,7 +22,7 @@ extension Scenarios {
             static var here: [Client] { allCases.filter { $0 != .networkd || User.areSeveral } }
             /// Whether it asks again when the link comes back.
             var watchesCarrier: Bool { self == .dhcpcd || self == .networkd }
-            /// Whether it hears of a change by its lease alone.
+            /// Whether it learns of a change only by its lease.
             var waitsForLease: Bool { self == .udhcpc || self == .dhclient }
         }
 
@@ -90,7 +90,8 @@ extension Scenarios {
                 self.client = client
                 try await net.host.resolver(resolver)
                 try await net.change("link set wlan0 up\nlink set eth0 up\n\(place.change)")
-                engine = try await net.host.attach(net.guest, Told.quiet + ["--debug", "-I", "tap7"] + options)
+                engine = try await net.host.attach(
+                    net.guest, ServiceClients.quiet + ["--debug", "-I", "tap7"] + options)
                 device = "tap7"
                 program = try await net.guest.start([
                     "bash", projectFile("Integration/Lab/Programs/client.sh"), client.rawValue, device,
@@ -103,7 +104,8 @@ extension Scenarios {
             @discardableResult
             func becomes(_ place: Place, within limit: Duration) async throws -> Duration {
                 var last = ""
-                // Looking costs three processes: who has to wait for a lease anyway leaves the processors to others.
+                // Each check starts three processes, so a client that must wait for a lease anyway is checked less
+                // often.
                 let pause = Duration.milliseconds(client.waitsForLease ? (RoamingReport.isFull ? 50 : 200) : 0)
                 do {
                     return try await eventually("\(client) has what \(place.name) gives", within: limit) {
@@ -187,7 +189,7 @@ extension Scenarios {
             /// The scenario table's roams for each client, and namespaces that start without a network.
             ///
             /// The roams are another lease, another network, none, one without IPv6, and back. Who starts without a
-            /// network is told of the local one, and of the host's when it comes.
+            /// network gets the local one, and the host's when it comes.
             static let all: [Journey] =
                 Client.here.map { client in
                     // udhcpc waits 18 s for each: in the short run it makes two roams.
@@ -200,7 +202,8 @@ extension Scenarios {
                 }
                 + [Client.udhcpc, .dhcpcd].map { Journey(client: $0, start: .offline, places: [.wifi, .offline]) }
 
-            /// A client that hears of nothing heals with its lease; udhcpc takes none to be shorter than 30 s.
+            /// A client that ignores announcements is corrected by its lease; udhcpc treats a shorter lease as one of
+            /// 30 s.
             private var leaseTime: Int { client == .dhclient ? 10 : 30 }
 
             func run(in lab: Lab) async throws {
@@ -310,7 +313,7 @@ extension Scenarios {
                     let answer = try await net.guest.run(Self.question + ["@\(resolver)"])
                     return answer.output == "\"2001:db8:1::53\"\n"
                 }
-                // The host has another one: who asks is told of it, and that the first is none any more.
+                // The host has another one: answers contain it, and say that the first one is no longer valid.
                 try await net.host.resolver("nameserver 2001:db8:1::1\n")
                 try await eventually("the other resolver is announced") {
                     let lines = try await net.guest.must(["rdisc6", "-1", "-w", "3000", "tap7"]).split(separator: "\n")

@@ -10,7 +10,7 @@ import SystemPackage
 /// Where the hook's files and programs are.
 ///
 /// A runtime may give a hook no environment at all.
-struct Places {
+struct HookPaths {
     /// The system's configuration.
     let systemConfiguration = "/etc/tapas/hook.conf"
 

@@ -6,7 +6,7 @@ import Planning
 import Testing
 
 /// A change of a host, and what it means for flows that exist.
-private struct FateCase: Sendable, CustomTestStringConvertible {
+private struct AdjustmentCase: Sendable, CustomTestStringConvertible {
     let testDescription: String
     /// What holds before and after.
     var always: [String] = []
@@ -26,7 +26,7 @@ private struct FateCase: Sendable, CustomTestStringConvertible {
         "route default via 198.51.100.1 dev e metric 100", "route default via fe80::2 dev e metric 100",
     ]
 
-    static let all: [FateCase] = [
+    static let all: [AdjustmentCase] = [
         .init(
             testDescription: "nothing changes", always: ["link w"] + wlan + byWLAN, before: [], after: []),
         .init(
@@ -135,16 +135,16 @@ private struct FateCase: Sendable, CustomTestStringConvertible {
     }
 }
 
-@Suite("What becomes of flows")
-struct FlowFateTests {
-    @Test("by what happens to their addresses and the default", arguments: FateCase.all)
-    private func fates(_ row: FateCase) {
-        let fates = flowFates(
+@Suite("Effects of a host change on flows")
+struct FlowAdjustmentTests {
+    @Test("depend on the changes of their addresses and of the default route", arguments: AdjustmentCase.all)
+    private func adjustments(_ row: AdjustmentCase) {
+        let adjustments = flowAdjustments(
             from: row.snapshot(row.before, row.tables.0, row.probeIsOn.0),
             to: row.snapshot(row.after, row.tables.1, row.probeIsOn.1))
-        #expect(Set(fates.gone.map(\.description)) == Set(row.gone))
+        #expect(Set(adjustments.gone.map(\.description)) == Set(row.gone))
         #expect(
-            Dictionary(uniqueKeysWithValues: fates.pinned.map { ($0.key.description, $0.value) }) == row.pinned)
-        #expect(fates.isEmpty == (row.gone.isEmpty && row.pinned.isEmpty))
+            Dictionary(uniqueKeysWithValues: adjustments.pinned.map { ($0.key.description, $0.value) }) == row.pinned)
+        #expect(adjustments.isEmpty == (row.gone.isEmpty && row.pinned.isEmpty))
     }
 }

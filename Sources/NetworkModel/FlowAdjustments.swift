@@ -3,7 +3,7 @@
 public import NetworkTypes
 
 /// What a change of the host means for existing flows, by the host address of their sockets.
-public struct FlowFates: Hashable, Sendable {
+public struct FlowAdjustments: Hashable, Sendable {
     /// Addresses that are gone: TCP connections are reset towards the namespace, datagram flows get new sockets.
     public var gone: Set<IPAddress>
     /// Addresses that stay while the default route has moved to another link.

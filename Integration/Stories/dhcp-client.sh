@@ -1,12 +1,12 @@
 #!/bin/bash
 # Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 #
-# Told, not programmed: without --config-net a DHCP client in the namespace follows the host by what tapas tells it.
+# A DHCP client: without --config-net, dhcpcd in the namespace follows the host by what tapas announces.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/common.sh"
 
 # A namespace of its own with dhcpcd on tap7, and the program that fetches.
-start_told() {
+start_client() {
     ip netns add guest
     ip -n guest link set lo up
     say "tapas --dns-forward 169.254.1.1 -I tap7 --netns guest"
@@ -24,12 +24,12 @@ start_told() {
     processes+=($!)
 }
 
-begin "Told, not programmed: Wi-Fi, no network, tethering"
+begin "A DHCP client: Wi-Fi, no network, tethering"
 host link set wlan0 up
 host address add 192.0.2.10/24 dev wlan0
 host route add default via 192.0.2.1 dev wlan0
 resolver 192.0.2.53
-start_told
+start_client
 await "fetches, seen as 192.0.2.10"
 sleep 1
 
@@ -51,4 +51,4 @@ host route add default via 192.168.44.1 dev usb0
 resolver 192.168.44.1
 await "tap7 has 192.168.44.7/24"
 sleep 1
-finish "one client and one program all the time, told of every change"
+finish "one client and one program all the time, which learned of every change"

@@ -3,16 +3,16 @@
 public import NetworkModel
 internal import NetworkTypes
 
-/// The part of a host's state that ``flowFates(from:to:)`` compares: everything except the routes that do not affect
+/// The part of a host's state that ``flowAdjustments(from:to:)`` compares: everything except the routes that do not affect
 /// the default interface.
 ///
 /// Store this for the next comparison, instead of a large table.
-public func essence(of snapshot: HostSnapshot) -> HostSnapshot {
-    var essence = snapshot
-    essence.routes = snapshot.routes.picked { route in
+public func flowRelevantPart(of snapshot: HostSnapshot) -> HostSnapshot {
+    var flowRelevantPart = snapshot
+    flowRelevantPart.routes = snapshot.routes.picked { route in
         route.destination.isDefault || route.destination.contains(HostSnapshot.probe(route.destination.family))
     }
-    return essence
+    return flowRelevantPart
 }
 
 /// What a change of the host's network means for existing flows.
@@ -25,19 +25,19 @@ public func essence(of snapshot: HostSnapshot) -> HostSnapshot {
 /// - Parameters:
 ///   - old: the host before.
 ///   - new: the host now.
-/// - Returns: The fates; flows with other addresses are left alone.
-public func flowFates(from old: HostSnapshot, to new: HostSnapshot) -> FlowFates {
-    var fates = FlowFates()
+/// - Returns: The adjustments; flows with other addresses are left alone.
+public func flowAdjustments(from old: HostSnapshot, to new: HostSnapshot) -> FlowAdjustments {
+    var adjustments = FlowAdjustments()
     let now = Set(new.addresses.lazy.filter { !$0.flags.contains(.duplicate) }.map(\.address))
-    fates.present = now
-    for address in old.addresses where !now.contains(address.address) { fates.gone.insert(address.address) }
+    adjustments.present = now
+    for address in old.addresses where !now.contains(address.address) { adjustments.gone.insert(address.address) }
     for family in AddressFamily.allCases {
         guard let before = old.defaultInterface(family), old.link(before) != nil, let link = new.link(before),
             let after = new.defaultInterface(family), after != before, link.hasCarrier
         else { continue }
         for address in new.addresses where address.interface == before && address.family == family {
-            fates.pinned[address.address] = link.name
+            adjustments.pinned[address.address] = link.name
         }
     }
-    return fates
+    return adjustments
 }

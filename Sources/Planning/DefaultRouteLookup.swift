@@ -4,13 +4,13 @@ internal import NetworkModel
 internal import NetworkTypes
 
 /// The kernel's answer to the lookup of the probe: whether there is a default route, and through which link.
-enum WayOut {
+enum DefaultRouteLookup {
     /// The lookup does not tell, for this reason.
     case unknown(Reason.LookupGap)
     /// An error route or rule refuses the packets.
     case refused(errno: Int32)
     /// The default route leads through this link.
-    case leaves(by: InterfaceIndex, gateway: IPAddress?)
+    case link(InterfaceIndex, gateway: IPAddress?)
 }
 
 extension HostSnapshot {
@@ -18,7 +18,7 @@ extension HostSnapshot {
     private static let networkUnreachable: Int32 = 101
 
     /// The kernel's answer to the lookup of a family's probe.
-    func wayOut(_ family: AddressFamily) -> WayOut {
+    func defaultRouteLookup(_ family: AddressFamily) -> DefaultRouteLookup {
         let probe = Self.probe(family)
         guard let lookup = lookups.first(where: { $0.destination == probe }) else {
             return .unknown(.notAsked)
@@ -28,7 +28,7 @@ extension HostSnapshot {
         let longest = family == .v4 ? 15 : 23
         switch lookup.answer {
         case .unreachable(Self.networkUnreachable):
-            return .unknown(.noWayOut)
+            return .unknown(.noRoute)
         case .unreachable(let errno):
             var shortest: Int?
             for position in routes.positions(where: {
@@ -49,7 +49,7 @@ extension HostSnapshot {
             if matching.contains(where: { nextHops(of: $0).contains { $0.interface == interface } }) {
                 return .unknown(.ownRoute(probe))
             }
-            return .leaves(by: interface, gateway: gateway?.family == family ? gateway : nil)
+            return .link(interface, gateway: gateway?.family == family ? gateway : nil)
         }
     }
 
@@ -58,8 +58,8 @@ extension HostSnapshot {
     /// It is the kernel's answer, else the main table's best default route; nil if there is none, or packets are
     /// refused.
     func defaultInterface(_ family: AddressFamily) -> InterfaceIndex? {
-        switch wayOut(family) {
-        case .leaves(let interface, _): return interface
+        switch defaultRouteLookup(family) {
+        case .link(let interface, _): return interface
         case .refused: return nil
         case .unknown:
             for route in rankedDefaults(family) {

@@ -16,7 +16,7 @@ internal import Options
 internal import SystemPackage
 
 /// The processes that wait until the program is ready, or that end it.
-final class Waiters {
+final class SupervisorChannels {
     /// Written to once, then closed.
     private var ready: OwnedFileDescriptor?
     private let exitOwner: OwnedFileDescriptor?
@@ -51,7 +51,7 @@ final class Waiters {
     ///
     /// - Parameter processID: The process that the manager must watch from now on.
     /// - Throws: One line, if the reader of the descriptor is gone.
-    func tellReady(processID: Int32) throws(Failure) {
+    func reportReady(processID: Int32) throws(Failure) {
         if let ready = ready.take() {
             do throws(SystemCallError) {
                 try retrying("write", "--ready-fd") { unsafe write(ready.rawValue, "1", 1) }
@@ -59,14 +59,14 @@ final class Waiters {
                 throw Failure("\(OptionDescription.of(.readyFD).longName) \(ready.rawValue)", error)
             }
         }
-        tellManager("READY=1\nMAINPID=\(processID)")
+        notifyManager("READY=1\nMAINPID=\(processID)")
     }
 
     /// Reports to the manager that the program ends.
-    func tellStopping() { tellManager("STOPPING=1") }
+    func reportStopping() { notifyManager("STOPPING=1") }
 
     /// If the manager does not accept a state, it is lost; nothing here depends on it.
-    private func tellManager(_ state: String) {
+    private func notifyManager(_ state: String) {
         guard let socket = manager?.rawValue else { return }
         let bytes = Array(state.utf8)
         _ = transferring { unsafe send(socket, bytes, bytes.count, CInt(MSG_NOSIGNAL)) }

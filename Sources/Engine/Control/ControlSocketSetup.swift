@@ -16,7 +16,7 @@ internal import Logging
 internal import Options
 
 /// The control sockets of an instance before they are served: ours, and with `-c` upstream's.
-struct ControlWindow: ~Copyable {
+struct ControlSocketSetup: ~Copyable {
     /// The socket of our protocol.
     private var native: ControlSocket?
     /// The socket of upstream's protocol, with `-c` only.
@@ -66,7 +66,7 @@ struct ControlWindow: ~Copyable {
         if let socket = native.take() {
             let commands = ControlCommands(loop: loop)
             let server = ControlServer(loop: loop, socket: socket, service: commands, logger: logger)
-            files.keep(server)
+            files.retain(server)
             loop.perform {
                 commands.assumeIsolated { $0.addAll(context) }
                 server.assumeIsolated { server in
@@ -77,7 +77,7 @@ struct ControlWindow: ~Copyable {
             }
         }
         if let socket = upstream.take(), let ports = context.methods.ports {
-            files.keep(
+            files.retain(
                 PestoService.start(
                     socket, on: loop, context.invocation, context.methods.forwards, ports, logger: logger))
         }

@@ -46,7 +46,7 @@ $skipped"
 
 need_packages "${build_packages[@]}" bash iproute2 util-linux procps python3 iputils-ping \
     traceroute crun runc busybox-static curl socat iperf3 bind9-dnsutils tcpdump nftables passt gcc libc6-dev \
-    isc-dhcp-client udhcpc dhcpcd-base ndisc6 systemd
+    isc-dhcp-client udhcpc dhcpcd-base ndisc6 systemd qemu-system-x86 linux-image-cloud-amd64
 need_swift
 need_tun
 need_user_namespaces

@@ -45,6 +45,16 @@ int tapas_tun_set_interface(int fd, const char *name, short flags, char *chosen)
     return result;
 }
 
+int tapas_tun_get_interface(int fd, char *chosen, short *flags) {
+    struct ifreq request;
+    memset(&request, 0, sizeof(request));
+    int result = ioctl(fd, TUNGETIFF, &request);
+    if (result != 0) return result;
+    memcpy(chosen, request.ifr_name, IFNAMSIZ);
+    *flags = request.ifr_flags;
+    return 0;
+}
+
 int tapas_tun_set_offload(int fd, unsigned flags) { return ioctl(fd, TUNSETOFFLOAD, (unsigned long)flags); }
 int tapas_tun_set_header_size(int fd, int size) { return ioctl(fd, TUNSETVNETHDRSZ, &size); }
 int tapas_tun_set_carrier(int fd, int on) { return ioctl(fd, TUNSETCARRIER, &on); }

@@ -3,7 +3,7 @@
 // syscalls: setup(main): fchmod geteuid listen mkdir newfstatat unlink
 
 internal import Glibc
-internal import LinuxSystem
+public import LinuxSystem
 internal import SystemPackage
 
 /// Why a control socket cannot be made: one line that names the path and the remedy.
@@ -53,6 +53,9 @@ public struct ControlSocket: ~Copyable, Sendable {
     /// Removes the file, unless another socket has replaced it.
     public borrowing func remove() { file.remove() }
 
+    /// The listening socket alone, for who serves it otherwise.
+    public consuming func takeListener() -> OwnedFileDescriptor { listener }
+
     // MARK: Making
 
     private static func listen(at address: UnixSocketAddress) throws(SystemCallError) -> OwnedFileDescriptor {
@@ -77,7 +80,9 @@ public struct ControlSocket: ~Copyable, Sendable {
         guard status.st_mode & S_IFMT == S_IFSOCK else {
             throw SystemCallError("bind", address.path, .notSocket)
         }
-        let probe = try UnixSocketAddress.socket(.stream)
+        // A socket of another type: who listens is found without being connected to, which would be the end of a
+        // program that serves one client only. The kernel says EPROTOTYPE then, and ECONNREFUSED if there is nobody.
+        let probe = try UnixSocketAddress.socket(.datagrams)
         do throws(SystemCallError) {
             try address.connect(probe.descriptor)
             return false

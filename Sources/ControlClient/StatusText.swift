@@ -73,6 +73,7 @@ public enum StatusText {
                         ? "(a shell)" : (target["command"]?.strings ?? []).joined(separator: " "))
             case "process"?: "namespace of process \(target["pid"]?.integer ?? 0)"
             case "path"?: "namespace \(target["path"]?.string ?? "?")"
+            case "virtual-machine"?: "virtual machine (\(target["transport"]?.string ?? "?"))"
             default: "?"
             }
         return text.escapingControlCharacters

@@ -10,6 +10,9 @@
 //       ─ own mount namespace ─ thread in the target namespace ─ plan ─ tap, addresses, routes
 //       ─ empty root, drop capabilities ─ pid file, ready, command ─ event loop
 //
+// For a virtual machine there is no thread in a target namespace, and nothing to program there: its socket takes the
+// place of the tap.
+//
 // A failure ends the program with one line and status 1; the init sees its channel close and ends.
 
 internal import Diagnostics
@@ -46,14 +49,16 @@ public enum Engine {
             if let lack = ProcessLimits.lack { throw Failure(lack) }
             let namespaces = try GivenNamespaces(invocation)
             let supervisor = try SupervisorChannels(invocation)
-            InheritedDescriptors.closeAll(keeping: namespaces.descriptors + supervisor.descriptors)
+            var entrance = try GuestEntrance(invocation)
+            InheritedDescriptors.closeAll(
+                keeping: namespaces.descriptors + supervisor.descriptors + (entrance?.descriptors ?? []))
             let identity = try RunAs.identity(invocation)
             let background = try goToBackground(invocation)
             let log = try Log(invocation, becoming: identity)
             console = log.destinations
             let session = try Session(
                 invocation, log: log, namespaces: namespaces, supervisor: supervisor, background: background,
-                becoming: identity, helpers: helpers, controlFiles: controlFiles)
+                becoming: identity, helpers: helpers, controlFiles: controlFiles, entrance: entrance.take())
             return try session.run()
         } catch {
             if let console {

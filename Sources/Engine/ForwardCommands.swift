@@ -15,6 +15,8 @@ struct ForwardCommands: Sendable {
     var ephemeralRange: ClosedRange<Port>
     /// Not `--no-tcp`, not `--no-udp`.
     var transports: Set<TransportProtocol>
+    /// Whether there is a namespace, into which `auto` and rules that lead out of it look.
+    var hasNamespace = true
 
     /// Makes the value from the command line.
     init(_ invocation: Invocation, ephemeralRange: ClosedRange<Port>) {
@@ -23,6 +25,7 @@ struct ForwardCommands: Sendable {
         transports = []
         if invocation.isEnabled(.tcp) { transports.insert(.tcp) }
         if invocation.isEnabled(.udp) { transports.insert(.udp) }
+        hasNamespace = invocation.virtualMachine == nil
     }
 
     // MARK: Requests
@@ -58,7 +61,15 @@ struct ForwardCommands: Sendable {
                 throw ControlError(.invalidParameters, "--\(name) \(text): \(error)")
             }
         }
+        for rule in table.forwards { try checkNamespace(rule) }
         return table.forwards
+    }
+
+    /// Refuses a rule that needs a namespace where a virtual machine is served.
+    private func checkNamespace(_ rule: PortForward) throws(ControlError) {
+        guard !hasNamespace, rule.direction == .outbound || rule.policy == .scanned else { return }
+        throw ControlError(
+            .refused, "\(rule): a virtual machine's ports and loopback cannot be looked into; name ports of the host")
     }
 
     private static let options: [String: Invocation.ForwardOption] = [
@@ -114,6 +125,7 @@ struct ForwardCommands: Sendable {
     func checkedForeign(_ rules: [PortForward]) throws(ControlError) -> [PortForward] {
         for rule in rules {
             try isEnabled(rule.transport)
+            try checkNamespace(rule)
             if let address = rule.address, !families.contains(address.family) {
                 throw ControlError(.refused, "\(rule): \(address.family) is switched off")
             }

@@ -89,8 +89,8 @@ struct HostView: ~Copyable {
     ) {
         guard let monitor else { return }
         var configurator: NamespaceConfigurator?
-        if let interface = network.interface.take() {
-            configurator = NamespaceConfigurator(on: network.thread, interface: interface)
+        if let thread = network.thread, let interface = network.interface.take() {
+            configurator = NamespaceConfigurator(on: thread, interface: interface)
         }
         let follower = Follower(
             loop: control, configuration: invocation.configuration, families: network.families,

@@ -64,7 +64,6 @@ struct Log {
         // The summary is for users who attach to a namespace, not for those who start a command.
         if invocation.isSpawn, invocation.verbosity == .standard { destinations.limitStandardError(to: .notice) }
         for warning in invocation.warnings { logger.warning("\(warning)") }
-        for option in invocation.unsupported { logger.warning("\(option) is not supported yet and has no effect") }
     }
 
     /// Called when set-up is complete: from now on standard error belongs to the command, or is closed.

@@ -41,7 +41,9 @@ struct NamespaceSetup: ~Copyable {
             try ProcessLimits.forbidTracing()
             try user.join()
         } else {
-            if invocation.isSpawn && !invocation.netnsOnly { try UserNamespace.create() }
+            // A virtual machine needs no namespace; the program itself does, to take its file system away.
+            let isMade = invocation.isSpawn && !invocation.netnsOnly || invocation.virtualMachine != nil
+            if isMade { try UserNamespace.create() }
             try ProcessLimits.forbidTracing()
         }
         let given = namespaces.network.take()

@@ -15,17 +15,17 @@ internal import Planning
 internal import Sandbox
 internal import SystemPackage
 
-/// The namespace's network: its thread, the plan, the tap and the interface.
+/// The guest's network: the plan and the link; for a namespace also its thread and the interface.
 struct Network: ~Copyable {
-    /// The thread in the namespace.
-    let thread: NamespaceThread
-    /// The families that the namespace's kernel has.
+    /// The thread that lives in the namespace; nil for a virtual machine.
+    let thread: NamespaceThread?
+    /// The families that the namespace's kernel has; both for a virtual machine, whose families are unknown.
     let families: Set<AddressFamily>
-    /// The plan for the namespace.
+    /// The plan for the guest.
     let plan: NamespacePlan
-    /// The tap; nil with `--splice-only`.
-    var tap: TapDevice?
-    /// Reprograms the interface; nil without `--config-net`.
+    /// The link; nil with `--splice-only`.
+    var link: LinkSource?
+    /// Reprograms the interface; nil without `--config-net`, and for a virtual machine.
     var interface: NamespaceInterface?
     /// The operations that the namespace's kernel has refused.
     let failures: [String]
@@ -44,10 +44,7 @@ struct Network: ~Copyable {
         let namespace = try setup.takeNetwork()
         let thread = try NamespaceThread.start(in: namespace)
         let families = thread.run { NamespaceInterface.families() }
-        let plan = Planning.plan(snapshot, invocation.configuration, namespaceFamilies: families)
-        for line in plan.summary { logger.info("\(line)") }
-        for reason in plan.reasons { logger.debug("\(reason)") }
-        for warning in plan.warnings { logger.warning("\(warning)") }
+        let plan = Self.plan(snapshot, invocation, families, logger)
         var opened: FileDescriptor?
         if !invocation.spliceOnly, let opener = setup.opener.take() {
             opened = try opener.open(in: namespace).release()
@@ -59,15 +56,41 @@ struct Network: ~Copyable {
         self.thread = thread
         self.families = families
         self.plan = plan
-        tap = made.tap
+        link = made.link
         failures = made.failures.map(\.description)
         interface = made.interface
+    }
+
+    /// Plans for a virtual machine, which is told everything and programmed by nobody.
+    ///
+    /// - Parameters:
+    ///   - invocation: the command line.
+    ///   - snapshot: the host's network.
+    ///   - link: what carries its frames.
+    ///   - logger: where warnings and reasons go.
+    init(_ invocation: Invocation, snapshot: HostSnapshot, link: consuming LinkSource, logger: Logger) {
+        thread = nil
+        families = [.v4, .v6]
+        plan = Self.plan(snapshot, invocation, families, logger)
+        self.link = consume link
+        interface = nil
+        failures = []
+    }
+
+    private static func plan(
+        _ snapshot: HostSnapshot, _ invocation: Invocation, _ families: Set<AddressFamily>, _ logger: Logger
+    ) -> NamespacePlan {
+        let plan = Planning.plan(snapshot, invocation.configuration, namespaceFamilies: families)
+        for line in plan.summary { logger.info("\(line)") }
+        for reason in plan.reasons { logger.debug("\(reason)") }
+        for warning in plan.warnings { logger.warning("\(warning)") }
+        return plan
     }
 }
 
 /// The objects that are made on the namespace's thread, in one call.
 private struct NamespaceObjects: ~Copyable, Sendable {
-    let tap: TapDevice?
+    let link: LinkSource?
     let interface: NamespaceInterface?
     let failures: [OperationFailure]
 
@@ -78,18 +101,18 @@ private struct NamespaceObjects: ~Copyable, Sendable {
         try NamespaceInterface.bringLoopbackUp()
         guard !invocation.spliceOnly else {
             try giveUpCapabilities()
-            return NamespaceObjects(tap: nil, interface: nil, failures: [])
+            return NamespaceObjects(link: nil, interface: nil, failures: [])
         }
         let tap = try makeTap(plan.interfaceName, opened)
         NamespaceInterface.lengthenQueue(of: tap.name)
         try giveUpCapabilities()
         guard invocation.configuration.configuresNamespace else {
-            return NamespaceObjects(tap: tap, interface: nil, failures: [])
+            return NamespaceObjects(link: .tap(tap), interface: nil, failures: [])
         }
         var interface = try NamespaceInterface(interfaceName: tap.name)
         interface.prepare()
         let failures = interface.apply(diff(applied: interface.initialState, plan: plan))
-        return NamespaceObjects(tap: tap, interface: interface, failures: failures)
+        return NamespaceObjects(link: .tap(tap), interface: interface, failures: failures)
     }
 
     private static func makeTap(_ name: String, _ opened: FileDescriptor?) throws(NamespaceError) -> TapDevice {

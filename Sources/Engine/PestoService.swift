@@ -24,13 +24,15 @@ enum PestoService {
         _ socket: consuming ControlSocket, on loop: EventLoop, _ invocation: Invocation, _ commands: ForwardCommands,
         _ ports: PortsControl, logger: Logger
     ) -> PestoServer {
-        var capabilities: PestoGreeting.Capabilities = [.scanning, .interfaces]
+        var capabilities: PestoGreeting.Capabilities = .interfaces
+        if commands.hasNamespace { capabilities.insert(.scanning) }
         if invocation.configuration.families.contains(.v4) { capabilities.insert(.ipv4) }
         if invocation.configuration.families.contains(.v6) { capabilities.insert(.ipv6) }
         if commands.transports.contains(.tcp) { capabilities.insert(.tcp) }
         if commands.transports.contains(.udp) { capabilities.insert(.udp) }
+        let tables = commands.hasNamespace ? PestoTable.allCases : [.host]
         let server = PestoServer(
-            loop: loop, socket: socket, tables: PestoTable.allCases, capabilities: capabilities, logger: logger,
+            loop: loop, socket: socket, tables: tables, capabilities: capabilities, logger: logger,
             current: { await ports.forwards },
             replace: { rules throws(ControlError) in
                 let wanted = try commands.checkedForeign(rules)

@@ -16,7 +16,7 @@ struct Ports {
     ///
     /// - Parameters:
     ///   - invocation: the command line.
-    ///   - thread: makes the sockets that belong to the namespace.
+    ///   - thread: makes the sockets that belong to the namespace; nil for a virtual machine.
     ///   - tap: the data path; nil with `--splice-only`.
     ///   - holders: the owners of the host's ports at start.
     ///   - logger: where optional ports that could not be opened are logged.
@@ -24,7 +24,7 @@ struct Ports {
     /// - Returns: The forwarded ports, which are not served yet; nil if none are needed.
     /// - Throws: The first port that cannot be opened.
     static func open(
-        _ invocation: Invocation, _ thread: NamespaceThread, _ tap: TapFlowBridge?, _ holders: PortHolders,
+        _ invocation: Invocation, _ thread: NamespaceThread?, _ tap: TapFlowBridge?, _ holders: PortHolders,
         _ logger: Logger, isControlled: Bool
     ) throws -> Ports? {
         let rules = invocation.forwards + invocation.defaultForwards(ephemeralRange: Engine.ephemeralRange())
@@ -35,16 +35,22 @@ struct Ports {
         options.holders = holders
         // Sockets made ahead must leave enough descriptors for connections.
         options.socketsAhead = min(options.socketsAhead, Int(clamping: ProcessLimits.openFiles / 64))
-        let sockets = NamespaceSockets(
-            open: { requests in thread.run { NamespaceRequest.answers(to: requests) } },
-            openLater: { requests, completion in
-                thread.perform { completion(NamespaceRequest.answers(to: requests)) }
-            })
+        let sockets =
+            if let thread {
+                NamespaceSockets(
+                    open: { requests in thread.run { NamespaceRequest.answers(to: requests) } },
+                    openLater: { requests, completion in
+                        thread.perform { completion(NamespaceRequest.answers(to: requests)) }
+                    })
+            } else {
+                NamespaceSockets.none
+            }
         let loop = try EventLoop()
         let ports = ForwardedPorts(options: options, loop: loop, namespace: sockets, tapFlows: tap)
         try ports.setForwards(rules)
         for rule in ports.forwards {
-            let text = "\(rule.direction == .inbound ? "to" : "from") the namespace: \(rule)"
+            let guest = thread == nil ? "guest" : "namespace"
+            let text = "\(rule.direction == .inbound ? "to" : "from") the \(guest): \(rule)"
             // Rules of options are logged at a higher level than the defaults, which never change.
             if invocation.forwards.contains(rule) { logger.info("\(text)") } else { logger.debug("\(text)") }
         }

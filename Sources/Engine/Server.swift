@@ -10,7 +10,7 @@ internal import SystemPackage
 final class Server {
     /// The loop.
     let loop: EventLoop
-    /// The tap, without ownership; nil with `--splice-only`.
+    /// The tap, without ownership; nil if there is none.
     var tap: FileDescriptor?
     private let command: WrappedCommand?
     private let signals: SignalDescriptor
@@ -70,6 +70,12 @@ final class Server {
         let consequence = command == nil ? "tapas ends" : "tapas ends, and the command with it"
         logger.error("interface '\(name)' is gone from the namespace: \(consequence)")
         end(.status(Engine.failureStatus))
+    }
+
+    /// The only client of a virtual machine's link has gone, or the device that was handed over.
+    func machineDidEnd() {
+        logger.info("there was one guest to serve: tapas ends")
+        end(.status(0))
     }
 
     private func end(_ ending: Ending) {

@@ -37,8 +37,9 @@ struct Session: ~Copyable {
     init(
         _ invocation: Invocation, log: Log, namespaces: consuming GivenNamespaces, supervisor: SupervisorChannels,
         background: consuming Background?, becoming identity: Identity?, helpers: HelperProcesses,
-        controlFiles: ControlFiles
+        controlFiles: ControlFiles, entrance: consuming GuestEntrance?
     ) throws {
+        var entrance = entrance
         // In a user namespace of our own, the owners of ports can no longer be determined.
         portHolders = PortHolders(of: invocation.forwards)
         let pidFile = try Self.openPIDFile(invocation, identity)
@@ -47,7 +48,10 @@ struct Session: ~Copyable {
         // folder.
         let isEarly = identity == nil || ControlSocketSetup.needsRoot(invocation)
         var window = isEarly ? try ControlSocketSetup(invocation, files: controlFiles, logger: log.logger) : nil
+        let isListeningEarly = identity == nil || entrance?.needsRoot ?? true
+        if isListeningEarly { try entrance?.listen(controlFiles, log.logger) }
         var setup = try NamespaceSetup(invocation, namespaces, becoming: identity, log.logger)
+        if !isListeningEarly { try entrance?.listen(controlFiles, log.logger) }
         if !isEarly { window = try ControlSocketSetup(invocation, files: controlFiles, logger: log.logger) }
         // The program must not die when a reader of its output ends. The command is not affected, because its init
         // exists already.
@@ -57,7 +61,12 @@ struct Session: ~Copyable {
         // The init of the command works on its own steps meanwhile.
         let host = try HostView(invocation, helpers: helpers, logger: log.logger)
         try Self.isolate()
-        let network = try Network(invocation, snapshot: host.snapshot, setup: &setup, logger: log.logger)
+        let network =
+            if var entrance = entrance.take() {
+                Network(invocation, snapshot: host.snapshot, link: try entrance.link(), logger: log.logger)
+            } else {
+                try Network(invocation, snapshot: host.snapshot, setup: &setup, logger: log.logger)
+            }
         let watch = try Self.watch(invocation)
         for failure in try setup.command?.waitUntilReady() ?? [] {
             guard let consequence = failure.step.consequence else { continue }
@@ -102,7 +111,7 @@ struct Session: ~Copyable {
             loop: loop, command: command, signals: signals, watch: watch, exit: supervisor.exit,
             logger: log.logger)
         let forwarder = try Self.makeForwarder(
-            invocation, network.tap.take(), network.plan, capture.take(), server, log)
+            invocation, network.link.take(), network.plan, capture.take(), server, log)
         let tap = forwarder.map { TapFlowBridge($0, on: loop) }
         let ports = try Ports.open(
             invocation, network.thread, tap, portHolders, log.logger, isControlled: !controlFiles.isEmpty)
@@ -204,19 +213,23 @@ struct Session: ~Copyable {
     }
 
     private static func makeForwarder(
-        _ invocation: Invocation, _ tap: consuming TapDevice?, _ plan: NamespacePlan,
+        _ invocation: Invocation, _ link: consuming LinkSource?, _ plan: NamespacePlan,
         _ capture: consuming FrameCapture?, _ server: Server, _ log: Log
     ) throws -> Forwarder? {
-        guard let tap else { return nil }
+        guard let link else { return nil }
         var options = ForwardingOptions(logger: log.logger)
         options.forwardsTCP = invocation.isEnabled(.tcp)
         options.forwardsUDP = invocation.isEnabled(.udp)
         options.forwardsICMP = invocation.isEnabled(.icmp)
-        let name = tap.name
-        server.tap = tap.descriptor
+        server.tap = link.tap
         let forwarder = try Forwarder(
-            tap: tap, rules: plan.rules, services: plan.services, options: options, loop: server.loop, capture: capture)
-        forwarder.linkDidEnd = { [unowned server] in server.tapDidEnd(name) }
+            source: link, rules: plan.rules, services: plan.services, options: options, loop: server.loop,
+            capture: capture)
+        let isForMachine = invocation.virtualMachine != nil
+        let name = plan.interfaceName
+        forwarder.linkDidEnd = { [unowned server] in
+            if isForMachine { server.machineDidEnd() } else { server.tapDidEnd(name) }
+        }
         forwarder.beginAnnouncing()
         return forwarder
     }

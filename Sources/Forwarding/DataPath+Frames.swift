@@ -86,6 +86,7 @@ extension DataPath {
         }
         if summary.sourceMAC != guestMAC {
             guard !summary.sourceMAC.isMulticast else { return counters.drop(.martian) }
+            if summary.sourceMAC == gatewayMAC { avoidGuestAddress(summary.sourceMAC) }
             guestMAC = summary.sourceMAC
         }
         if let service = service(for: summary) {

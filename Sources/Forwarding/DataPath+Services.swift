@@ -108,6 +108,8 @@ extension DataPath {
 
     /// Sets what the services announce from now on, and announces the difference at once.
     mutating func adopt(_ settings: ServiceSettings) {
+        var settings = settings
+        if let address = gatewayStandIn { settings.gatewayMAC = address }
         let conveyance = services.update(settings, now: now.milliseconds)
         sendDue()
         guard announces, conveyance.togglesCarrier else { return }

@@ -83,6 +83,8 @@ struct DataPath: ~Copyable {
     var translator: Translator
     var counters = Counters()
     var gatewayMAC: MACAddress
+    /// The gateway's address that has taken the place of one that the guest has.
+    var gatewayStandIn: MACAddress?
     /// The namespace's hardware address: the interface's own, then the source of its frames.
     var guestMAC: MACAddress
     /// The namespace's addresses, for flows that are opened on the host.

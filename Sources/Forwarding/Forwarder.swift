@@ -42,6 +42,17 @@ public final class Forwarder: EventSink {
             link: .tap(tap), rules: rules, services: services, options: options, loop: loop, capture: capture)
     }
 
+    /// Starts to forward over what the guest is reached by, which is watched from now on.
+    ///
+    /// - Throws: The error of epoll_ctl(2).
+    public convenience init(
+        source: consuming LinkSource, rules: TranslationRules, services: ServiceSettings, options: ForwardingOptions,
+        loop: EventLoop, capture: consuming FrameCapture? = nil
+    ) throws(SystemCallError) {
+        try self.init(
+            link: source.link(), rules: rules, services: services, options: options, loop: loop, capture: capture)
+    }
+
     /// Starts to forward over any link.
     init(
         link: consuming GuestLink, rules: TranslationRules, services: ServiceSettings, options: ForwardingOptions,
@@ -77,6 +88,8 @@ public final class Forwarder: EventSink {
         _ rules: TranslationRules, services: ServiceSettings? = nil, unplanned: Set<IPAddress> = []
     ) {
         let hasOtherResolvers = rules.dnsServers != path.translator.rules.dnsServers
+        var rules = rules
+        if let address = path.gatewayStandIn { rules.gatewayMAC = address }
         path.translator = Translator(rules: rules)
         path.gatewayMAC = rules.gatewayMAC
         path.now = .now
@@ -203,6 +216,7 @@ public final class Forwarder: EventSink {
     private func readLink() {
         // Checked before the frames of the next guest, and again after those of a guest that disconnects now.
         if path.link.takeLostGuest() { path.loseGuest() }
+        if path.link.takeNewGuest() { path.meetGuest() }
         let isThere = path.readLink()
         if path.link.takeLostGuest() { path.loseGuest() }
         if !isThere {
@@ -231,13 +245,6 @@ extension DataPath {
     /// Sets the link's carrier to that of the rules.
     mutating func followCarrier() {
         carrier.follow(translator.rules.hasCarrier, link, logger: options.logger)
-    }
-
-    /// Ends everything of a virtual machine that has disconnected: the next one on the same link knows none of its
-    /// flows.
-    mutating func loseGuest() {
-        _ = resetFlows { _ in true }
-        guestMAC = .broadcast
     }
 
     /// A flow's host socket is ready.

@@ -48,6 +48,10 @@ public struct Configuration: Hashable, Sendable {
     public var networkMode = NetworkMode.auto
     /// `-a`, in the order given; ``sources(of:)`` are those of a family.
     public var addressSources: [AddressSource] = []
+    /// Whether flows from the host go to the address that the guest uses, although `-a` gives another one.
+    ///
+    /// `--slirp` sets it, because its guest chooses its IPv6 address itself.
+    public var learnsGuestAddress = false
     /// `-n`: the prefix length of `-a` addresses without a length; without `-a`, that of the template's guest address.
     public var prefixLengths = PerFamily<Int?>(v4: nil, v6: nil)
     /// `-g`.

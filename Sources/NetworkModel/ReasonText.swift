@@ -83,7 +83,10 @@ extension Reason.Cause {
                 isBroadcast
                 ? "broadcast address"
                 : guest.family == .v4 ? "network address" : "network address (subnet-router anycast)"
-            let advice = example.map { "; a usable one would be \($0)" } ?? ""
+            var advice = example.map { "; a usable one would be \($0)" } ?? ""
+            if let example, !isBroadcast, example.isSlirpGuest {
+                advice += ", which slirp makes of it (--slirp \(guest.network))"
+            }
             return "guest address \(guest.address) is the \(kind) of \(guest.network): used as given\(advice)"
         case .guestIsGateway(let address): return "guest address and gateway are both \(address)"
         default: return ""
@@ -131,6 +134,14 @@ extension Reason.Cause {
             return "\(count) prefixes and routes do not fit a Router Advertisement and are not told"
         default: return ""
         }
+    }
+}
+
+extension Prefix {
+    /// Whether slirp gives a guest this address in the address's network (`--slirp`).
+    fileprivate var isSlirpGuest: Bool {
+        guard case .v4(let guest) = address, (8...27).contains(length) else { return false }
+        return guest.rawValue & ~Self.mask4(length) == 0x20F & ~Self.mask4(length)
     }
 }
 

@@ -13,7 +13,16 @@ extension CommandLineParser {
     /// - Throws: The first contradiction found.
     consuming func finish(arguments: [String], operandIndex: Int) throws(UsageError) -> Invocation {
         invocation.operandIndex = operandIndex
-        try settleMode(operands: Array(arguments.dropFirst(operandIndex)))
+        let operands = Array(arguments.dropFirst(operandIndex))
+        if isForVirtualMachine {
+            try settleVirtualMachine(operands: operands)
+            try checkForwards()
+        } else {
+            try refuseVirtualMachineOptions()
+            try settleMode(operands: operands)
+        }
+        try settleProcess()
+        try settleSlirp()
         try settleAddresses()
         try settleNetworkMode()
         try settleMTU()
@@ -46,6 +55,9 @@ extension CommandLineParser {
             if operands.first == "" { throw UsageError("command '': empty; give a command, or none for a shell") }
             invocation.mode = .spawn(command: operands)
         }
+    }
+
+    private func settleProcess() throws(UsageError) {
         if let number = invocation.readyDescriptor, number == invocation.exitDescriptor {
             throw UsageError(
                 OptionDescription.of(.exitFD), String(number), "also that of --ready-fd; give two descriptors")
@@ -135,7 +147,7 @@ extension CommandLineParser {
             invocation.configuration.services.remove(service)
         }
         if invocation.configuration.configuresNamespace { invocation.disabledFeatures.insert(.routerAdvertisements) }
-        if !invocation.splicesInbound {
+        if !invocation.splicesInbound, invocation.virtualMachine == nil {
             if invocation.spliceOnly {
                 throw UsageError(OptionDescription.of(.noSplice), "contradicts --splice-only; give one of them")
             }
@@ -187,6 +199,8 @@ extension CommandLineParser {
             }
         }
         invocation.forwards = invocation.onMirroredInterface(table.forwards)
+        // What a virtual machine listens on cannot be seen, so that there is nothing to do for it unasked.
+        if invocation.virtualMachine != nil { return }
         invocation.defaultedForwards = Set(
             Invocation.ForwardOption.allCases.filter { forward in
                 !seen.contains(forward) && invocation.isEnabled(forward.transport == .tcp ? .tcp : .udp)

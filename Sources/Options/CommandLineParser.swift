@@ -13,16 +13,27 @@ struct CommandLineParser {
     var addressWithLength: PerFamily<String?> = .init(v4: nil, v6: nil)
     var copySuppressors: [OptionDescription] = []
     var netnsPath: String?
+    /// The options in the order given.
+    var given: [OptionName] = []
+    /// What options say of a virtual machine.
+    var machine = VirtualMachineLink()
+    /// `--slirp`: the network, and as it was written.
+    var slirp: (network: Prefix, text: String)?
+    /// Whether the program was called passt, which means virtual machines.
+    let isCalledPasst: Bool
     var mtu: UInt64?
     let ephemeralRange: ClosedRange<Port>
 
-    init(ephemeralRange: ClosedRange<Port>) {
+    init(ephemeralRange: ClosedRange<Port>, program: String = "") {
         self.ephemeralRange = ephemeralRange
+        let base = program.split(separator: "/").last ?? ""
+        isCalledPasst = base.contains("passt") && !base.contains("pasta")
     }
 
     /// Processes an option.
     mutating func apply(_ option: OptionDescription, _ argument: String) throws(UsageError) {
         let value = OptionValue(option: option, text: argument)
+        given.append(option.name)
         switch option.group {
         case .process: try applyProcess(value)
         case .namespaces, .following: try applyNamespace(value)
@@ -72,12 +83,6 @@ struct CommandLineParser {
         case .chrootFallback: invocation.usesChrootFallback = true
         case .readyFD: invocation.readyDescriptor = try handedOver(value)
         case .exitFD: invocation.exitDescriptor = try handedOver(value)
-        case .fd:
-            let descriptor = try value.decimal(0...UInt64(Int32.max), "a descriptor")
-            if descriptor == 1 || descriptor == 2 {
-                throw value.failure("standard output and standard error cannot be a tap; give 0, or 3 and more")
-            }
-            invocation.tapDescriptor = Int32(clamping: descriptor)
         default: break
         }
     }
@@ -291,13 +296,5 @@ struct CommandLineParser {
         case .spliceOnly: invocation.spliceOnly = true
         default: break
         }
-    }
-
-    // MARK: - Virtual machines
-
-    private func applyVirtualMachine(_ value: OptionValue) throws(UsageError) {
-        if value.option.name == .repairPath, value.isNone { return }
-        throw UsageError(
-            value.option, "only for virtual machines, which are not supported; leave it out to connect a namespace")
     }
 }

@@ -5,12 +5,13 @@ public enum HelpText {
     /// How to call the program: the head of the help, and the text after an error about unreadable options.
     ///
     /// - Parameter program: The name of the program, as called.
-    /// - Returns: Three lines.
+    /// - Returns: Four lines.
     public static func usage(program: String) -> String {
         """
         Usage: \(program) [OPTION]... [COMMAND [ARG]...]
                \(program) [OPTION]... PID
                \(program) [OPTION]... --netns PATH|NAME
+               \(program) [OPTION]... --socket PATH | --fd FD [--vhost-user]
 
         """
     }
@@ -33,6 +34,7 @@ public enum HelpText {
 
             Run COMMAND (default: a shell) in a network namespace that has the host's network, or give
             the network to the namespace of process PID or of a file, and keep up with the host's changes.
+            Called passt, or with --socket, --fd or --vhost-user, give it to a virtual machine.
 
             """
         for group in OptionDescription.Group.allCases {

@@ -16,6 +16,8 @@ public struct Invocation: Hashable, Sendable {
         case attach(pid: Int32)
         /// A namespace file: the path given with `--netns`, or /run/netns/NAME.
         case attachPath(String)
+        /// A virtual machine, or a device that somebody else configures.
+        case virtualMachine(VirtualMachineLink)
     }
 
     /// How much is printed.
@@ -117,8 +119,6 @@ public struct Invocation: Hashable, Sendable {
     public var statsInterval: Duration?
     /// `--chroot-fallback`.
     public var usesChrootFallback = false
-    /// `-F`.
-    public var tapDescriptor: Int32?
     /// `--ready-fd`.
     public var readyDescriptor: Int32?
     /// `--exit-fd`.
@@ -194,13 +194,18 @@ extension Invocation {
         if case .spawn = mode { true } else { false }
     }
 
-    /// Whether the program leaves its terminal after set-up: attached and not `-f`.
+    /// How a virtual machine is connected; nil if a namespace gets the network.
+    public var virtualMachine: VirtualMachineLink? {
+        if case .virtualMachine(let link) = mode { link } else { nil }
+    }
+
+    /// Whether the program leaves its terminal after set-up: no command and not `-f`.
     public var goesToBackground: Bool { !isSpawn && !foreground }
 
     /// The file of the network namespace to join; nil to create one.
     public var networkNamespacePath: String? {
         switch mode {
-        case .spawn: nil
+        case .spawn, .virtualMachine: nil
         case .attach(let pid): "/proc/\(pid)/ns/net"
         case .attachPath(let path): path
         }
@@ -246,12 +251,5 @@ extension Invocation {
             rule.interface = name
             return rule
         }
-    }
-
-    /// The given options that this version accepts but does not implement, with their long names: `--fd`.
-    public var unsupported: [String] {
-        var names: [OptionName] = []
-        if tapDescriptor != nil { names.append(.fd) }
-        return names.map { OptionDescription.of($0).longName }
     }
 }

@@ -18,8 +18,8 @@ public struct OptionDescription: Hashable, Sendable {
         case translation = "Translation"
         /// Port forwarding.
         case forwarding = "Port forwarding"
-        /// Options of a transport to virtual machines, refused here.
-        case virtualMachine = "Virtual machines (recognised and refused)"
+        /// How a virtual machine is connected.
+        case virtualMachine = "Virtual machines"
     }
 
     /// The option.
@@ -68,7 +68,7 @@ public enum OptionName: Int, CaseIterable, Sendable {
     // Process and logging.
     case debug, trace, quiet, foreground, stderr, logFile, logSize, stats, runas, verbose, confPath, noControl, help
     case version, pcap, pid
-    case chrootFallback, fd, readyFD, exitFD
+    case chrootFallback, readyFD, exitFD
     // Namespaces.
     case netns, userns, netnsOnly, noNetnsQuit
     // Addresses and the interface.
@@ -85,5 +85,5 @@ public enum OptionName: Int, CaseIterable, Sendable {
     // Port forwarding.
     case tcpPorts, udpPorts, tcpNs, udpNs, freebind, hostLoToNsLo, noSplice, spliceOnly
     // Virtual machines.
-    case socket, oneOff, vhostUser, printCapabilities, repairPath, migrateExit, migrateNoLinger
+    case socket, fd, oneOff, vhostUser, slirp, printCapabilities, repairPath, migrateExit, migrateNoLinger
 }

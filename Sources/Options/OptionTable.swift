@@ -30,7 +30,6 @@ extension OptionDescription {
             .pid, ["pid"], letter: "P", argument: "FILE", .process,
             "Write the process id to a file once all is ready"),
         .init(.chrootFallback, ["chroot-fallback"], .process, "If pivot_root(2) fails, move the mount and chroot(2)"),
-        .init(.fd, ["fd"], letter: "F", argument: "FD", .process, "Use this descriptor as an open tap"),
         .init(.readyFD, ["ready-fd"], argument: "FD", .process, "Write 1 to this descriptor once all is ready"),
         .init(.exitFD, ["exit-fd"], argument: "FD", .process, "End when the other end of this descriptor is closed"),
         .init(.netns, ["netns"], argument: "PATH|NAME", .namespaces, "Attach to this network namespace"),
@@ -141,16 +140,22 @@ extension OptionDescription {
         .init(.spliceOnly, ["splice-only"], .forwarding, "Loopback forwarding only: no interface but lo"),
         .init(
             .socket, ["socket", "socket-path"], letter: "s", argument: "PATH", .virtualMachine,
-            "Socket to listen on"),
+            "Socket to listen on (default the first free /tmp/passt_N.socket)"),
+        .init(
+            .fd, ["fd"], letter: "F", argument: "FD", .virtualMachine,
+            "Use this descriptor: a connected socket, or a tap or tun"),
         .init(.oneOff, ["one-off"], letter: "1", .virtualMachine, "Quit after one client"),
-        .init(.vhostUser, ["vhost-user"], .virtualMachine, "vhost-user transport"),
+        .init(.vhostUser, ["vhost-user"], .virtualMachine, "Speak vhost-user on the socket"),
+        .init(
+            .slirp, ["slirp"], argument: "NET/LEN", .virtualMachine,
+            "Addresses as slirp gives them in this network"),
         .init(
             .printCapabilities, ["print-capabilities"], .process,
             "Print what is supported as JSON and exit"),
         .init(
             .repairPath, ["repair-path"], argument: "PATH|none", .virtualMachine,
-            "Migration helper's socket; 'none' is accepted"),
-        .init(.migrateExit, ["migrate-exit"], .virtualMachine, "Quit after migration"),
-        .init(.migrateNoLinger, ["migrate-no-linger"], .virtualMachine, "Close connections at migration"),
+            "Refused, but for 'none': there is no migration"),
+        .init(.migrateExit, ["migrate-exit"], .virtualMachine, "Refused: there is no migration"),
+        .init(.migrateNoLinger, ["migrate-no-linger"], .virtualMachine, "Refused: there is no migration"),
     ]
 }

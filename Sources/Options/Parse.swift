@@ -14,7 +14,7 @@ public enum ParseOutcome: Hashable, Sendable {
     case printCapabilities
 }
 
-/// Parses a command line that is compatible with pasta(1).
+/// Parses a command line that is compatible with pasta(1), or with passt(1) if the program is called so.
 ///
 /// Options end at `--` or at the first operand; nothing behind it is read. `--help`, `--version` and
 /// `--print-capabilities` act when they are reached: options before them must be valid, options after them are not
@@ -30,7 +30,7 @@ public func parse(
     arguments: [String], ephemeralRange: ClosedRange<Port> = EphemeralRange.fallback
 ) throws(UsageError) -> ParseOutcome {
     let scanner = GetoptScanner(arguments)
-    var parser = CommandLineParser(ephemeralRange: ephemeralRange)
+    var parser = CommandLineParser(ephemeralRange: ephemeralRange, program: arguments.first ?? "")
     for item in scanner.items {
         switch item.option.name {
         case .help: return .help
@@ -40,16 +40,5 @@ public func parse(
         }
     }
     if let failure = scanner.failure { throw failure }
-    if let program = arguments.first { try refuseVirtualMachineName(program) }
     return .run(try parser.finish(arguments: arguments, operandIndex: scanner.operandIndex))
-}
-
-/// Refuses the name `passt`, by which callers expect the transport to virtual machines.
-private func refuseVirtualMachineName(_ program: String) throws(UsageError) {
-    let base = program.split(separator: "/").last ?? ""
-    if base.contains("passt"), !base.contains("pasta") {
-        throw UsageError(
-            "\(quoted(String(base))): connecting virtual machines is not supported; call the program tapas or pasta "
-                + "for namespaces")
-    }
 }

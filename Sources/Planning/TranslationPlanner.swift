@@ -57,7 +57,7 @@ struct TranslationPlanner {
         rules.guestAddress = plan.guestAddress?.address
         rules.guestAddresses = Set(plan.addresses.map(\.address))
         if case .explicit = configuration.sources(of: family).first {
-            rules.learnsGuestAddress = false
+            rules.learnsGuestAddress = configuration.learnsGuestAddress
         } else {
             rules.learnsGuestAddress = true
         }

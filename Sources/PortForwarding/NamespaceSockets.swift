@@ -56,6 +56,14 @@ public struct NamespaceSockets: Sendable {
     /// Returns at once; the answers come later, on any thread.
     let openLater: @Sendable ([NamespaceRequest], @escaping @Sendable (NamespaceAnswers) -> Void) -> Void
 
+    /// Makes none: there is no namespace, but a virtual machine.
+    ///
+    /// Rules that need one are refused; those that lead to the guest over the link need none.
+    public static let none = NamespaceSockets(
+        open: { requests in requests.map { _ in .failure(.operationNotSupportedByDevice) } },
+        openLater: { requests, completion in completion(requests.map { _ in .failure(.operationNotSupportedByDevice) })
+        })
+
     /// Combines the two ways to reach the thread in the namespace.
     ///
     /// - Parameters:

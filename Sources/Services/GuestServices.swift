@@ -96,6 +96,17 @@ public struct GuestServices: Sendable {
         }
     }
 
+    /// Forgets all clients, and begins anew with the same settings and neighbours: another guest has come.
+    ///
+    /// - Parameters:
+    ///   - seed: for identifiers and secrets.
+    ///   - now: the time.
+    public mutating func forgetGuest(seed: Seed, now: Int64) {
+        let table = neighbours
+        self = GuestServices(settings: settings, seed: seed, now: now)
+        neighbours = table
+    }
+
     // MARK: Changes
 
     /// Takes new settings, and prepares all messages that announce the change.

@@ -91,6 +91,22 @@ import Testing
         #expect { try Self.commands.checkedForeign([rule]) } throws: { "\($0)".contains("without addresses") }
     }
 
+    @Test("with a virtual machine, rules that look into the guest are refused to every kind of client")
+    func rulesOfVirtualMachines() throws {
+        var invocation = Invocation()
+        invocation.mode = .virtualMachine(VirtualMachineLink())
+        let commands = ForwardCommands(invocation, ephemeralRange: EphemeralRange.fallback)
+        func rules(_ specification: String, _ option: String) throws -> [PortForward] {
+            try commands.rules([["option": .string(option), "specification": .string(specification)]])
+        }
+        #expect(try rules("8080:80", "tcp-ports").count == 1)
+        for (specification, option) in [("auto", "tcp-ports"), ("5432", "tcp-ns"), ("53", "udp-ns")] {
+            #expect { try rules(specification, option) } throws: { "\($0)".contains("virtual machine") }
+            let foreign = try Self.rules(specification, option)
+            #expect { try commands.checkedForeign(foreign) } throws: { "\($0)".contains("virtual machine") }
+        }
+    }
+
     @Test("what a rule is at is one of three words, with the cause")
     func whatARuleIsAt() throws {
         func condition(_ rule: PortForward, _ open: Int, _ wait: ForwardState.Wait?) -> String {

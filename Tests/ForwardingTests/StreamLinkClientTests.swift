@@ -161,6 +161,42 @@ struct StreamLinkClientTests {
         #expect(server.link.counters.lostClients == 1)
     }
 
+    @Test("each client is told what there is, without asking")
+    func newClientsAreTold() throws {
+        let server = try Server()
+        server.forwarder.beginAnnouncing()
+        for _ in 0..<2 {
+            let client = try Client(server)
+            try server.run(until: "an announcement of the gateway") {
+                client.next()?.isAnnouncement(of: Lab.host4) == true
+            }
+        }
+    }
+
+    @Test("without descriptors for clients the loop rests, and lets them in later", .startsPrograms)
+    func withoutDescriptors() async {
+        await #expect(processExitsWith: .success) {
+            let server = try Server()
+            let client = try Client(server)
+            var limit = rlimit()
+            getrlimit(__rlimit_resource_t(7), &limit)
+            limit.rlim_cur = 100
+            setrlimit(__rlimit_resource_t(7), &limit)
+            var taken: [CInt] = []
+            while true {
+                let number = dup(0)
+                if number < 0 { break }
+                taken.append(number)
+            }
+            try server.run(until: "a failed accept") { server.link.counters.failedAccepts > 0 }
+            let end = MonotonicTime.now.advanced(milliseconds: 450)
+            try server.run(until: "half a second to pass") { MonotonicTime.now > end }
+            try #require(server.link.counters.failedAccepts <= 4, "\(server.link.counters)")
+            for number in taken { close(number) }
+            try client.resolve(server)
+        }
+    }
+
     @Test("many frames at once are all answered, though no event tells of those that one turn leaves")
     func manyFramesAtOnce() throws {
         let server = try Server()

@@ -64,6 +64,7 @@ private final class Machine {
             // Only now, as the data path sends payload from there at the end of a batch.
             frames += given.map { Array(UnsafeRawBufferPointer(start: $0.0, count: $0.1)) }
             if link.takeLostGuest() { lost += 1 }
+            _ = link.takeNewGuest()
         } while link.hasMore
         return frames
     }

@@ -16,7 +16,7 @@ struct ClientCommandLineTests {
         #expect(found.mode == .attachPath("/run/user/1000/netns/netns-0b5e"))
         #expect(found.goesToBackground && found.quitsWithNamespace && found.joinedUserNamespacePath == nil)
         #expect(found.forwards.isEmpty && found.defaultedForwards.isEmpty)
-        #expect(found.verbosity == .quiet && found.warnings.isEmpty && found.unsupported.isEmpty)
+        #expect(found.verbosity == .quiet && found.warnings.isEmpty)
         var expected = Configuration()
         expected.configuresNamespace = true
         expected.dnsForward.v4 = try address("169.254.1.1")
@@ -106,15 +106,6 @@ struct ClientCommandLineTests {
         let found = try invocation("--config-net --foreground --userns /proc/8/fd/5 --pid /proc/8/fd/6 9")
         #expect(found.mode == .attach(pid: 9))
         #expect(found.joinedUserNamespacePath == "/proc/8/fd/5" && found.pidFile == "/proc/8/fd/6")
-    }
-
-    @Test("libvirt's option names, but for those of virtual machines")
-    func libvirt() throws {
-        let found = try invocation(
-            "--mac-addr 52:54:00:41:2c:49 --mtu 9000 --interface eth0 --log-file /l --address 10.0.2.15 --netmask 24 "
-                + "--tcp-ports 192.0.2.1%eth0/80-90:8080-8090,~85 --udp-ports all true")
-        #expect(found.forwards.count == 4)
-        #expect(usageError("--one-off --socket /s --mtu 1500")?.message.contains("virtual machines") == true)
     }
 
     @Test("sandboxes and wrappers")

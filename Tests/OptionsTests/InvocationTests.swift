@@ -17,9 +17,9 @@ struct InvocationTests {
         #expect(found.verbosity == .standard && !found.foreground && found.quitsWithNamespace)
         #expect(found.monitorsHost && found.holdDown == .seconds(2))
         #expect(found.forwards.isEmpty && found.defaultedForwards == Set(Invocation.ForwardOption.allCases))
-        #expect(found.disabledFeatures.isEmpty && found.warnings.isEmpty && found.unsupported.isEmpty)
+        #expect(found.disabledFeatures.isEmpty && found.warnings.isEmpty)
         #expect(found.splicesInbound && !found.spliceOnly && !found.hostLoopbackToNamespaceLoopback)
-        #expect(found.searchDomains == nil && found.runAsUser == nil && found.tapDescriptor == nil)
+        #expect(found.searchDomains == nil && found.runAsUser == nil && found.virtualMachine == nil)
     }
 
     @Test(
@@ -69,19 +69,17 @@ struct InvocationTests {
     @Test("process and logging options")
     func process() throws {
         let found = try invocation(
-            "-f -l /l --log-size 0xA000 -c /c -p /p -P /P --stats 3 --chroot-fallback -F 7 --runas 1000:010 true")
+            "-f -l /l --log-size 0xA000 -c /c -p /p -P /P --stats 3 --chroot-fallback --runas 1000:010 true")
         #expect(found.foreground && found.logFile == "/l" && found.logSize == 40960)
         #expect(found.controlPath == "/c" && found.capturePath == "/p" && found.pidFile == "/P")
-        #expect(found.statsInterval == .seconds(3) && found.usesChrootFallback && found.tapDescriptor == 7)
+        #expect(found.statsInterval == .seconds(3) && found.usesChrootFallback)
         #expect(found.runAsUser == .id(1000) && found.runAsGroup == .id(8))
-        #expect(found.unsupported == ["--fd"])
         #expect(try invocation("--no-control").disablesControl && !invocation("-c /c").disablesControl)
         #expect(try invocation("-c /c --no-control").controlPath == nil)
         let named = try invocation("--runas daemon:adm")
         #expect(named.runAsUser == .name("daemon") && named.runAsGroup == .name("adm"))
         #expect(try invocation("--runas 0x10").runAsUser == .id(16))
         #expect(try invocation("--runas 0x10").runAsGroup == nil)
-        #expect(try invocation("-F 0").tapDescriptor == 0)
         #expect(try invocation("--stats 1 -f 42").statsInterval == .seconds(1))
     }
 
@@ -242,7 +240,6 @@ struct InvocationTests {
         let found = try invocation(
             "-H box --fqdn box.example --dhcp-dns --dhcp-search -S x --no-dhcp --no-dhcpv6 --no-ra")
         #expect(found.hostname == "box" && found.fqdn == "box.example")
-        #expect(found.unsupported == [])
         #expect(found.configuration.announcesResolvers && found.configuration.announcesSearchList)
         #expect(found.configuration.services == [.neighborDiscovery])
         #expect(found.disabledFeatures == [.dhcp, .dhcpv6, .routerAdvertisements])

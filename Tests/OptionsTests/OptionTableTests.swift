@@ -73,15 +73,6 @@ struct OptionTableTests {
         #expect(Set(items.map(\.names)).count == items.count)
     }
 
-    @Test("what this version does not act on is described under \"NOT YET\"")
-    func manualNotYet() throws {
-        let text = String(decoding: try contents(of: repositoryPath("docs/man/tapas.1")), as: UTF8.self)
-        let section = try #require(text.components(afterLine: ".Sh NOT YET"))
-        let all = try invocation("-F 3").unsupported
-        #expect(all.count == 1)
-        for name in all { #expect(section.contains("Fl -\(name.dropFirst(2))"), "\(name)") }
-    }
-
     /// An item of an option list in the manual.
     private struct Item {
         var names: [String]

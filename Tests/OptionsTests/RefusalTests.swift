@@ -93,28 +93,6 @@ struct RefusalTests {
         #expect(!error.message.contains("\n"))
     }
 
-    @Test(
-        "options for virtual machines",
-        arguments: [
-            "-s /s", "--socket /s", "--socket-path /s", "-1", "--one-off", "--vhost-user", "--repair-path /r",
-            "--migrate-exit", "--migrate-no-linger",
-        ])
-    func virtualMachine(line: String) throws {
-        let error = try #require(usageError(line + " true"))
-        #expect(error.message.contains("only for virtual machines, which are not supported"))
-        #expect(error.message.hasPrefix("-"))
-    }
-
-    @Test("the name passt means virtual machines")
-    func passt() {
-        for name in ["passt", "/usr/bin/passt", "passt.avx2"] {
-            #expect(throws: UsageError.self) { try parse(arguments: [name]) }
-        }
-        for name in ["pasta", "/usr/bin/pasta.avx2", "tapas", "", "/passt/tapas"] {
-            #expect(throws: Never.self) { try parse(arguments: [name]) }
-        }
-    }
-
     @Test("empty values are refused by name")
     func emptyValues() throws {
         for option in OptionDescription.table where option.argument != nil {

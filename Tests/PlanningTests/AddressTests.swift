@@ -158,9 +158,18 @@ struct AddressTests {
     @Test(
         "a network or broadcast address is used as given, with one warning that helps (R1)",
         arguments: [
-            ("169.254.0.0", 16, "network address of 169.254.0.0/16", "169.254.2.15/16"),
-            ("169.254.0.0", nil, "network address of 169.254.0.0/16", "169.254.2.15/16"),
-            ("10.0.2.0", 24, "network address of 10.0.2.0/24", "10.0.2.15/24"),
+            (
+                "169.254.0.0", 16, "network address of 169.254.0.0/16",
+                "169.254.2.15/16, which slirp makes of it (--slirp 169.254.0.0/16)"
+            ),
+            (
+                "169.254.0.0", nil, "network address of 169.254.0.0/16",
+                "169.254.2.15/16, which slirp makes of it (--slirp 169.254.0.0/16)"
+            ),
+            (
+                "10.0.2.0", 24, "network address of 10.0.2.0/24",
+                "10.0.2.15/24, which slirp makes of it (--slirp 10.0.2.0/24)"
+            ),
             ("10.0.2.255", 24, "broadcast address of 10.0.2.0/24", "10.0.2.15/24"),
             ("10.0.2.3", 30, "broadcast address of 10.0.2.0/30", "10.0.2.1/30"),
             ("fd00::", 64, "network address (subnet-router anycast) of fd00::/64", "fd00::15/64"),

@@ -37,6 +37,8 @@ int tapas_close_range(unsigned first, unsigned last);
 
 /// TUNSETIFF with a name of up to 15 bytes and IFF_* flags; writes the name that the kernel chose to chosen[16].
 int tapas_tun_set_interface(int fd, const char *name, short flags, char *chosen);
+/// TUNGETIFF: writes the name to chosen[16] and the IFF_* flags.
+int tapas_tun_get_interface(int fd, char *chosen, short *flags);
 /// TUNSETOFFLOAD with TUN_F_* flags.
 int tapas_tun_set_offload(int fd, unsigned flags);
 /// TUNSETVNETHDRSZ in bytes.

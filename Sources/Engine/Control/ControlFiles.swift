@@ -3,10 +3,10 @@
 internal import Control
 internal import Synchronization
 
-/// The files of the control sockets, which are removed in any case when the program ends, and the servers, which must
-/// live until then.
+/// The files of the listening sockets, which are removed in any case when the program ends, and the servers of the
+/// control sockets, which must live until then.
 final class ControlFiles: Sendable {
-    private let files = Mutex<[ControlSocketFile]>([])
+    private let files = Mutex<[(file: ControlSocketFile, isForControl: Bool)]>([])
     /// The event loop does not retain them: its handlers hold weak references.
     private let servers = Mutex<[any Actor]>([])
 
@@ -16,11 +16,15 @@ final class ControlFiles: Sendable {
     }
 
     /// Whether there is no control socket.
-    var isEmpty: Bool { files.withLock { $0.isEmpty } }
+    var isEmpty: Bool { files.withLock { files in !files.contains { $0.isForControl } } }
 
     /// Adds a file.
-    func add(_ file: ControlSocketFile) {
-        files.withLock { $0.append(file) }
+    ///
+    /// - Parameters:
+    ///   - file: the file.
+    ///   - isForControl: whether it is a control socket, and not one that virtual machines connect to.
+    func add(_ file: ControlSocketFile, isForControl: Bool = true) {
+        files.withLock { $0.append((file, isForControl)) }
     }
 
     /// Removes all files that are still ours.
@@ -29,6 +33,6 @@ final class ControlFiles: Sendable {
             defer { files = [] }
             return files
         }
-        for file in all { file.remove() }
+        for entry in all { entry.file.remove() }
     }
 }

@@ -57,6 +57,12 @@ struct StatusReport {
         case .spawn(let command): ["kind": "command", "command": JSONValue(command)]
         case .attach(let pid): ["kind": "process", "pid": JSONValue(pid)]
         case .attachPath(let path): ["kind": "path", "path": JSONValue(path)]
+        case .virtualMachine(let machine):
+            [
+                "kind": "virtual-machine",
+                "transport": JSONValue(machine.transport == .stream ? "stream" : "vhost-user"),
+                "one_off": .bool(machine.isForOneClient),
+            ]
         }
     }
 

@@ -108,6 +108,9 @@ protocol FrameLink: ~Copyable {
     /// Whether the guest has gone since the last call, and another one may come.
     func takeLostGuest() -> Bool
 
+    /// Whether a guest has come since the last call, over a link that outlives its guests.
+    func takeNewGuest() -> Bool
+
     /// Switches the carrier (``LinkCapabilities/carrier``), which makes a DHCP client ask again.
     ///
     /// It does nothing on a link without a carrier.
@@ -168,6 +171,9 @@ extension FrameLink where Self: ~Copyable {
 
     @inline(__always)
     func takeLostGuest() -> Bool { false }
+
+    @inline(__always)
+    func takeNewGuest() -> Bool { false }
 
     /// The length of the header in front of each frame, in bytes.
     @inline(__always)

@@ -13,6 +13,8 @@ internal import Wire
 enum GuestLink: FrameLink, ~Copyable {
     /// A tap device in the guest's network namespace.
     case tap(TapDevice)
+    /// A tun device, in a namespace that somebody else configures.
+    case tun(TunDevice)
     /// A stream socket, with a virtual machine at the other end.
     case stream(StreamLink)
     /// Memory, with a test at the other end.
@@ -22,6 +24,7 @@ enum GuestLink: FrameLink, ~Copyable {
     var capabilities: LinkCapabilities {
         switch self {
         case .tap(let link): link.capabilities
+        case .tun(let link): link.capabilities
         case .stream(let link): link.capabilities
         case .memory(let link): link.capabilities
         }
@@ -30,6 +33,7 @@ enum GuestLink: FrameLink, ~Copyable {
     var hardwareAddress: MACAddress? {
         switch self {
         case .tap(let link): link.hardwareAddress
+        case .tun(let link): link.hardwareAddress
         case .stream(let link): link.hardwareAddress
         case .memory(let link): link.hardwareAddress
         }
@@ -38,6 +42,7 @@ enum GuestLink: FrameLink, ~Copyable {
     func watch(on loop: EventLoop) throws(SystemCallError) {
         switch self {
         case .tap(let link): try link.watch(on: loop)
+        case .tun(let link): try link.watch(on: loop)
         case .stream(let link): try link.watch(on: loop)
         case .memory(let link): link.watch(on: loop)
         }
@@ -46,6 +51,7 @@ enum GuestLink: FrameLink, ~Copyable {
     func unwatch(on loop: EventLoop) {
         switch self {
         case .tap(let link): link.unwatch(on: loop)
+        case .tun(let link): link.unwatch(on: loop)
         case .stream(let link): link.unwatch(on: loop)
         case .memory(let link): link.unwatch(on: loop)
         }
@@ -84,9 +90,18 @@ enum GuestLink: FrameLink, ~Copyable {
     }
 
     @inline(__always)
+    func takeNewGuest() -> Bool {
+        switch self {
+        case .stream(let link): link.takeNewGuest()
+        default: false
+        }
+    }
+
+    @inline(__always)
     func receive(into arena: inout FrameArena) -> ReceivedFrame {
         switch self {
         case .tap(let link): link.receive(into: &arena)
+        case .tun(let link): link.receive(into: &arena)
         case .stream(let link): link.receive(into: &arena)
         case .memory(let link): link.receive(into: &arena)
         }
@@ -96,6 +111,7 @@ enum GuestLink: FrameLink, ~Copyable {
     var canTransmit: Bool {
         switch self {
         case .tap: true
+        case .tun: true
         case .stream(let link): link.canTransmit
         case .memory(let link): link.canTransmit
         }
@@ -105,6 +121,7 @@ enum GuestLink: FrameLink, ~Copyable {
     func transmit(_ frame: UnsafeMutableRawPointer, count: Int, header: VirtioNetHeader) -> Bool {
         switch self {
         case .tap(let link): unsafe link.transmit(frame, count: count, header: header)
+        case .tun(let link): unsafe link.transmit(frame, count: count, header: header)
         case .stream(let link): unsafe link.transmit(frame, count: count, header: header)
         case .memory(let link): unsafe link.transmit(frame, count: count, header: header)
         }
@@ -114,6 +131,7 @@ enum GuestLink: FrameLink, ~Copyable {
     func transmit(_ pieces: UnsafeMutablePointer<iovec>, count: Int, header: VirtioNetHeader) -> Bool {
         switch self {
         case .tap(let link): unsafe link.transmit(pieces, count: count, header: header)
+        case .tun(let link): unsafe link.transmit(pieces, count: count, header: header)
         case .stream(let link): unsafe link.transmit(pieces, count: count, header: header)
         case .memory(let link): unsafe link.transmit(pieces, count: count, header: header)
         }
@@ -122,6 +140,7 @@ enum GuestLink: FrameLink, ~Copyable {
     func setCarrier(_ isOn: Bool) throws(SystemCallError) {
         switch self {
         case .tap(let link): try link.setCarrier(isOn)
+        case .tun(let link): link.setCarrier(isOn)
         case .stream(let link): link.setCarrier(isOn)
         case .memory(let link): link.setCarrier(isOn)
         }
@@ -130,6 +149,7 @@ enum GuestLink: FrameLink, ~Copyable {
     var showsCarrier: Bool? {
         switch self {
         case .tap(let link): link.showsCarrier
+        case .tun(let link): link.showsCarrier
         case .stream(let link): link.showsCarrier
         case .memory(let link): link.showsCarrier
         }

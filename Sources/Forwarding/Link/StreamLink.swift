@@ -29,8 +29,6 @@ internal import VirtualMachine
 internal import Wire
 
 /// A link over a stream socket, for a virtual machine.
-///
-/// No program uses it yet.
 @safe
 final class StreamLink: FrameLink {
     /// The link's counters.
@@ -51,6 +49,8 @@ final class StreamLink: FrameLink {
         var sends: UInt64 = 0
         /// The greatest number of bytes that were in the queue.
         var mostQueued = 0
+        /// How often a client could not be accepted, without descriptors or memory.
+        var failedAccepts: UInt64 = 0
     }
 
     /// Sizes of the link.
@@ -64,6 +64,8 @@ final class StreamLink: FrameLink {
         static let gathered = 64 << 10
         /// The greatest number of pieces of a frame.
         static let pieces = 128
+        /// How long no client is accepted after a failure, in milliseconds.
+        static let pause: Int64 = 200
     }
 
     /// The indices of the link's tokens.
@@ -89,6 +91,10 @@ final class StreamLink: FrameLink {
     private var hasReportedEnd = false
     /// Whether a client has disconnected since the last ``takeLostGuest()``.
     private var hasLostClient = false
+    /// Whether a client has connected since the last ``takeNewGuest()``.
+    private var hasNewClient = false
+    /// Ends the pause after a failed accept(2).
+    private var resumeTimer: EventLoop.TimerID?
 
     private var input = StreamFrames(shortest: EthernetHeader.length, longest: FrameArena.frameLimit)
     /// The arena's start, where ``input`` is stored.
@@ -130,6 +136,7 @@ final class StreamLink: FrameLink {
         if let client {
             number = client.rawValue
             mayRead = true
+            hasNewClient = true
             counters.clients = 1
             self.client = consume client
         } else {
@@ -185,6 +192,8 @@ final class StreamLink: FrameLink {
     }
 
     func unwatch(on loop: EventLoop) {
+        if let timer = resumeTimer { loop.cancel(timer) }
+        resumeTimer = nil
         if listening >= 0 { loop.remove(FileDescriptor(rawValue: listening)) }
         if number >= 0 { loop.remove(FileDescriptor(rawValue: number)) }
         self.loop = nil
@@ -207,8 +216,8 @@ final class StreamLink: FrameLink {
         }
     }
 
-    /// Whether there may be frames, or the end of the client, that no event will report.
-    var hasMore: Bool { isOver && !hasReportedEnd || hasLostClient || mayRead || holdsFrame }
+    /// Whether there may be frames, or a client that has connected or disconnected, that no event will report.
+    var hasMore: Bool { isOver && !hasReportedEnd || hasLostClient || hasNewClient || mayRead || holdsFrame }
 
     private var holdsFrame: Bool {
         let bytes = unsafe UnsafeRawBufferPointer(start: base, count: input.end)
@@ -221,12 +230,18 @@ final class StreamLink: FrameLink {
         return hasLostClient
     }
 
+    /// Whether a client has connected since the last call; it must be sent all announcements.
+    func takeNewGuest() -> Bool {
+        defer { hasNewClient = false }
+        return hasNewClient && number >= 0
+    }
+
     private func acceptClients() {
         guard listening >= 0, !isOver else { return }
         // A bounded number at a time, so that a flood of connections does not occupy the loop; the event is repeated.
         for _ in 0..<16 {
             let accepted = tapas_accept(listening, nil, nil)
-            guard accepted >= 0 else { return }
+            guard accepted >= 0 else { return acceptDidFail(currentErrno) }
             let descriptor = OwnedFileDescriptor(taking: accepted)
             if number >= 0, clientHasHungUp { dropClient() }
             guard number < 0, !isOver else {
@@ -237,8 +252,33 @@ final class StreamLink: FrameLink {
             client = consume descriptor
             counters.clients += 1
             mayRead = true
+            hasNewClient = true
             // This fails only without memory; then the client is dropped.
             do { try watchClient() } catch { dropClient() }
+        }
+    }
+
+    /// Stops watching the listening socket for a moment if the client still waits: its event would be repeated at once.
+    private func acceptDidFail(_ error: Errno) {
+        switch error {
+        case .resourceTemporarilyUnavailable, .connectionAbort, .interrupted: return
+        default: break
+        }
+        counters.failedAccepts += 1
+        guard let loop, resumeTimer == nil else { return }
+        loop.remove(FileDescriptor(rawValue: listening))
+        resumeTimer = loop.schedule(at: .now.advanced(milliseconds: Size.pause)) { [weak self] _ in
+            self?.resumeListening()
+        }
+    }
+
+    private func resumeListening() {
+        resumeTimer = nil
+        guard let loop, !isOver else { return }
+        do throws(SystemCallError) {
+            try loop.add(FileDescriptor(rawValue: listening), for: .readable, token: Self.listenerToken)
+        } catch {
+            acceptDidFail(error.errno)
         }
     }
 

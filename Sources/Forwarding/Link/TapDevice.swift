@@ -38,17 +38,7 @@ public struct TapDevice: ~Copyable, Sendable {
         let withHeader = plain | CShort(IFF_VNET_HDR)
         if unsafe tapas_tun_set_interface(number, name, withHeader, &chosen) == 0 {
             capabilities.insert(.header)
-            try retrying("ioctl", "TUNSETVNETHDRSZ") {
-                tapas_tun_set_header_size(number, CInt(VirtioNetHeader.length))
-            }
-            let segmentation = UInt32(TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6)
-            if tapas_tun_set_offload(number, segmentation | tapas_tun_uso_flags()) == 0 {
-                capabilities.formUnion([.checksum, .tcpSegmentation, .udpSegmentation])
-            } else if tapas_tun_set_offload(number, segmentation) == 0 {
-                capabilities.formUnion([.checksum, .tcpSegmentation])
-            } else if tapas_tun_set_offload(number, UInt32(TUN_F_CSUM)) == 0 {
-                capabilities.insert(.checksum)
-            }
+            capabilities.formUnion(try Self.offloads(of: number))
         } else if currentErrno == .invalidArgument {
             try retrying("ioctl", "TUNSETIFF \(name)") { unsafe tapas_tun_set_interface(number, name, plain, &chosen) }
         } else {
@@ -60,6 +50,41 @@ public struct TapDevice: ~Copyable, Sendable {
         observer = observing >= 0 ? OwnedFileDescriptor(taking: FileDescriptor(rawValue: observing)) : nil
         self.capabilities = capabilities
         self.name = String(decoding: chosen.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// Takes a tap that somebody else has made, as it is; its interface is left alone.
+    ///
+    /// - Parameters:
+    ///   - tap: the open tap.
+    ///   - name: the interface's name.
+    ///   - hasHeader: whether frames have a virtio-net header (`IFF_VNET_HDR`).
+    /// - Throws: The error of an ioctl.
+    init(handedOver tap: consuming OwnedFileDescriptor, name: String, hasHeader: Bool) throws(SystemCallError) {
+        let number = tap.rawValue
+        var capabilities: LinkCapabilities = []
+        if hasHeader { capabilities = [.header, try Self.offloads(of: number)] }
+        try retrying("fcntl", "O_NONBLOCK") { tapas_set_nonblocking(number, 1) }
+        owner = tap
+        // The interface is in another network namespace than this program.
+        observing = -1
+        observer = nil
+        self.capabilities = capabilities
+        self.name = name
+    }
+
+    /// Chooses the best set of offloads that the kernel accepts for a device with `IFF_VNET_HDR`.
+    ///
+    /// - Throws: The error of `TUNSETVNETHDRSZ`.
+    static func offloads(of number: CInt) throws(SystemCallError) -> LinkCapabilities {
+        try retrying("ioctl", "TUNSETVNETHDRSZ") {
+            tapas_tun_set_header_size(number, CInt(VirtioNetHeader.length))
+        }
+        let segmentation = UInt32(TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6)
+        if tapas_tun_set_offload(number, segmentation | tapas_tun_uso_flags()) == 0 {
+            return [.checksum, .tcpSegmentation, .udpSegmentation]
+        }
+        if tapas_tun_set_offload(number, segmentation) == 0 { return [.checksum, .tcpSegmentation] }
+        return tapas_tun_set_offload(number, UInt32(TUN_F_CSUM)) == 0 ? .checksum : []
     }
 
     /// The interface's hardware address at present; nil if the interface is gone.

@@ -86,6 +86,12 @@ struct GuestFrame: CustomStringConvertible {
             && DecodedPacket.ipv4(packet.arp, 14) == target
     }
 
+    /// Whether the frame tells, unasked, where an address is.
+    func isAnnouncement(of address: IPv4Address) -> Bool {
+        packet.etherType == 0x0806 && packet.arp.count >= 28 && DecodedPacket.ipv4(packet.arp, 14) == address
+            && DecodedPacket.ipv4(packet.arp, 24) == address
+    }
+
     var description: String {
         if isTCP {
             "TCP \(sourcePort)>\(destinationPort) flags \(flags.rawValue) seq \(sequence) ack \(acknowledgment) "

@@ -1,0 +1,109 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// A virtual machine connects to a socket that we listen on, or is connected to a descriptor that the program was started
+// with. The descriptor is checked before anything else is done, and kept when others are closed. The socket is made while
+// the file system is in reach, as early or as late as the control sockets (`ControlSocketSetup.needsRoot`), and its file is
+// removed at the end. Who serves what connects is the data path's link (`LinkSource`): a further transport is one more
+// case there and in ``link()``.
+
+internal import Control
+internal import Forwarding
+internal import LinuxSystem
+internal import Logging
+internal import Options
+internal import SystemPackage
+
+/// Where a virtual machine comes in.
+struct GuestEntrance: ~Copyable {
+    /// The most sockets /tmp/passt_N.socket.
+    private static let mostSockets = 100
+
+    private let machine: VirtualMachineLink
+    private var handedOver: LinkSource?
+    private var listener: OwnedFileDescriptor?
+    /// The descriptor of `--fd`, which must stay open, lent.
+    let descriptors: [FileDescriptor]
+
+    /// Takes the descriptor of `--fd`, if there is one; nil where a namespace gets the network.
+    ///
+    /// - Throws: One line, if it cannot carry frames.
+    init?(_ invocation: Invocation) throws(Failure) {
+        guard let machine = invocation.virtualMachine else { return nil }
+        self.machine = machine
+        guard machine.transport == .stream else {
+            throw Failure("\(OptionDescription.of(.vhostUser).displayName): not supported yet; leave it out")
+        }
+        guard case .descriptor(let number) = machine.place else {
+            descriptors = []
+            return
+        }
+        do throws(LinkSource.Refusal) {
+            let source = try LinkSource.handedOver(number)
+            descriptors = [source.descriptor]
+            handedOver = consume source
+        } catch {
+            throw Failure("\(OptionDescription.of(.fd).displayName) \(number): \(error)")
+        }
+    }
+
+    /// Whether the socket has to be made while the program still is root (``ControlSocketSetup/needsRoot(_:)``).
+    var needsRoot: Bool {
+        switch machine.place {
+        case .descriptor: false
+        case .firstFree: OutputFile.isInTrustedFolder(Self.path(1))
+        case .path(let path): OutputFile.isInTrustedFolder(path)
+        }
+    }
+
+    /// Makes the socket, unless there is a descriptor.
+    ///
+    /// - Parameters:
+    ///   - files: takes note of the file, which is to be removed at the end.
+    ///   - logger: where to tell how to start a virtual machine.
+    /// - Throws: One line that names the path and the remedy.
+    mutating func listen(_ files: ControlFiles, _ logger: Logger) throws(Failure) {
+        let socket: ControlSocket
+        switch machine.place {
+        case .descriptor: return
+        case .firstFree: socket = try Self.firstFree()
+        case .path(let path):
+            do throws(ControlSocketError) {
+                socket = try ControlSocket(path: path)
+            } catch {
+                throw Failure("\(OptionDescription.of(.socket).displayName) \(error)")
+            }
+        }
+        files.add(socket.file, isForControl: false)
+        let path = socket.file.path
+        logger.notice("virtual machines connect to \(path)")
+        logger.info(
+            "QEMU: -device virtio-net-pci,netdev=s -netdev stream,id=s,server=off,addr.type=unix,addr.path=\(path)")
+        listener = socket.takeListener()
+    }
+
+    /// What the data path is given.
+    mutating func link() throws(Failure) -> LinkSource {
+        if let handedOver = handedOver.take() { return handedOver }
+        guard let listener = listener.take() else { throw Failure("there is no socket for a virtual machine") }
+        return .streamListener(.init(listener, isForOneClient: machine.isForOneClient))
+    }
+
+    private static func path(_ number: Int) -> String { "/tmp/passt_\(number).socket" }
+
+    /// What another instance, or another user, has is passed over.
+    private static func firstFree() throws(Failure) -> ControlSocket {
+        for number in 1...mostSockets {
+            do throws(ControlSocketError) {
+                return try ControlSocket(path: path(number))
+            } catch {
+                guard number == mostSockets else { continue }
+                throw Failure(
+                    "\(OptionDescription.of(.socket).displayName): none of \(path(1)) to \(path(number)) is to be had "
+                        + "(\(error)); give a path")
+            }
+        }
+        throw Failure("\(OptionDescription.of(.socket).displayName): give a path")
+    }
+}

@@ -1,0 +1,149 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// Theory of operation
+//
+// A tun device carries IP packets without an Ethernet header. The data path works with frames, so a header is put in
+// front of what comes, with addresses that stand for the two ends, and is left out of what goes. There is no ARP on such
+// a link; frames that carry no IP are dropped. Where the device has `IFF_VNET_HDR`, positions in that header count from
+// the packet's start, and are moved by the length of the Ethernet header.
+//
+// syscalls: setup(main): fcntl
+// syscalls: running(data-path): readv writev
+
+internal import CLinux
+internal import Glibc
+internal import LinuxSystem
+internal import NetworkTypes
+public import SystemPackage
+internal import Wire
+
+/// A tun device that somebody else has made and configured: bare IP packets.
+@safe
+public struct TunDevice: ~Copyable, Sendable {
+    /// The address that stands for the guest, which has none.
+    static let guestAddress = MACAddress(0x9A, 0x55, 0x9A, 0x55, 0x9A, 0x01)
+
+    /// The interface's name.
+    public let name: String
+    /// What the device can do.
+    public let capabilities: LinkCapabilities
+    private let owner: OwnedFileDescriptor
+    /// The virtio-net header of a packet; only the data path's thread uses it.
+    private nonisolated(unsafe) let header: UnsafeMutableRawPointer
+    /// The header and a packet's pieces; only the data path's thread uses them.
+    private nonisolated(unsafe) let vectors: UnsafeMutablePointer<iovec>
+    /// The pieces that a frame may have.
+    private static let pieces = 128
+
+    /// Takes a tun device as it is.
+    ///
+    /// - Parameters:
+    ///   - tun: the open device, with `IFF_NO_PI`.
+    ///   - name: the interface's name.
+    ///   - hasHeader: whether packets have a virtio-net header (`IFF_VNET_HDR`).
+    /// - Throws: The error of an ioctl.
+    init(handedOver tun: consuming OwnedFileDescriptor, name: String, hasHeader: Bool) throws(SystemCallError) {
+        let number = tun.rawValue
+        var capabilities: LinkCapabilities = []
+        if hasHeader { capabilities = [.header, try TapDevice.offloads(of: number)] }
+        try retrying("fcntl", "O_NONBLOCK") { tapas_set_nonblocking(number, 1) }
+        owner = tun
+        self.capabilities = capabilities
+        self.name = name
+        unsafe header = .allocate(byteCount: VirtioNetHeader.length, alignment: 8)
+        unsafe vectors = .allocate(capacity: Self.pieces + 1)
+    }
+
+    deinit {
+        unsafe header.deallocate()
+        unsafe vectors.deallocate()
+    }
+
+    /// The descriptor, lent.
+    public var descriptor: FileDescriptor { owner.descriptor }
+}
+
+extension TunDevice: FrameLink {
+    var hardwareAddress: MACAddress? { Self.guestAddress }
+
+    func watch(on loop: EventLoop) throws(SystemCallError) {
+        try loop.add(descriptor, for: .readable, token: EventToken(kind: TokenKind.link))
+    }
+
+    func unwatch(on loop: EventLoop) { loop.remove(descriptor) }
+
+    func receive(into arena: inout FrameArena) -> ReceivedFrame {
+        let number = owner.rawValue
+        let frame = unsafe arena.next
+        let packet = unsafe frame + EthernetHeader.length
+        unsafe vectors[0] = unsafe iovec(iov_base: header, iov_len: headerLength)
+        unsafe vectors[1] = unsafe iovec(
+            iov_base: packet, iov_len: FrameArena.frameLimit - EthernetHeader.length)
+        var count = 0
+        switch transferring({ unsafe readv(number, vectors, 2) }) {
+        case .bytes(let bytes) where bytes > 0: count = bytes - headerLength
+        case .wouldBlock: return .empty
+        case .bytes, .failed: return .gone
+        }
+        guard count > 0 else { return .truncated }
+        let isIPv4 = unsafe packet.load(as: UInt8.self) >> 4 == 4
+        var span = unsafe MutableSpan(
+            _unsafeStart: frame.assumingMemoryBound(to: UInt8.self), count: EthernetHeader.length)
+        EthernetHeader(destination: .defaultGateway, source: Self.guestAddress, type: isIPv4 ? .ipv4 : .ipv6)
+            .write(into: &span)
+        arena.commit(EthernetHeader.length + count)
+        var told = VirtioNetHeader()
+        if capabilities.contains(.header), let read = try? VirtioNetHeader(unsafe DataPath.bytes(header, headerLength))
+        {
+            told = read.moved(by: EthernetHeader.length)
+        }
+        return unsafe .frame(frame, count: EthernetHeader.length + count, told)
+    }
+
+    var canTransmit: Bool { true }
+
+    func transmit(_ frame: UnsafeMutableRawPointer, count: Int, header: VirtioNetHeader) -> Bool {
+        unsafe vectors[1] = unsafe iovec(iov_base: frame, iov_len: count)
+        return send(1, header)
+    }
+
+    func transmit(_ pieces: UnsafeMutablePointer<iovec>, count: Int, header: VirtioNetHeader) -> Bool {
+        precondition(count <= Self.pieces, "a frame in too many pieces")
+        for position in 0..<count { unsafe vectors[position + 1] = unsafe pieces[position] }
+        return send(count, header)
+    }
+
+    func setCarrier(_ isOn: Bool) {}
+
+    var showsCarrier: Bool? { nil }
+
+    /// Sends the pieces of a frame, which ``vectors`` has from its second entry on, without its Ethernet header.
+    private func send(_ pieces: Int, _ told: VirtioNetHeader) -> Bool {
+        guard let frame = unsafe vectors[1].iov_base, unsafe vectors[1].iov_len >= EthernetHeader.length,
+            let ethernet = try? EthernetHeader(unsafe DataPath.bytes(frame, EthernetHeader.length))
+        else { return false }
+        // Nobody asks for hardware addresses here, so nobody misses announcements of them.
+        guard ethernet.type == .ipv4 || ethernet.type == .ipv6 else { return true }
+        unsafe vectors[1].iov_base = frame + EthernetHeader.length
+        unsafe vectors[1].iov_len -= EthernetHeader.length
+        unsafe vectors[0] = unsafe iovec(iov_base: header, iov_len: headerLength)
+        if capabilities.contains(.header) {
+            var span = unsafe MutableSpan(
+                _unsafeStart: header.assumingMemoryBound(to: UInt8.self), count: VirtioNetHeader.length)
+            told.moved(by: -EthernetHeader.length).write(into: &span)
+        }
+        let number = owner.rawValue
+        if case .bytes = transferring({ unsafe tapas_writev(number, vectors, CInt(pieces + 1)) }) { return true }
+        return false
+    }
+}
+
+extension VirtioNetHeader {
+    /// The header with positions that count from another place, `count` bytes further to the front.
+    fileprivate func moved(by count: Int) -> VirtioNetHeader {
+        var moved = self
+        if flags.contains(.needsChecksum) { moved.checksumStart = UInt16(clamping: Int(checksumStart) + count) }
+        if headerLength != 0 { moved.headerLength = UInt16(clamping: Int(headerLength) + count) }
+        return moved
+    }
+}

@@ -2,11 +2,11 @@
 //
 // Theory of operation
 //
-// A virtual machine connects to a socket that we listen on, or is connected to a descriptor that the program was started
-// with. The descriptor is checked before anything else is done, and kept when others are closed. The socket is made while
-// the file system is in reach, as early or as late as the control sockets (`ControlSocketSetup.needsRoot`), and its file is
-// removed at the end. Who serves what connects is the data path's link (`LinkSource`): a further transport is one more
-// case there and in ``link()``.
+// A virtual machine connects to a socket that the program listens on, or is connected to a descriptor that the program
+// was started with. The descriptor is checked first, and kept when other descriptors are closed. The socket is made
+// while the file system is accessible, before or after the change of user like the control sockets
+// (`ControlSocketSetup.needsRoot`), and its file is removed at the end. The data path's link serves the clients
+// (`LinkSource`): another transport is one more case there and in ``link()``.
 
 internal import Control
 internal import Forwarding

@@ -7,12 +7,30 @@
 public struct VhostUserSession: Sendable {
     /// Features of the device, by their bits.
     public enum Feature {
+        /// The guest may leave checksums to the device (`VIRTIO_NET_F_CSUM`).
+        public static let checksum: UInt64 = 1 << 0
+        /// The device may leave checksums to the guest (`VIRTIO_NET_F_GUEST_CSUM`).
+        public static let guestChecksum: UInt64 = 1 << 1
+        /// The guest takes TCP super-frames (`VIRTIO_NET_F_GUEST_TSO4`, `VIRTIO_NET_F_GUEST_TSO6`).
+        public static let guestTCPSegmentation: UInt64 = 1 << 7 | 1 << 8
+        /// The guest may send TCP super-frames (`VIRTIO_NET_F_HOST_TSO4`, `VIRTIO_NET_F_HOST_TSO6`), also with ECN
+        /// (`VIRTIO_NET_F_HOST_ECN`).
+        public static let tcpSegmentation: UInt64 = 1 << 11 | 1 << 12 | 1 << 13
         /// Several buffers of the receive queue may hold one frame (`VIRTIO_NET_F_MRG_RXBUF`).
         public static let mergeableBuffers: UInt64 = 1 << 15
+        /// The guest takes UDP super-frames (`VIRTIO_NET_F_GUEST_USO4`, `VIRTIO_NET_F_GUEST_USO6`).
+        public static let guestUDPSegmentation: UInt64 = 1 << 54 | 1 << 55
+        /// The guest may send UDP super-frames (`VIRTIO_NET_F_HOST_USO`).
+        public static let udpSegmentation: UInt64 = 1 << 56
         /// The features of the protocol can be negotiated (`VHOST_USER_F_PROTOCOL_FEATURES`).
         public static let protocolFeatures: UInt64 = 1 << 30
         /// The device conforms to version 1 of the specification (`VIRTIO_F_VERSION_1`).
         public static let version1: UInt64 = 1 << 32
+
+        /// What a network device of ours offers.
+        public static let network =
+            checksum | guestChecksum | guestTCPSegmentation | tcpSegmentation | guestUDPSegmentation | udpSegmentation
+            | mergeableBuffers | protocolFeatures | version1
     }
 
     /// Features of the protocol, by their bits.
@@ -69,7 +87,7 @@ public struct VhostUserSession: Sendable {
     ///   - protocolFeatures: the features of the protocol that are offered.
     ///   - rings: the number of rings, two for each pair of queues.
     public init(
-        features: UInt64 = Feature.mergeableBuffers | Feature.protocolFeatures | Feature.version1,
+        features: UInt64 = Feature.network,
         protocolFeatures: UInt64 = ProtocolFeature.acknowledgements, rings: Int = 2
     ) {
         precondition((1...256).contains(rings), "a message cannot name as many rings")
@@ -156,7 +174,8 @@ public struct VhostUserSession: Sendable {
             guard hasDescriptor else { return nil }
             rings[ring].isStarted = true
         case .setRingEnabled(let ring, let isOn):
-            guard features & Feature.protocolFeatures != 0 else { return nil }
+            // QEMU before 7.2 uses the protocol's features, but does not choose that bit: rings are on then, and may be
+            // switched all the same.
             rings[ring].isEnabled = isOn
         default: break
         }

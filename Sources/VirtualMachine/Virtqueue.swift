@@ -6,8 +6,9 @@
 // the guest makes available, a ring of chains that we have used. All three and the buffers are in memory that the guest
 // can write, so nothing in them is trusted. Each number is copied out of the guest's memory once and the copy is
 // checked (a fence prevents the compiler from reading it again). A chain has at most as many descriptors as the table,
-// which also ends a circular chain. Each buffer must be in a region. Any error breaks the queue, which then returns
-// nothing until its owner sets it up anew, because errors cannot be reported to the guest.
+// and at most `VirtqueueChain.mostPieces`, which also ends a circular chain. Each buffer must be in a region. Any error
+// breaks the queue, which then returns nothing until its owner sets it up anew, because errors cannot be reported to
+// the guest.
 //
 // Indirect descriptors, event indices and the packed ring are not offered and therefore not supported.
 
@@ -21,7 +22,7 @@ public enum VirtqueueFault: Error, Hashable, Sendable {
     case availableIndex
     /// A chain begins or continues after the table's end.
     case descriptorIndex
-    /// A chain has more descriptors than the table, or a frame has too many pieces.
+    /// A chain has too many descriptors or pieces, or a frame needs too many of them.
     case chainTooLong
     /// A buffer is outside the guest's memory.
     case bufferOutsideMemory
@@ -29,6 +30,8 @@ public enum VirtqueueFault: Error, Hashable, Sendable {
     case indirect
     /// A buffer for us to read follows one for us to write.
     case order
+    /// A chain for us to write has no room for a frame's first byte.
+    case noRoom
 }
 
 /// The buffers of a chain, in memory that is allocated once.
@@ -39,6 +42,8 @@ public struct VirtqueueChain: ~Copyable {
 
     private let pieces: UnsafeMutablePointer<UnsafeMutableRawBufferPointer>
     private(set) var count = 0
+    /// The number of descriptors.
+    public fileprivate(set) var descriptorCount = 0
     /// The number of pieces for us to read; the others are for us to write.
     private(set) var readableCount = 0
     /// The first descriptor.
@@ -47,6 +52,9 @@ public struct VirtqueueChain: ~Copyable {
     public private(set) var readableBytes = 0
     /// The bytes for us to write.
     public private(set) var writableBytes = 0
+    /// Where ``append(_:)`` continues: a piece, and the number of its bytes that are written.
+    private var nextPiece = 0
+    private var nextOffset = 0
 
     /// Makes an empty chain.
     public init() {
@@ -58,9 +66,12 @@ public struct VirtqueueChain: ~Copyable {
     mutating func begin(_ head: UInt16) {
         self.head = head
         count = 0
+        descriptorCount = 0
         readableCount = 0
         readableBytes = 0
         writableBytes = 0
+        nextPiece = 0
+        nextOffset = 0
     }
 
     mutating func append(_ piece: UnsafeMutableRawBufferPointer, isWritable: Bool) -> Bool {
@@ -72,6 +83,7 @@ public struct VirtqueueChain: ~Copyable {
         } else {
             readableCount += 1
             readableBytes += piece.count
+            nextPiece = readableCount
         }
         return true
     }
@@ -112,6 +124,40 @@ public struct VirtqueueChain: ~Copyable {
         }
         return done
     }
+
+    /// Copies bytes into the guest's buffers, after those of the last call.
+    ///
+    /// - Parameter source: the bytes; what does not fit is left.
+    /// - Returns: The bytes copied.
+    public mutating func append(_ source: UnsafeRawBufferPointer) -> Int {
+        var done = 0
+        guard let from = source.baseAddress else { return 0 }
+        while done < source.count, nextPiece < count {
+            let piece = unsafe pieces[nextPiece]
+            let size = min(piece.count - nextOffset, source.count - done)
+            if size > 0, let to = piece.baseAddress {
+                unsafe (to + nextOffset).copyMemory(from: from + done, byteCount: size)
+                done += size
+                nextOffset += size
+            }
+            if nextOffset == piece.count {
+                nextPiece += 1
+                nextOffset = 0
+            }
+        }
+        return done
+    }
+
+    /// The address of a byte that we may write; nil if there are not that many.
+    public func writablePlace(at offset: Int) -> UnsafeMutableRawPointer? {
+        var left = offset
+        for position in readableCount..<count {
+            let piece = unsafe pieces[position]
+            if left < piece.count { return unsafe piece.baseAddress.map { unsafe $0 + left } }
+            left -= piece.count
+        }
+        return nil
+    }
 }
 
 /// A split ring in the guest's memory.
@@ -134,6 +180,8 @@ public struct Virtqueue {
     public private(set) var nextAvailable: UInt16
     /// The next entry of the used part, including entries that are not published yet.
     private var nextUsed: UInt16
+    /// The next entry of the used part as the guest sees it.
+    private var publishedUsed: UInt16
     /// The error that broke the queue, if there is one; then it returns nothing any more.
     public private(set) var fault: VirtqueueFault?
 
@@ -161,6 +209,42 @@ public struct Virtqueue {
         nextAvailable = base
         // The memory still contains what was used before a pause.
         nextUsed = unsafe UInt16(littleEndian: used.load(fromByteOffset: 2, as: UInt16.self))
+        publishedUsed = nextUsed
+    }
+
+    /// Whether the guest has made a chain available that was not taken; never on a broken ring.
+    public var hasAvailable: Bool {
+        guard fault == nil else { return false }
+        return unsafe UInt16(littleEndian: available.load(fromByteOffset: 2, as: UInt16.self)) != nextAvailable
+    }
+
+    /// Tells the guest whether to send a kick when it makes chains available (`VIRTQ_USED_F_NO_NOTIFY`).
+    ///
+    /// After switching kicks on, the caller must look for chains once more: the guest may have added some before it saw
+    /// the change.
+    public func wantKicks(_ wanted: Bool) {
+        unsafe used.storeBytes(of: (wanted ? 0 : 1 as UInt16).littleEndian, as: UInt16.self)
+        if wanted { atomicMemoryFence(ordering: .sequentiallyConsistent) }
+    }
+
+    /// A position in the ring.
+    public struct Mark: Sendable {
+        fileprivate let nextAvailable: UInt16
+        fileprivate let nextUsed: UInt16
+    }
+
+    /// The present position, for ``rewind(to:)``.
+    public var mark: Mark { Mark(nextAvailable: nextAvailable, nextUsed: nextUsed) }
+
+    /// Returns to a position, as if the chains since then had not been taken; none of them may be published.
+    public mutating func rewind(to mark: Mark) {
+        nextAvailable = mark.nextAvailable
+        nextUsed = mark.nextUsed
+    }
+
+    /// Marks the ring as broken, for an error that its owner has found.
+    public mutating func fail(_ reason: VirtqueueFault) {
+        if fault == nil { fault = reason }
     }
 
     /// Whether the guest wants a signal for used entries (it has not set `VIRTQ_AVAIL_F_NO_INTERRUPT`).
@@ -202,8 +286,10 @@ public struct Virtqueue {
         chain.begin(head)
         var next = Int(head)
         var hasWritable = false
-        for _ in 0..<size {
+        // A chain without bytes has no pieces that would bound it.
+        for _ in 0..<min(size, VirtqueueChain.mostPieces) {
             guard next < size else { throw .descriptorIndex }
+            chain.descriptorCount += 1
             let descriptor = unsafe Descriptor(at: descriptors + 16 * next)
             guard !descriptor.isIndirect else { throw .indirect }
             guard descriptor.isWritable || !hasWritable else { throw .order }
@@ -248,9 +334,15 @@ public struct Virtqueue {
     }
 
     /// Makes the used entries visible to the guest.
-    public func publish() {
+    ///
+    /// - Returns: Whether there were new entries.
+    @discardableResult
+    public mutating func publish() -> Bool {
+        guard nextUsed != publishedUsed else { return false }
         atomicMemoryFence(ordering: .releasing)
         unsafe used.storeBytes(of: nextUsed.littleEndian, toByteOffset: 2, as: UInt16.self)
+        publishedUsed = nextUsed
+        return true
     }
 }
 

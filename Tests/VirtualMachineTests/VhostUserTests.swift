@@ -149,7 +149,8 @@ private let regions = [
             }
             #expect(bytes?.bytes == answer.map { Self.answer(request.request, $0) })
         }
-        let features: UInt64 = 1 << 15 | 1 << 30 | 1 << 32
+        let features: UInt64 = 0x01C0_0001_4000_B983
+        #expect(VhostUserSession.Feature.network == features)
         try expect(Request(request: 1), answer: features)
         try expect(Request(request: 15), answer: 8)
         try expect(.numbers(16, 8))
@@ -180,8 +181,8 @@ private let regions = [
         var session = VhostUserSession()
         #expect(try Self.handle(&session, .numbers(16, 8)) == .accepted(nil))
         let refused: [(Request, Int)] = [
-            (.numbers(2, 1), 0), (.numbers(16, 1), 0), (.table(regions), 1), (.table(regions), 3),
-            (.numbers(12, 0), 0), (.numbers(12, 0x100), 0), (.numbers(12, 0), 2), (.state(18, ring: 0, 1), 0),
+            (.numbers(2, 4), 0), (.numbers(16, 1), 0), (.table(regions), 1), (.table(regions), 3),
+            (.numbers(12, 0), 0), (.numbers(12, 0x100), 0), (.numbers(12, 0), 2),
             (.numbers(20, 1500), 0), (.numbers(7, 0), 1), (Request(request: 3), 1),
         ]
         for (request, descriptors) in refused {

@@ -29,8 +29,8 @@ private final class Guest {
         let hasFirst = memory.add(Self.regions[0], at: storage)
         let hasSecond = memory.add(Self.regions[1], at: storage + 0x4000)
         #expect(hasFirst && hasSecond)
-        self.memory = memory
         queue = try Virtqueue(size: size, addresses: Self.addresses, base: base, memory: memory)
+        self.memory = memory
         set(available: base)
     }
 

@@ -17,6 +17,8 @@ enum GuestLink: FrameLink, ~Copyable {
     case tun(TunDevice)
     /// A stream socket, with a virtual machine at the other end.
     case stream(StreamLink)
+    /// Rings in a virtual machine's memory.
+    case vhostUser(VhostUserLink)
     /// Memory, with a test at the other end.
     case memory(MemoryLink)
 
@@ -26,6 +28,7 @@ enum GuestLink: FrameLink, ~Copyable {
         case .tap(let link): link.capabilities
         case .tun(let link): link.capabilities
         case .stream(let link): link.capabilities
+        case .vhostUser(let link): link.capabilities
         case .memory(let link): link.capabilities
         }
     }
@@ -35,6 +38,7 @@ enum GuestLink: FrameLink, ~Copyable {
         case .tap(let link): link.hardwareAddress
         case .tun(let link): link.hardwareAddress
         case .stream(let link): link.hardwareAddress
+        case .vhostUser(let link): link.hardwareAddress
         case .memory(let link): link.hardwareAddress
         }
     }
@@ -44,6 +48,7 @@ enum GuestLink: FrameLink, ~Copyable {
         case .tap(let link): try link.watch(on: loop)
         case .tun(let link): try link.watch(on: loop)
         case .stream(let link): try link.watch(on: loop)
+        case .vhostUser(let link): try link.watch(on: loop)
         case .memory(let link): link.watch(on: loop)
         }
     }
@@ -53,6 +58,7 @@ enum GuestLink: FrameLink, ~Copyable {
         case .tap(let link): link.unwatch(on: loop)
         case .tun(let link): link.unwatch(on: loop)
         case .stream(let link): link.unwatch(on: loop)
+        case .vhostUser(let link): link.unwatch(on: loop)
         case .memory(let link): link.unwatch(on: loop)
         }
     }
@@ -61,6 +67,7 @@ enum GuestLink: FrameLink, ~Copyable {
     func ready(_ token: EventToken, _ readiness: Readiness) {
         switch self {
         case .stream(let link): link.ready(token, readiness)
+        case .vhostUser(let link): link.ready(token, readiness)
         default: break
         }
     }
@@ -69,6 +76,7 @@ enum GuestLink: FrameLink, ~Copyable {
     var hasMore: Bool {
         switch self {
         case .stream(let link): link.hasMore
+        case .vhostUser(let link): link.hasMore
         default: false
         }
     }
@@ -77,6 +85,7 @@ enum GuestLink: FrameLink, ~Copyable {
     func flush() {
         switch self {
         case .stream(let link): link.flush()
+        case .vhostUser(let link): link.flush()
         default: break
         }
     }
@@ -85,6 +94,7 @@ enum GuestLink: FrameLink, ~Copyable {
     func takeLostGuest() -> Bool {
         switch self {
         case .stream(let link): link.takeLostGuest()
+        case .vhostUser(let link): link.takeLostGuest()
         default: false
         }
     }
@@ -103,6 +113,7 @@ enum GuestLink: FrameLink, ~Copyable {
         case .tap(let link): link.receive(into: &arena)
         case .tun(let link): link.receive(into: &arena)
         case .stream(let link): link.receive(into: &arena)
+        case .vhostUser(let link): link.receive(into: &arena)
         case .memory(let link): link.receive(into: &arena)
         }
     }
@@ -113,6 +124,7 @@ enum GuestLink: FrameLink, ~Copyable {
         case .tap: true
         case .tun: true
         case .stream(let link): link.canTransmit
+        case .vhostUser(let link): link.canTransmit
         case .memory(let link): link.canTransmit
         }
     }
@@ -123,6 +135,7 @@ enum GuestLink: FrameLink, ~Copyable {
         case .tap(let link): unsafe link.transmit(frame, count: count, header: header)
         case .tun(let link): unsafe link.transmit(frame, count: count, header: header)
         case .stream(let link): unsafe link.transmit(frame, count: count, header: header)
+        case .vhostUser(let link): unsafe link.transmit(frame, count: count, header: header)
         case .memory(let link): unsafe link.transmit(frame, count: count, header: header)
         }
     }
@@ -133,6 +146,7 @@ enum GuestLink: FrameLink, ~Copyable {
         case .tap(let link): unsafe link.transmit(pieces, count: count, header: header)
         case .tun(let link): unsafe link.transmit(pieces, count: count, header: header)
         case .stream(let link): unsafe link.transmit(pieces, count: count, header: header)
+        case .vhostUser(let link): unsafe link.transmit(pieces, count: count, header: header)
         case .memory(let link): unsafe link.transmit(pieces, count: count, header: header)
         }
     }
@@ -142,6 +156,7 @@ enum GuestLink: FrameLink, ~Copyable {
         case .tap(let link): try link.setCarrier(isOn)
         case .tun(let link): link.setCarrier(isOn)
         case .stream(let link): link.setCarrier(isOn)
+        case .vhostUser(let link): link.setCarrier(isOn)
         case .memory(let link): link.setCarrier(isOn)
         }
     }
@@ -151,6 +166,7 @@ enum GuestLink: FrameLink, ~Copyable {
         case .tap(let link): link.showsCarrier
         case .tun(let link): link.showsCarrier
         case .stream(let link): link.showsCarrier
+        case .vhostUser(let link): link.showsCarrier
         case .memory(let link): link.showsCarrier
         }
     }

@@ -23,7 +23,7 @@ nonisolated(unsafe) private let storage =
 nonisolated(unsafe) private let scratch =
     UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 17, alignment: 16)
 
-private struct Machine {
+private struct Machine: ~Copyable {
     var session = VhostUserSession()
     var memory = GuestMemory()
     var queues: [Virtqueue?] = [nil, nil]
@@ -102,17 +102,55 @@ private struct Machine {
     private mutating func take(_ ring: Int, writes: Bool) {
         guard var queue = queues[ring] else { return }
         var chain = VirtqueueChain()
+        if writes { fill(&queue, &chain) } else { drain(&queue, &chain) }
+        _ = queue.wantsCall
+        queue.publish()
+        precondition(!queue.publish(), "everything was published")
+        queues[ring] = queue
+    }
+
+    /// As the link does with frames of the guest.
+    private func drain(_ queue: inout Virtqueue, _ chain: inout VirtqueueChain) {
         var chains = 0
         while (try? queue.next(into: &chain, memory: memory)) == true {
             chains += 1
             precondition(chains <= 2 * queue.size, "a ring has no more chains than entries")
-            _ = chain.read(into: scratch)
-            let written = writes ? chain.write(UnsafeRawBufferPointer(scratch), at: 12) : 0
-            queue.use(chain.head, written: UInt32(written))
+            precondition(chain.descriptorCount <= VirtqueueChain.mostPieces)
+            let count = chain.read(into: scratch)
+            precondition(count == min(chain.readableBytes, scratch.count))
+            queue.use(chain.head, written: 0)
             // Writing may have changed the ring itself.
             if chains == queue.size { break }
         }
-        queue.publish()
-        queues[ring] = queue
+        queue.wantKicks(true)
+        precondition(queue.fault == nil || !queue.hasAvailable)
+    }
+
+    /// As the link does with a frame of 65,000 bytes for the guest: all of it, or nothing.
+    private func fill(_ queue: inout Virtqueue, _ chain: inout VirtqueueChain) {
+        let mark = queue.mark
+        let first = queue.nextAvailable
+        var left = 65_000
+        var descriptors = 0
+        while left > 0, (try? queue.next(into: &chain, memory: memory)) == true {
+            descriptors += chain.descriptorCount
+            guard chain.writableBytes > 0, descriptors <= 2048 else {
+                queue.fail(.noRoom)
+                break
+            }
+            precondition(chain.writablePlace(at: chain.writableBytes) == nil)
+            precondition(chain.writablePlace(at: chain.writableBytes - 1) != nil)
+            let bytes = UnsafeRawBufferPointer(rebasing: scratch[..<left])
+            // In two pieces.
+            let half = chain.append(UnsafeRawBufferPointer(rebasing: bytes[..<(left / 2)]))
+            let count = half < left / 2 ? half : half + chain.append(UnsafeRawBufferPointer(rebasing: bytes[half...]))
+            precondition(count == min(left, chain.writableBytes))
+            left -= count
+            queue.use(chain.head, written: UInt32(count))
+        }
+        guard left > 0 else { return }
+        queue.rewind(to: mark)
+        precondition(queue.nextAvailable == first)
+        precondition(!queue.publish(), "what was taken back was never seen")
     }
 }

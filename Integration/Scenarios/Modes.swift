@@ -129,5 +129,42 @@ extension Scenarios {
         func row(row: RoamingCase) async throws {
             try await RoamingRun.run(row)
         }
+
+        @Test("--strict-addresses: DHCP refuses another address, SLAAC's is taken, one that nobody gave is dropped")
+        func strict() async throws {
+            try await withLab { lab in
+                let net = try await Roaming(in: lab)
+                try await net.change(Net.wifi)
+                let engine = try await net.host.attach(net.guest, Told.quiet + ["-I", "tap7", "--strict-addresses"])
+                let client = try await net.guest.start([
+                    "bash", projectFile("Integration/Lab/Programs/client.sh"), "stale", "tap7",
+                ])
+                func has(_ text: String, _ family: String) async throws -> Bool {
+                    try await net.guest.must(["ip", family, "address", "show", "dev", "tap7"]).split(separator: "\n")
+                        .contains { $0.contains(text) && !$0.contains("tentative") }
+                }
+                try await eventually("a refusal, then the address that is offered", within: .seconds(30)) {
+                    guard client.errors.contains("DHCPNAK") else { return false }
+                    return try await has("inet 192.0.2.10/24", "-4")
+                }
+                #expect(client.errors.contains("DHCPREQUEST for 192.0.2.99"), "\(client.errors)")
+                try await eventually("an address of its own in the advertised prefix", within: .seconds(10)) {
+                    try await has("inet6 2001:db8:1:", "-6")
+                }
+                for address in Roaming.beyond {
+                    try await net.guest.must(["ping", "-c", "1", "-W", "5", address])
+                }
+                #expect(!engine.errors.contains("192.0.2.98"))
+                try await net.guest.ip("address add 192.0.2.98/32 dev tap7")
+                for _ in 1...2 {
+                    let strange = try await net.guest.run([
+                        "ping", "-c", "1", "-W", "1", "-I", "192.0.2.98", "192.0.2.1",
+                    ])
+                    #expect(strange.status == 1, "\(strange)")
+                }
+                let warnings = engine.errors.split(separator: "\n").filter { $0.contains("192.0.2.98") }
+                #expect(warnings.count == 1, "\(engine.errors)")
+            }
+        }
     }
 }

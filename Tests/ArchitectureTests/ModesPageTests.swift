@@ -13,7 +13,8 @@ struct ModesPageTests {
             declared.formUnion(Self.declarations(try Package.text(of: file)))
         }
         var named = 0
-        for piece in page.split(separator: "`") where piece.contains("Tests.") || piece.hasPrefix("RoamingCase.") {
+        for piece in page.split(separator: "`")
+        where ["Tests.", "RoamingCase.", "Scenarios."].contains(where: { piece.contains($0) }) {
             named += 1
             #expect(declared.contains(String(piece)), "\(piece)")
         }

@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+import NetworkModel
 import Options
 import Testing
 
@@ -73,6 +74,19 @@ struct OptionTableTests {
         #expect(Set(items.map(\.names)).count == items.count)
     }
 
+    @Test("the manual has every value of --mode and of -a")
+    func manualValues() throws {
+        let text = String(decoding: try contents(of: repositoryPath("docs/man/tapas.1")), as: UTF8.self)
+        for mode in NetworkMode.allCases { #expect(text.contains("\n.Cm \(mode)")) }
+        #expect(text.contains(".It Fl -mode Cm \(NetworkMode.allCases.map { "\($0)" }.joined(separator: " | "))\n"))
+        // The items of the list below the option.
+        let part = try #require(text.components(between: ".It Fl a , Fl -address", and: ".It Fl n , Fl -netmask"))
+        for item in ["Ar addr Ns Op / Ns Ar len", "Cm auto", "Ar name", "Cm all", "Cm ll"] {
+            #expect(part.contains("\n.It \(item)\n"), "\(item)")
+        }
+        #expect(part.contains("Ql % Ns Ar name"))
+    }
+
     /// An item of an option list in the manual.
     private struct Item {
         var names: [String]
@@ -96,6 +110,15 @@ struct OptionTableTests {
 }
 
 extension String {
+    /// The lines between one that begins with some words and one that begins with others.
+    fileprivate func components(between first: String, and last: String) -> String? {
+        let lines = split(separator: "\n", omittingEmptySubsequences: false)
+        guard let start = lines.firstIndex(where: { $0.hasPrefix(first) }),
+            let end = lines[start...].firstIndex(where: { $0.hasPrefix(last) })
+        else { return nil }
+        return lines[start..<end].joined(separator: "\n")
+    }
+
     /// What follows a line, up to the next section.
     fileprivate func components(afterLine line: String) -> String? {
         let lines = split(separator: "\n", omittingEmptySubsequences: false)

@@ -4,7 +4,8 @@
 # client.sh CLIENT INTERFACE
 #
 # Runs a configuration client in a namespace, in the foreground, with an /etc, a /run and a /var/lib of its own so that
-# nothing of the machine changes: slaac (the kernel's own), udhcpc, dhclient, dhclient6, dhcpcd, networkd.
+# nothing of the machine changes: slaac (the kernel's own), udhcpc, dhclient, stale (dhclient with an old lease),
+# dhclient6, dhcpcd, networkd.
 set -euo pipefail
 client=$1 interface=$2
 self=$(realpath "$0")
@@ -38,6 +39,25 @@ case $client in
         ;;
     dhclient)
         mkdir -p /var/lib/dhcp
+        echo ready
+        exec dhclient -d -v "$interface"
+        ;;
+    stale)
+        # dhclient with a lease of an address that nobody gives here: it asks for that one first.
+        mkdir -p /var/lib/dhcp
+        cat > /var/lib/dhcp/dhclient.leases <<END
+lease {
+  interface "$interface";
+  fixed-address 192.0.2.99;
+  option subnet-mask 255.255.255.0;
+  option routers 192.0.2.1;
+  option dhcp-lease-time 86400;
+  option dhcp-server-identifier 192.0.2.1;
+  renew 2 2037/01/01 00:00:00;
+  rebind 2 2037/01/01 00:00:00;
+  expire 2 2037/01/01 00:00:00;
+}
+END
         echo ready
         exec dhclient -d -v "$interface"
         ;;

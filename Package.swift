@@ -139,7 +139,9 @@ let package = Package(
         tests(of: "Policy", ["JSON", "Wire", "NetworkTypes"]),
         tests(of: "LinuxSystem", ["NetworkTypes", systemPackage]),
         tests(of: "Diagnostics", [logging, "LinuxSystem", systemPackage]),
-        tests(of: "Netlink", ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
+        tests(
+            of: "Netlink",
+            ["NetlinkTestSupport", "CLinux", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage]),
         tests(
             of: "HostMonitor",
             [
@@ -162,8 +164,8 @@ let package = Package(
             of: "Engine",
             [
                 "Planning", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding", "Control",
-                "ControlClient", "JSON", "Options", "Wire", "LinuxSystem", "NetworkModel", "NetworkTypes",
-                systemPackage, logging,
+                "ControlClient", "JSON", "Options", "Wire", "Netlink", "LinuxSystem", "NetworkModel",
+                "NetworkTypes", systemPackage, logging,
             ]),
         .target(
             name: "NetlinkTestSupport",

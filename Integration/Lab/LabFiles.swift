@@ -35,7 +35,8 @@ enum LabFiles {
         }
         let programs = FilePath(#filePath).removingLastComponent().appending("Programs")
         let names = [
-            "agent", "client", "dns", "flood", "freeze_thread", "left_behind", "netstate", "pattern", "pesto", "raw",
+            "agent", "client", "deciding_rule", "dns", "flood", "freeze_thread", "left_behind", "netstate", "pattern",
+            "pesto", "raw",
             "serve", "terminal",
         ]
         for name in names {

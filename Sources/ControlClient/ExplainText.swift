@@ -51,7 +51,8 @@ public enum ExplainText {
 
     private static func lookup(_ lookup: JSONValue) -> String {
         let destination = lookup["destination"]?.string ?? "?"
-        let rule = lookup["rule"]?["text"]?.string.map { ", by policy rule '\($0)'" } ?? ""
+        let maybe = lookup["rule"]?["certain"]?.bool == false ? "maybe " : ""
+        let rule = lookup["rule"]?["text"]?.string.map { ", \(maybe)by policy rule '\($0)'" } ?? ""
         let text: String
         if let errno = lookup["errno"]?.integer {
             text = "the host's kernel refuses packets to everywhere (asked for \(destination)): errno \(errno)\(rule)"

@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
 internal import CLinux
+internal import Glibc
 public import NetworkModel
 internal import NetworkTypes
 
@@ -16,9 +17,16 @@ struct RuleSelectors {
     var markMask: UInt32?
     var users: ClosedRange<UInt32>?
     var suppressedLength: UInt32?
+    /// Whether routes by links of a group are passed over: the groups are not known here.
+    var suppressesGroup = false
     var target: UInt32?
-    /// Whether it has selectors that are not parsed here: ports, protocols, tunnels.
-    var hasOthers = false
+    var transport: UInt8?
+    var sourcePorts: ClosedRange<UInt16>?
+    var destinationPorts: ClosedRange<UInt16>?
+    /// Something that packets of plain sockets do not have: a type of service, a tunnel, a VRF.
+    var wantsMore = false
+    /// Something that this program does not know of.
+    var hasUnknown = false
 
     /// Reads the message that a rule was parsed from.
     init(_ rule: RoutingRule) {
@@ -27,7 +35,7 @@ struct RuleSelectors {
         // The last word of `struct fib_rule_hdr`; the machine's byte order.
         isInverted = (payload.uint32(at: 8) ?? 0) & UInt32(FIB_RULE_INVERT) != 0
         let lengths = (destination: Int(payload[1]), source: Int(payload[2]))
-        hasOthers = payload[3] != 0
+        wantsMore = payload[3] != 0
         var walk = AttributeWalk(after: RuleMessage.headerByteCount)
         while let attribute = walk.next(in: payload) {
             let value = payload.extracting(attribute.payload)
@@ -44,12 +52,24 @@ struct RuleSelectors {
                 if let length = value.uint32(), length != UInt32.max { suppressedLength = length }
             case Int(FRA_UID_RANGE):
                 if let low = value.uint32(), let high = value.uint32(at: 4), low <= high { users = low...high }
-            case Int(FRA_IP_PROTO), Int(FRA_SPORT_RANGE), Int(FRA_DPORT_RANGE), Int(FRA_TUN_ID): hasOthers = true
+            case Int(FRA_SUPPRESS_IFGROUP): suppressesGroup = value.uint32().map { $0 != UInt32.max } ?? false
+            case Int(FRA_IP_PROTO): transport = value.byte(at: 0)
+            case Int(FRA_SPORT_RANGE): sourcePorts = Self.ports(value)
+            case Int(FRA_DPORT_RANGE): destinationPorts = Self.ports(value)
+            case Int(FRA_TUN_ID): wantsMore = true
             // Every rule of a kernel with VRFs has it; 0 is none.
-            case Int(FRA_L3MDEV): if value.byte(at: 0) != 0 { hasOthers = true }
+            case Int(FRA_L3MDEV): if value.byte(at: 0) != 0 { wantsMore = true }
+            case let type where type > Int(FRA_DPORT_RANGE): hasUnknown = true
             default: break
             }
         }
+    }
+
+    /// `struct fib_rule_port_range`, in the machine's byte order.
+    private static func ports(_ value: Span<UInt8>) -> ClosedRange<UInt16>? {
+        guard let both = value.uint32() else { return nil }
+        let (low, high) = (UInt16(truncatingIfNeeded: both), UInt16(truncatingIfNeeded: both >> 16))
+        return low <= high ? low...high : nil
     }
 }
 
@@ -68,11 +88,20 @@ extension RoutingRule {
         if let name = selectors.inputInterface { words.append("iif \(name)") }
         if let name = selectors.outputInterface { words.append("oif \(name)") }
         if let users = selectors.users { words.append("uidrange \(users.lowerBound)-\(users.upperBound)") }
-        if selectors.hasOthers { words.append("(and more)") }
+        switch selectors.transport.map({ Int($0) }) {
+        case Int(IPPROTO_TCP)?: words.append("ipproto tcp")
+        case Int(IPPROTO_UDP)?: words.append("ipproto udp")
+        case let number?: words.append("ipproto \(number)")
+        case nil: break
+        }
+        if let ports = selectors.sourcePorts { words.append("sport \(ports.ruleText)") }
+        if let ports = selectors.destinationPorts { words.append("dport \(ports.ruleText)") }
+        if selectors.wantsMore || selectors.hasUnknown { words.append("(and more)") }
         switch Int(action) {
         case Int(FR_ACT_TO_TBL):
             words.append("lookup \(table.ruleText)")
             if let length = selectors.suppressedLength { words.append("suppress_prefixlength \(length)") }
+            if selectors.suppressesGroup { words.append("suppress_ifgroup") }
         case Int(FR_ACT_GOTO): words.append("goto \(selectors.target.map(String.init) ?? "?")")
         case Int(FR_ACT_NOP): words.append("nop")
         case Int(FR_ACT_BLACKHOLE): words.append("blackhole")
@@ -81,63 +110,6 @@ extension RoutingRule {
         default: words.append("action \(action)")
         }
         return words.joined(separator: " ")
-    }
-
-    /// Whether the rule applies to a packet of the host itself, without mark and without a source address.
-    ///
-    /// - Parameter destination: the packet's destination.
-    /// - Returns: nil if that depends on unknown facts: the user, the protocol, the ports.
-    fileprivate func selects(_ destination: IPAddress) -> Bool? {
-        let selectors = RuleSelectors(self)
-        var isMatch = true
-        if let source = selectors.source, source.length > 0 { isMatch = false }
-        if let wanted = selectors.destination, !wanted.contains(destination) { isMatch = false }
-        if let name = selectors.inputInterface, name != "lo" { isMatch = false }
-        if selectors.outputInterface != nil { isMatch = false }
-        if let mark = selectors.mark, mark != 0 { isMatch = false }
-        if isMatch, selectors.hasOthers || selectors.users.map({ $0 != UInt32.min...UInt32.max }) ?? false {
-            return nil
-        }
-        return isMatch != selectors.isInverted
-    }
-
-    fileprivate var suppressedLength: Int {
-        RuleSelectors(self).suppressedLength.map { Int(clamping: $0) } ?? -1
-    }
-}
-
-extension [RoutingRule] {
-    /// The rule that explains the kernel's answer to a lookup.
-    ///
-    /// The kernel's answer names its table but not the rule. This is the first rule that selects the packet and leads
-    /// to that table, or refuses.
-    ///
-    /// - Parameters:
-    ///   - lookup: the question and the answer.
-    ///   - matchedLength: the length of the route's prefix; rules may suppress short ones.
-    /// - Returns: the rule; nil if none explains the answer.
-    public func deciding(_ lookup: RouteLookup, matchedLength: Int) -> RoutingRule? {
-        let family = lookup.destination.family
-        var maybe: RoutingRule?
-        for rule in self where rule.family == family {
-            let leadsThere: Bool
-            switch lookup.answer {
-            case .route(_, _, _, let table):
-                leadsThere =
-                    Int(rule.action) == Int(FR_ACT_TO_TBL) && rule.table == table
-                    && rule.suppressedLength < matchedLength
-            case .unreachable:
-                leadsThere = [Int(FR_ACT_BLACKHOLE), Int(FR_ACT_UNREACHABLE), Int(FR_ACT_PROHIBIT)]
-                    .contains(Int(rule.action))
-            }
-            guard leadsThere else { continue }
-            switch rule.selects(lookup.destination) {
-            case true?: return maybe ?? rule
-            case nil: maybe = maybe ?? rule
-            case false?: continue
-            }
-        }
-        return maybe
     }
 }
 
@@ -154,4 +126,8 @@ extension RouteTable {
         default: String(rawValue)
         }
     }
+}
+
+extension ClosedRange<UInt16> {
+    fileprivate var ruleText: String { lowerBound == upperBound ? "\(lowerBound)" : "\(lowerBound)-\(upperBound)" }
 }

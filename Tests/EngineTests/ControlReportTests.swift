@@ -2,6 +2,7 @@
 
 import JSON
 import LinuxSystem
+import Netlink
 import NetworkModel
 import NetworkTypes
 import Options
@@ -69,7 +70,12 @@ struct ControlReportTests {
 
     @Test("explain of a recorded plan, every member")
     func explain() {
-        let report = ExplainReport(state: state(laptop), rules: [mainRule])
+        let state = state(laptop)
+        let report = ExplainReport(
+            state: state,
+            traces: state.snapshot.lookups.map {
+                RouteTrace(lookup: $0, rule: $0.destination.family == .v4 ? mainRule : nil)
+            })
         let text = report.json.indentedText + "\n"
         #expect(text == Golden.text("control/explain.json", found: text))
     }
@@ -178,7 +184,7 @@ struct ControlReportTests {
             }
         }
         let state = state(host, configuration)
-        let family = ExplainReport(state: state, rules: []).json["families"]?["ipv4"]
+        let family = ExplainReport(state: state).json["families"]?["ipv4"]
         let rows = (family?["candidates"]?.array ?? []).map { row in
             [
                 row["interface"]?.string, row["rank"]?.string, row["metric"]?.integer.map(String.init) ?? "-",
@@ -197,7 +203,7 @@ struct ControlReportTests {
             "link e", "link w", "addr 2001:db8:2::5/64 dev e tentative", "addr fe80::5/64 dev e",
             "addr 2001:db8:1::10/64 dev w", "route default via fe80::2 dev e metric 100",
             "route default via fe80::1 dev w metric 600")
-        let rows = ExplainReport(state: state(host), rules: []).json["families"]?["ipv6"]?["candidates"]?.array ?? []
+        let rows = ExplainReport(state: state(host)).json["families"]?["ipv6"]?["candidates"]?.array ?? []
         #expect(rows.map { $0["verdict"] } == ["tentative", "template"])
     }
 
@@ -212,15 +218,17 @@ struct ControlReportTests {
     func destinations(text: String, port: UInt16, outcome: String, interface: String?, mapped: String?) throws {
         let destination = try #require(IPAddress(text))
         let report = DestinationReport(
-            destination: destination, port: port, transport: .tcp, state: state(laptop), rules: [mainRule])
-        let lookup = report.asked.map { asked in
-            RouteLookup(
-                destination: asked,
-                answer: .route(
-                    interface: InterfaceIndex(rawValue: 3), gateway: IPAddress("192.0.2.1"),
-                    source: IPAddress("192.0.2.10"), table: .main))
+            destination: destination, port: port, transport: .tcp, state: state(laptop))
+        let trace = report.asked.map { asked in
+            RouteTrace(
+                lookup: RouteLookup(
+                    destination: asked,
+                    answer: .route(
+                        interface: InterfaceIndex(rawValue: 3), gateway: IPAddress("192.0.2.1"),
+                        source: IPAddress("192.0.2.10"), table: .main)),
+                rule: mainRule)
         }
-        let json = report.json(lookup)
+        let json = report.json(trace)
         #expect(json["outcome"]?.string == outcome && json["interface"]?.string == interface)
         #expect(json["mapped_to"]?.string == mapped)
         if outcome == "host" { #expect(json["rule"]?["priority"] == 32766) }
@@ -228,22 +236,31 @@ struct ControlReportTests {
         if text == "198.51.100.7" { #expect(line == Golden.text("control/explain-destination.json", found: line)) }
     }
 
-    @Test("a refusal of the host's kernel is reported with the rule that refuses")
+    @Test("a refusal of the host's kernel is reported with the rule that refuses, a doubtful rule as such")
     func unreachable() throws {
         let destination = try #require(IPAddress("198.51.100.7"))
         let refusing = RoutingRule(family: .v4, priority: 5209, table: .main, action: 7)
         let report = DestinationReport(
-            destination: destination, port: 0, transport: nil, state: state(laptop), rules: [refusing, mainRule])
-        let json = report.json(RouteLookup(destination: destination, answer: .unreachable(errno: 113)))
+            destination: destination, port: 0, transport: nil, state: state(laptop))
+        let lookup = RouteLookup(destination: destination, answer: .unreachable(errno: 113))
+        let json = report.json(RouteTrace(lookup: lookup, rule: refusing))
         #expect(json["outcome"] == "unreachable" && json["errno"] == 113 && json["protocol"] == "icmp")
-        #expect(json["rule"]?["priority"] == 5209)
+        #expect(json["rule"]?["priority"] == 5209 && json["rule"]?["certain"] == true)
+        #expect(json["text"]?.string?.hasSuffix(" errno 113 (rule 5209: from all unreachable)") == true, "\(json)")
+        let doubtful = report.json(RouteTrace(lookup: lookup, rule: refusing, isCertain: false))
+        #expect(doubtful["rule"]?["certain"] == false)
+        #expect(doubtful["text"]?.string?.hasSuffix("(maybe rule 5209: from all unreachable)") == true)
+        let none = report.json(RouteTrace(lookup: lookup, rule: nil))
+        #expect(none["rule"] == .null && none["text"]?.string?.hasSuffix("(no rule leads to a route)") == true)
     }
 }
 
 @Suite("What to wait for")
 struct WaitConditionTests {
     private func condition(_ parameters: JSONValue) throws -> WaitCondition {
-        try WaitCondition(ControlParameters(try #require(parameters.object)))
+        try WaitCondition(
+            ControlParameters(try #require(parameters.object)),
+            ForwardCommands(Invocation(), ephemeralRange: EphemeralRange.fallback))
     }
 
     @Test("conditions hold or say what is missing")
@@ -265,6 +282,7 @@ struct WaitConditionTests {
         "conditions without a meaning are refused",
         arguments: [
             [:], ["usable": "5"], ["usable": 4], ["address": "wlan0"], ["mode": "ipv5:local"], ["mode": "on"],
+            ["forward": "none"], ["forward": "80-70"], ["forward": "-x 80"], ["forward": "-t 80 90"], ["forward": ""],
         ] as [JSONValue])
     func refusals(parameters: JSONValue) {
         #expect(throws: (any Error).self) { _ = try condition(parameters) }

@@ -1,6 +1,9 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: running(control): geteuid
 
 internal import Control
+internal import Glibc
 internal import JSON
 internal import LinuxSystem
 internal import Netlink
@@ -19,7 +22,7 @@ extension ControlCommands {
                 }
                 return try Self.destination(destination, parameters, context, state)
             }
-            var report = ExplainReport(state: state, rules: [])
+            var report = ExplainReport(state: state)
             switch try parameters.integer("family", in: 4...6) {
             case 4?: report.families = [.v4]
             case 6?: report.families = [.v6]
@@ -27,7 +30,8 @@ extension ControlCommands {
             default: throw ControlParameters.wrong("family", "4 or 6")
             }
             var host = try HostQuestions()
-            report.rules = host.rules(report.families)
+            // The monitor's question (HostSnapshot.probe): no source is chosen.
+            report.traces = report.families.map { host.trace(to: HostSnapshot.probe($0), isSent: false) }
             return report.json
         }
     }
@@ -46,9 +50,8 @@ extension ControlCommands {
         let port = try parameters.integer("port", in: 1...65535) ?? 0
         var host = try HostQuestions()
         let report = DestinationReport(
-            destination: destination, port: UInt16(clamping: port), transport: transport, state: state,
-            rules: host.rules([destination.family]))
-        return report.json(report.asked.flatMap { host.lookup($0) })
+            destination: destination, port: UInt16(clamping: port), transport: transport, state: state)
+        return report.json(report.asked.flatMap { host.trace(to: $0, transport, report.port, from: report.source) })
     }
 }
 
@@ -64,15 +67,31 @@ private struct HostQuestions: ~Copyable {
         }
     }
 
-    /// The policy rules; none if the kernel does not support them.
-    mutating func rules(_ families: [AddressFamily]) -> [RoutingRule] {
-        var rules: [RoutingRule] = []
-        for family in families { rules += (try? socket.rules(family)) ?? [] }
-        return rules
-    }
-
-    /// The route of a packet.
-    mutating func lookup(_ destination: IPAddress) -> RouteLookup? {
-        try? socket.lookup(destination)
+    /// How a packet of one of this program's sockets leaves, and by which rule; nil if the kernel cannot be asked.
+    ///
+    /// - Parameters:
+    ///   - destination: where it goes on the host.
+    ///   - transport: the protocol; nil for ICMP echo.
+    ///   - port: the destination port; 0 for none.
+    ///   - source: the address that the socket is bound to, if it is.
+    ///   - isSent: whether the packet is sent; otherwise this is the question by which a source is chosen.
+    /// - Returns: the answer and the rule.
+    mutating func trace(
+        to destination: IPAddress, _ transport: TransportProtocol? = .udp, _ port: UInt16 = 0,
+        from source: IPAddress? = nil, isSent: Bool = true
+    ) -> RouteTrace? {
+        let number: Int
+        switch transport {
+        case .tcp?: number = Int(IPPROTO_TCP)
+        case .udp?: number = Int(IPPROTO_UDP)
+        case nil: number = destination.family == .v4 ? Int(IPPROTO_ICMP) : Int(IPPROTO_ICMPV6)
+        }
+        let packet = RoutedPacket(
+            destination: destination, source: source, transport: UInt8(clamping: number), port: port, user: geteuid())
+        do throws(NetlinkError) {
+            return try socket.trace(packet, try socket.rules(destination.family), isSent: isSent)
+        } catch {
+            return nil
+        }
     }
 }

@@ -10,8 +10,8 @@ internal import NetworkTypes
 struct ExplainReport {
     /// The present state.
     var state: Chronicle.State
-    /// The host's policy rules now.
-    var rules: [RoutingRule]
+    /// The host kernel's present answers for the destinations that the monitor asks for.
+    var traces: [RouteTrace?] = []
     /// The requested families.
     var families: [AddressFamily] = AddressFamily.allCases
 
@@ -39,36 +39,33 @@ struct ExplainReport {
     private func lookup(_ family: AddressFamily) -> JSONValue {
         let probe = HostSnapshot.probe(family)
         guard let lookup = state.snapshot.lookups.first(where: { $0.destination == probe }) else { return .null }
-        return state.snapshot.json(of: lookup, rules)
+        // The rule is known of what the kernel says now; where that is something else by now, the plan follows soon.
+        let now = traces.lazy.compactMap(\.self).first { $0.lookup == lookup }
+        return state.snapshot.json(of: now ?? RouteTrace(lookup: lookup, rule: nil))
     }
 }
 
 extension HostSnapshot {
     /// A lookup with its answer and the rule that led to it.
-    func json(of lookup: RouteLookup, _ rules: [RoutingRule]) -> JSONValue {
+    func json(of trace: RouteTrace) -> JSONValue {
         var object = JSONObject()
-        object["destination"] = JSONValue("\(lookup.destination)")
-        var matched = 0
-        switch lookup.answer {
+        object["destination"] = JSONValue("\(trace.lookup.destination)")
+        switch trace.lookup.answer {
         case .route(let interface, let gateway, let source, let table):
             object["interface"] = JSONValue(link(interface)?.name ?? "\(interface)")
             object["gateway"] = JSONValue(gateway?.description)
             object["source"] = JSONValue(source?.description)
             object["table"] = JSONValue(table.rawValue)
-            matched = longestMatch(lookup.destination, in: table)
         case .unreachable(let errno): object["errno"] = JSONValue(errno)
         }
         object["rule"] =
-            rules.deciding(lookup, matchedLength: matched).map {
-                ["priority": JSONValue($0.priority), "text": JSONValue($0.text)]
+            trace.rule.map {
+                [
+                    "priority": JSONValue($0.priority), "text": JSONValue($0.text),
+                    "certain": .bool(trace.isCertain),
+                ]
             } ?? .null
         return .object(object)
-    }
-
-    /// The length of the longest prefix of a table that matches.
-    private func longestMatch(_ destination: IPAddress, in table: RouteTable) -> Int {
-        routes.lazy.filter { $0.table == table && $0.destination.contains(destination) }.map(\.destination.length).max()
-            ?? 0
     }
 }
 
@@ -111,8 +108,11 @@ struct DestinationReport {
     var transport: TransportProtocol?
     /// What holds.
     var state: Chronicle.State
-    /// The host's policy rules now.
-    var rules: [RoutingRule]
+
+    /// The address that the host's socket would be bound to; nil for the kernel's choice.
+    var source: IPAddress? {
+        if case .host(_, let source, _) = preview { source } else { nil }
+    }
 
     /// The result of the translation.
     var preview: TranslationPreview {
@@ -135,20 +135,20 @@ struct DestinationReport {
 
     /// The answer (docs/control.md, "explain").
     ///
-    /// - Parameter lookup: the host kernel's answer for ``asked``.
+    /// - Parameter trace: the host kernel's answer for ``asked``.
     /// - Returns: the answer.
-    func json(_ lookup: RouteLookup?) -> JSONValue {
+    func json(_ trace: RouteTrace?) -> JSONValue {
         var object = JSONObject()
         object["destination"] = JSONValue("\(destination)")
         object["port"] = port == 0 ? .null : JSONValue(port)
         object["protocol"] = JSONValue(transport.map { $0 == .tcp ? "tcp" : "udp" } ?? "icmp")
         let words: String
-        (object["outcome"], words) = outcome(&object, lookup)
+        (object["outcome"], words) = outcome(&object, trace)
         object["text"] = JSONValue("\(destination): \(words)")
         return .object(object)
     }
 
-    private func outcome(_ object: inout JSONObject, _ lookup: RouteLookup?) -> (JSONValue, String) {
+    private func outcome(_ object: inout JSONObject, _ trace: RouteTrace?) -> (JSONValue, String) {
         for name in ["mapped_to", "interface", "gateway", "source", "table", "rule", "errno", "policy"] {
             object[name] = .null
         }
@@ -168,16 +168,16 @@ struct DestinationReport {
         case .host(let target, let source, let device):
             object["mapped_to"] = JSONValue("\(target)")
             let mapped = target == destination ? "" : "stands for the host's own address (--map-guest-addr); "
-            return way(&object, lookup, "host", mapped, source, device)
+            return way(&object, trace, "host", mapped, source, device)
         case .resolver(let target):
             object["mapped_to"] = JSONValue("\(target)")
-            return way(&object, lookup, "resolver", "queries go to the host's resolver \(target); ", nil, nil)
+            return way(&object, trace, "resolver", "queries go to the host's resolver \(target); ", nil, nil)
         }
     }
 
     /// The path of a packet on the host, according to the kernel's answer.
     private func way(
-        _ object: inout JSONObject, _ lookup: RouteLookup?, _ outcome: JSONValue, _ words: String,
+        _ object: inout JSONObject, _ trace: RouteTrace?, _ outcome: JSONValue, _ words: String,
         _ source: IPAddress?, _ device: String?
     ) -> (JSONValue, String) {
         if let device {
@@ -185,14 +185,15 @@ struct DestinationReport {
             object["source"] = JSONValue(source?.description)
             return (outcome, "\(words)leaves the host by \(device), as --outbound-if says")
         }
-        guard let lookup else { return (outcome, "\(words)leaves the host") }
-        let json = state.snapshot.json(of: lookup, rules)
+        guard let trace else { return (outcome, "\(words)leaves the host") }
+        let json = state.snapshot.json(of: trace)
         for name in ["interface", "gateway", "source", "table", "rule", "errno"] {
             if let value = json[name] { object[name] = value }
         }
         if let source { object["source"] = JSONValue("\(source)") }
-        let rule = json["rule"]?["text"]?.string.map { " (rule \($0))" } ?? ""
-        if case .unreachable(let errno) = lookup.answer {
+        let rule = json["rule"]?["text"]?.string.map { " (\(trace.isCertain ? "" : "maybe ")rule \($0))" } ?? ""
+        if case .unreachable(let errno) = trace.lookup.answer {
+            let rule = trace.rule == nil ? " (no rule leads to a route)" : rule
             return ("unreachable", "\(words)the host's kernel refuses it, errno \(errno)\(rule)")
         }
         let interface = json["interface"]?.string ?? "?"

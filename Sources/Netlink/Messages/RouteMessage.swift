@@ -173,6 +173,31 @@ package enum RouteMessage {
         return writer
     }
 
+    /// The request for the route that a packet would take, with all that policy rules may look at.
+    ///
+    /// - Parameters:
+    ///   - packet: the packet.
+    ///   - wantsMatch: whether to tell of the configured route, with its prefix, in place of the way of this packet.
+    /// - Returns: the request.
+    package static func lookup(_ packet: RoutedPacket, wantsMatch: Bool) -> MessageWriter {
+        let family = packet.destination.family
+        var flags = family == .v4 ? UInt32(RTM_F_LOOKUP_TABLE) : 0
+        if wantsMatch { flags |= UInt32(RTM_F_FIB_MATCH) }
+        var writer = MessageWriter(type: RTM_GETROUTE, flags: 0)
+        header(
+            &writer, family: family, destinationLength: family.addressBitCount,
+            sourceLength: packet.source == nil ? 0 : family.addressBitCount, flags: flags)
+        writer.attribute(Int(RTA_DST.rawValue), packet.destination)
+        if let source = packet.source { writer.attribute(Int(RTA_SRC.rawValue), source) }
+        writer.attribute(Int(RTA_IP_PROTO.rawValue), packet.transport)
+        if packet.port > 0 {
+            // In network byte order.
+            writer.attribute(
+                Int(RTA_DPORT.rawValue), [UInt8(packet.port >> 8), UInt8(truncatingIfNeeded: packet.port)])
+        }
+        return writer
+    }
+
     /// The request to add a route.
     package static func add(_ route: Route, _ addition: NetlinkAddition) -> MessageWriter {
         var writer = MessageWriter(type: RTM_NEWROUTE, flags: addition.flags | NLM_F_ACK)

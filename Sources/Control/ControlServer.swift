@@ -33,14 +33,12 @@ public protocol ControlService: Sendable {
 public actor ControlServer {
     /// The greatest number of clients at once.
     public static let greatestClientCount = 16
-    /// How long a client that is being dismissed may take to read the reason, in milliseconds.
-    private static let farewell: Int64 = 2000
-
     private let loop: EventLoop
     private let socket: ControlSocket
     private let service: any ControlService
     private let logger: Logger
     private let ownNamespace: UInt64?
+    private let farewell: Int64
     private var clients: [UInt64: ControlClientConnection] = [:]
     private var lastClient: UInt64 = 0
     private var listening: EventLoop.SourceID?
@@ -55,8 +53,13 @@ public actor ControlServer {
     ///   - socket: the listening socket.
     ///   - service: carries out the requests.
     ///   - logger: where refused clients are logged.
-    public init(loop: EventLoop, socket: consuming ControlSocket, service: any ControlService, logger: Logger) {
+    ///   - farewell: how long a client that is being dismissed may take to read the reason, in milliseconds.
+    public init(
+        loop: EventLoop, socket: consuming ControlSocket, service: any ControlService, logger: Logger,
+        farewell: Int64 = 2000
+    ) {
         self.loop = loop
+        self.farewell = farewell
         self.service = service
         self.logger = logger
         ownNamespace = PeerCheck.networkNamespace(of: socket.listener.descriptor)
@@ -239,7 +242,9 @@ public actor ControlServer {
         logger.info("control socket: a client was dismissed: \(error)")
         client.append(ControlAnswer(id: request, .error(error)).line)
         client.closesWhenWritten = true
-        loop.schedule(at: .now.advanced(milliseconds: Self.farewell)) { [weak self] _ in
+        // Nothing that its requests have to say would reach it any more.
+        for task in client.requests.values { task.cancel() }
+        loop.schedule(at: .now.advanced(milliseconds: farewell)) { [weak self] _ in
             self?.assumeIsolated { $0.close(id) }
         }
         flush(id, client)

@@ -39,6 +39,34 @@ public enum Instances {
         return found.sorted { $0.process < $1.process }.filter { isAnswering($0.path) }
     }
 
+    /// Asks all running instances, one after the other (`--all`).
+    ///
+    /// - Parameters:
+    ///   - folder: the folder of their sockets.
+    ///   - ask: asks one instance.
+    ///   - take: receives the process id of each instance, and its answer or the reason for having none.
+    /// - Returns: the number of instances, and the number of those that did not answer.
+    /// - Throws: What `take` throws.
+    public static func askAll(
+        in folder: String, _ ask: (inout ControlConnection) throws(ClientError) -> JSONValue,
+        take: (Int32, Result<JSONValue, ClientError>) throws(ClientError) -> Void
+    ) throws(ClientError) -> (count: Int, failures: Int) {
+        let all = running(in: folder)
+        var failures = 0
+        for instance in all {
+            let result: Result<JSONValue, ClientError>
+            do throws(ClientError) {
+                var connection = try ControlConnection(path: instance.path)
+                result = .success(try ask(&connection))
+            } catch {
+                failures += 1
+                result = .failure(error)
+            }
+            try take(instance.process, result)
+        }
+        return (all.count, failures)
+    }
+
     /// Whether a process listens at a path.
     private static func isAnswering(_ path: String) -> Bool {
         guard let address = UnixSocketAddress(path: path) else { return false }

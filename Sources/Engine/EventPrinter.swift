@@ -44,21 +44,7 @@ actor EventPrinter {
     }
 
     private func writeLine() async {
-        var columns: [EventTable.Column] = []
-        if let counters = await dataPath?.figures.counters {
-            columns += [
-                .init(name: "tap", count: counters.linkEvents), .init(name: "TCP socket", count: counters.tcpEvents),
-                .init(name: "UDP socket", count: counters.udpEvents),
-                .init(name: "ICMP socket", count: counters.echoEvents),
-            ]
-        }
-        if let counters = await ports?.figures.counters {
-            columns += [
-                .init(name: "listening socket", count: counters.listenerEvents),
-                .init(name: "spliced TCP socket", count: counters.spliceEvents),
-                .init(name: "spliced UDP socket", count: counters.relayEvents),
-            ]
-        }
+        let columns = EventTable.columns(await dataPath?.figures.counters, await ports?.figures.counters)
         if let text = table.next(columns) { LogDestinations.writeToStandardError(text) }
     }
 }

@@ -1,5 +1,8 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+internal import Forwarding
+internal import PortForwarding
+
 /// The table of `--stats`: each line shows how often each kind of descriptor was ready.
 struct EventTable {
     /// Lines between two headings.
@@ -11,6 +14,31 @@ struct EventTable {
     struct Column: Hashable {
         var name: String
         var count: UInt64
+    }
+
+    /// The kinds with what was counted of them, by the names and in the order of upstream's table.
+    ///
+    /// Kinds that upstream has and tapas has not (timers, the watch of the namespace) are left out; UDP clients from loopback
+    /// to loopback have a column of their own here.
+    ///
+    /// - Parameters:
+    ///   - path: what comes by the tap; nil with `--splice-only`.
+    ///   - ports: what comes by forwarded ports; nil without any.
+    /// - Returns: the columns.
+    static func columns(_ path: Counters?, _ ports: ForwardCounters?) -> [Column] {
+        var columns: [Column] = []
+        func add(_ name: String, _ count: UInt64?) {
+            if let count { columns.append(Column(name: name, count: count)) }
+        }
+        add("connected TCP socket", path?.tcpEvents)
+        add("connected spliced TCP socket", ports?.spliceEvents)
+        add("listening TCP socket", ports?.streamListenerEvents)
+        add("listening UDP socket", ports?.datagramListenerEvents)
+        add("UDP flow socket", path?.udpEvents)
+        add("spliced UDP socket", ports?.relayEvents)
+        add("ICMP/ICMPv6 ping socket", path?.echoEvents)
+        add("/dev/net/tun device", path?.linkEvents)
+        return columns
     }
 
     private var lines = 0

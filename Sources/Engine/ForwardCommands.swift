@@ -53,10 +53,7 @@ struct ForwardCommands: Sendable {
             }
             try isEnabled(option.transport)
             do {
-                try table.add(
-                    try PortSpecification.parse(
-                        text, direction: option.direction, transport: option.transport, families: families,
-                        ephemeralRange: ephemeralRange))
+                try table.add(try parsed(text, option))
             } catch {
                 throw ControlError(.invalidParameters, "--\(name) \(text): \(error)")
             }
@@ -72,9 +69,73 @@ struct ForwardCommands: Sendable {
             .refused, "\(rule): a virtual machine's ports and loopback cannot be looked into; name ports of the host")
     }
 
+    private func parsed(
+        _ text: String, _ option: Invocation.ForwardOption
+    ) throws(PortSpecificationError) -> [PortForward] {
+        try PortSpecification.parse(
+            text, direction: option.direction, transport: option.transport, families: families,
+            ephemeralRange: ephemeralRange)
+    }
+
     private static let options: [String: Invocation.ForwardOption] = [
         "tcp-ports": .tcpInbound, "udp-ports": .udpInbound, "tcp-ns": .tcpOutbound, "udp-ns": .udpOutbound,
     ]
+
+    /// What `wait` waits for: rules that have to listen.
+    enum Wanted: Sendable {
+        /// The text of a rule as ``json(_:)`` tells it.
+        case text(String)
+        /// All rules of one of these.
+        case anyOf([[PortForward]])
+    }
+
+    /// Reads what is waited for: a rule's text, or a port specification, which may stand after its option (`-t 8080:80`);
+    /// without, it may be that of any option.
+    ///
+    /// - Throws: `invalid-parameters`, if it is neither.
+    func wanted(_ text: String) throws(ControlError) -> Wanted {
+        if text.contains(" => ") { return .text(text) }
+        let words = text.split(separator: " ").map(String.init)
+        var options = Self.options
+        if words.count == 2 {
+            let long = ["-t": "tcp-ports", "-u": "udp-ports", "-T": "tcp-ns", "-U": "udp-ns"]
+            let name = long[words[0]] ?? String(words[0].drop { $0 == "-" })
+            options = options.filter { $0.key == name }
+        }
+        guard let specification = words.last, words.count <= 2, !options.isEmpty else {
+            throw ControlParameters.wrong("forward", "a port specification, after -t, -u, -T or -U if one is meant")
+        }
+        var alternatives: [[PortForward]] = []
+        var failure = "it names no port"
+        for option in options.keys.sorted().compactMap({ options[$0] }) {
+            do throws(PortSpecificationError) {
+                let rules = try parsed(specification, option)
+                if !rules.isEmpty { alternatives.append(rules) }
+            } catch {
+                failure = "\(error)"
+            }
+        }
+        guard !alternatives.isEmpty else { throw ControlError(.invalidParameters, "'forward' \(text): \(failure)") }
+        return .anyOf(alternatives)
+    }
+
+    /// Whether what is waited for listens.
+    static func listens(_ wanted: Wanted, _ states: [ForwardState]) -> Bool {
+        let rules = states.filter { condition(of: $0).state == "listening" }.map(\.rule)
+        return switch wanted {
+        case .text(let text): rules.contains { "\($0)" == text }
+        case .anyOf(let alternatives):
+            alternatives.contains { $0.allSatisfy { part in rules.contains { covers($0, part) } } }
+        }
+    }
+
+    /// Whether a rule leads all ports of another one to the same place.
+    private static func covers(_ rule: PortForward, _ part: PortForward) -> Bool {
+        func offset(_ rule: PortForward) -> Int { Int(rule.targetFirst.rawValue) - Int(rule.first.rawValue) }
+        return rule.direction == part.direction && rule.transport == part.transport && rule.address == part.address
+            && rule.interface == part.interface && rule.targetAddress == part.targetAddress
+            && rule.first <= part.first && part.last <= rule.last && offset(rule) == offset(part)
+    }
 
     private func isEnabled(_ transport: TransportProtocol) throws(ControlError) {
         guard !transports.contains(transport) else { return }

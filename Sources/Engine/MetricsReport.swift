@@ -3,6 +3,7 @@
 internal import Control
 internal import Forwarding
 internal import HostMonitor
+internal import JSON
 internal import LinuxSystem
 internal import Netlink
 internal import PortForwarding
@@ -48,6 +49,11 @@ struct MetricsReport {
         var plans: UInt64 = 0
         /// The time from a change's last notification until it was applied, of changes that had an effect.
         var latency = LatencyHistogram()
+    }
+
+    /// The answer of `metrics` (docs/control.md).
+    var json: JSONValue {
+        ["content_type": "application/openmetrics-text; version=1.0.0; charset=utf-8", "text": .string(text)]
     }
 
     /// The figures as OpenMetrics text (docs/control.md).

@@ -171,7 +171,16 @@ struct RunningMethods: Sendable {
                 "forwarded_at": [], "last_answer_from": nil, "queries": 0, "answers": 0, "failures": 0, "servers": [],
             ]
         }
-        let (rules, figures) = (await dataPath.rules, await dataPath.figures.dns)
+        return Self.dns(await dataPath.rules, await dataPath.figures.dns)
+    }
+
+    /// The answer of `dns`.
+    ///
+    /// - Parameters:
+    ///   - rules: the rules in force, with the servers of now.
+    ///   - figures: what was counted.
+    /// - Returns: the answer.
+    static func dns(_ rules: TranslationRules, _ figures: DNSStatistics) -> JSONValue {
         let forwardedAt = AddressFamily.allCases.compactMap { rules.families[$0].dnsForward }
         let servers = rules.dnsServers.map { server -> JSONValue in
             let counted = figures.servers.first { $0.endpoint.address == server.address.asIPv6 }
@@ -198,9 +207,7 @@ struct RunningMethods: Sendable {
         report.ports = await ports?.figures
         (report.monitor, report.following) = await monitorFigures()
         report.residentMemory = memory?.residentBytes
-        return [
-            "content_type": "application/openmetrics-text; version=1.0.0; charset=utf-8", "text": .string(report.text),
-        ]
+        return report.json
     }
 
     // MARK: Log and captures
@@ -256,6 +263,11 @@ struct RunningMethods: Sendable {
     /// `pcap.stop`.
     func stopCapture() async throws(ControlError) -> JSONValue {
         guard let ended = await dataPath?.stopCapture() else { throw ControlError(.refused, "no capture runs") }
-        return ["packets": JSONValue(ended.frames), "lost": JSONValue(ended.lost)]
+        return Self.captured(ended.frames, lost: ended.lost)
+    }
+
+    /// The answer of `pcap.stop`.
+    static func captured(_ frames: UInt64, lost: UInt64) -> JSONValue {
+        ["packets": JSONValue(frames), "lost": JSONValue(lost)]
     }
 }

@@ -28,8 +28,10 @@ public struct ForwardCounters: Hashable, Sendable {
     public var changes: UInt64 = 0
     /// Changes that could not be made.
     public var failedChanges: UInt64 = 0
-    /// How often listening sockets were ready.
-    public var listenerEvents: UInt64 = 0
+    /// How often listening TCP sockets were ready.
+    public var streamListenerEvents: UInt64 = 0
+    /// How often UDP sockets that take clients were ready.
+    public var datagramListenerEvents: UInt64 = 0
     /// How often sockets of spliced connections were ready.
     public var spliceEvents: UInt64 = 0
     /// How often sockets of spliced UDP clients were ready.

@@ -169,10 +169,11 @@ public final class ForwardedPorts: EventSink {
             if !relays.strays.isEmpty { sendAgain(relays.strays.take(), now: now) }
         default:
             guard let listener = listeners.current(token) else { return }
-            counters.listenerEvents &+= 1
             if rules[listener.rule].rule.transport == .tcp {
+                counters.streamListenerEvents &+= 1
                 acceptConnections(listener, token)
             } else {
+                counters.datagramListenerEvents &+= 1
                 receiveDatagrams(listener, now: now)
             }
         }

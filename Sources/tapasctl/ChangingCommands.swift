@@ -67,7 +67,7 @@ struct FlowsKill: ParsableCommand {
         let asked = parameters
         try instance.answer(
             { connection throws(ClientError) in try connection.result("flows.kill", asked) },
-            text: { ["\($0["killed"]?.integer ?? 0) flows reset"] })
+            text: { ShortTexts.killed($0) })
     }
 }
 
@@ -179,7 +179,7 @@ struct LogLevel: ParsableCommand {
         let asked = parameters
         try instance.answer(
             { connection throws(ClientError) in try connection.result("log.level", asked) },
-            text: { [$0["level"]?.string ?? "?"] })
+            text: { ShortTexts.logLevel($0) })
     }
 }
 
@@ -226,6 +226,6 @@ struct CaptureStop: ParsableCommand {
     func run() throws {
         try instance.answer(
             { connection throws(ClientError) in try connection.result("pcap.stop") },
-            text: { ["\($0["packets"]?.integer ?? 0) packets captured"] })
+            text: { ShortTexts.captured($0) })
     }
 }

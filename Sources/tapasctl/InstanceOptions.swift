@@ -74,24 +74,17 @@ struct InstanceOptions: ParsableArguments {
             return
         }
         var values: [JSONValue] = []
-        var failures = 0
-        for instance in Instances.running(in: folder) {
-            var result: JSONValue
-            do throws(ClientError) {
-                var connection = try ControlConnection(path: instance.path)
-                let value = try ask(&connection)
-                result = ["pid": JSONValue(instance.process), "result": value]
-                if !json {
-                    try Output.write([Output.style.heading("process \(instance.process)")] + text(value) + [""])
-                }
-            } catch {
-                failures += 1
-                result = ["pid": JSONValue(instance.process), "error": JSONValue("\(error)")]
-                if !json { Output.writeError("tapasctl: process \(instance.process): \(error)") }
+        let (count, failures) = try Instances.askAll(in: folder, ask) { (process, result) throws(ClientError) in
+            switch result {
+            case .success(let value):
+                values.append(["pid": JSONValue(process), "result": value])
+                if !json { try Output.write([Output.style.heading("process \(process)")] + text(value) + [""]) }
+            case .failure(let error):
+                values.append(["pid": JSONValue(process), "error": JSONValue("\(error)")])
+                if !json { Output.writeError("tapasctl: process \(process): \(error)") }
             }
-            values.append(result)
         }
         if json { try Output.write(["instances": .array(values)]) }
-        if failures > 0 { throw ClientError("\(failures) of \(values.count) instances did not answer") }
+        if failures > 0 { throw ClientError("\(failures) of \(count) instances did not answer") }
     }
 }

@@ -94,9 +94,13 @@ struct Wait: ParsableCommand {
     var usable: String?
     @Option(help: "The namespace has this address.")
     var address: String?
-    @Option(help: "A family has this mode: template, local, manual; ipv4:template for one family.")
+    @Option(
+        help: "A family has this mode: template, local, manual, transparent, opaque, off; ipv4:template for one family."
+    )
     var mode: String?
-    @Option(help: "This forwarding rule listens, as `forward list` prints it.")
+    @Option(
+        parsing: .unconditional,
+        help: "These ports are listened on: '8080:80', '-u 53' for one option, or a rule as `forward list` prints it.")
     var forward: String?
     @Option(help: "Give up after so many seconds.")
     var timeout: Double?
@@ -141,20 +145,12 @@ struct Metrics: ParsableCommand {
         guard let output else {
             return try instance.answer(
                 { connection throws(ClientError) in try connection.result("metrics") },
-                text: { [String(($0["text"]?.string ?? "").dropLast(while: \.isNewline))] })
+                text: { ShortTexts.metrics($0) })
         }
         var connection = try instance.connection()
         guard let text = try connection.result("metrics")["text"]?.string else {
             throw ClientError("the instance answered without metrics")
         }
         try Output.replace(output, with: text)
-    }
-}
-
-extension String {
-    /// The text without characters at its end.
-    fileprivate func dropLast(while isDropped: (Character) -> Bool) -> Substring {
-        guard let last = lastIndex(where: { !isDropped($0) }) else { return self[startIndex..<startIndex] }
-        return self[...last]
     }
 }

@@ -45,13 +45,29 @@ struct InstancesTests {
         for name in ["x.sock", "12", "-3.sock"] { close(creat("\(folder)/\(name)", 0o600)) }
         let running = Instances.running(in: folder)
         #expect(running.map(\.process) == Array(1001...1200))
-        for instance in running {
-            var connection = try ControlConnection(path: instance.path)
-            #expect(try connection.result("status")["pid"] == JSONValue(instance.process))
+        // What `--all` does. One of them has stopped to answer and closes at once.
+        await servers[7].stop()
+        let deaf = try UnixSocketAddress.socket(.stream, waits: true)
+        try #require(UnixSocketAddress(path: "\(folder)/1008.sock")).bind(deaf.descriptor)
+        listen(deaf.rawValue, 16)
+        let (closing, number) = (try EventLoopThread.start().loop, deaf.rawValue)
+        closing.perform {
+            // The first connection only asks whether somebody listens.
+            for _ in 1...2 { close(accept(number, nil, nil)) }
         }
+        var seen: [Int32] = []
+        let (count, failures) = try Instances.askAll(in: folder) { (connection) throws(ClientError) in
+            try connection.result("status")
+        } take: { (process, result) throws(ClientError) in
+            switch result {
+            case .success(let value): if value["pid"] == JSONValue(process) { seen.append(process) }
+            case .failure(let error): #expect(process == 1008 && "\(error)".hasSuffix("the instance has ended"))
+            }
+        }
+        #expect(count == 200 && failures == 1 && seen == Array(1001...1200).filter { $0 != 1008 })
         for server in servers { await server.stop() }
-        #expect(Instances.running(in: folder).isEmpty)
-        for name in ["7.sock", "x.sock", "12", "-3.sock"] { unlink("\(folder)/\(name)") }
+        #expect(Instances.running(in: folder).map(\.process) == [1008])
+        for name in ["7.sock", "x.sock", "12", "-3.sock", "1008.sock"] { unlink("\(folder)/\(name)") }
         #expect(rmdir(folder) == 0)
     }
 

@@ -30,6 +30,14 @@ struct RenderingTests {
         expect(FlowText.lines(try #require(try value("flows")["flows"]?.array)), "flows")
     }
     @Test("forward list") func forwards() throws { expect(ForwardText.lines(try value("forwards")), "forwards") }
+    @Test("metrics") func metrics() throws { expect(ShortTexts.metrics(try value("metrics")), "metrics") }
+    @Test("log level") func logLevel() throws { expect(ShortTexts.logLevel(try value("log-level")), "log-level") }
+    @Test("flows kill") func flowsKill() throws { expect(ShortTexts.killed(try value("flows-kill")), "flows-kill") }
+    @Test("pcap stop") func captureStop() throws { expect(ShortTexts.captured(try value("pcap-stop")), "pcap-stop") }
+    @Test("one and many, and what was lost") func counts() {
+        #expect(ShortTexts.killed(["killed": 1]) == ["1 flow reset"])
+        #expect(ShortTexts.captured(["packets": 1, "lost": 0]) == ["1 packet captured"])
+    }
     @Test("dns") func dns() throws { expect(DNSText.lines(try value("dns")), "dns") }
 
     @Test("colours only where they are wanted, and nothing from outside steers the terminal")

@@ -125,6 +125,31 @@ import Testing
         #expect(condition(scanned, 1, nil) == "listening -")
     }
 
+    @Test(
+        "what is waited for listens when all its ports do, in rules of one option",
+        arguments: [
+            ("8080:80", true), ("-t 8080:80", true), ("--tcp-ports 8080:80", true), ("-u 8080:80", false),
+            ("8080", false), ("8081", false), ("TCP *:8080 => 80", true), ("TCP *:8080 => 81", false),
+            ("9005-9006", true), ("9005:9006", false), ("9000-9010", true), ("9000-9011", false),
+            ("127.0.0.1/9005", false), ("5300,5301", true), ("5300,8080:80", false), ("7000", false),
+            ("6000-6001", false),
+        ])
+    func whatIsWaitedFor(text: String, expected: Bool) throws {
+        func states(_ specification: String, _ option: String = "tcp-ports", missing: Int = 0) throws -> [ForwardState]
+        {
+            try Self.rules(specification, option).map { rule in
+                let count = Int(rule.last.rawValue - rule.first.rawValue) + 1
+                return ForwardState(rule: rule, openPorts: count - missing, takenPorts: 0, wait: nil)
+            }
+        }
+        var all = try states("8080:80") + states("9000-9010") + states("5300-5301", "udp-ns")
+        all += try states("6000-6001", missing: 1)
+        all += try Self.rules("192.0.2.9/7000").map {
+            ForwardState(rule: $0, openPorts: 1, takenPorts: 0, wait: .address)
+        }
+        #expect(ForwardCommands.listens(try Self.commands.wanted(text), all) == expected)
+    }
+
     // MARK: Flows
 
     @Test("a filter is read, and what is none is refused")

@@ -11,6 +11,7 @@ import NetworkTypes
 import Options
 import Planning
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import Engine
@@ -173,6 +174,25 @@ struct ControlLiveTests {
         #expect(
             window.refusal("wait", ["address": "192.0.2.77", "timeout": .number(0.01)])
                 == "after 0.01 s still no address 192.0.2.77")
+    }
+
+    @Test("log level, flows kill and what needs a data path")
+    func shortAnswers() async throws {
+        let window = try await Window()
+        var client = try ControlConnection(path: window.path)
+        let level = try client.ask("log.level", ["level": "debug"]).indentedText + "\n"
+        #expect(level == Golden.text("control/log-level.json", found: level))
+        #expect(try client.result("log.level") == ["level": "debug", "previous": "debug"])
+        let killed = try client.ask("flows.kill", ["all": true]).indentedText + "\n"
+        #expect(killed == Golden.text("control/flows-kill.json", found: killed))
+        #expect(try client.result("forward.list") == ["forwards": []])
+        let refusals: [(String, JSONValue, String)] = [
+            ("log.level", ["level": "loud"], "'level' must be one of error, warning, notice, info, debug, trace"),
+            ("pcap.stop", [:], "no capture runs"),
+            ("pcap.start", [:], "no open file came with the request (SCM_RIGHTS)"),
+            ("forward.add", ["rules": []], "this instance was started without what forwards ports"),
+        ]
+        for (method, parameters, message) in refusals { #expect(window.refusal(method, parameters) == message) }
     }
 
     @Test("a notification without effect is not a change, and lingering addresses are reported")

@@ -1,10 +1,11 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
 import HostMonitor
-import PortForwarding
 import Testing
 
 @testable import Engine
+@testable import Forwarding
+@testable import PortForwarding
 
 @Suite("Figures as text") struct MetricsTests {
     @Test("an instance without data path, ports and monitor has its version and uptime")
@@ -47,6 +48,24 @@ import Testing
         #expect(lines.contains("tapas_change_latency_seconds_bucket{le=\"1\"} 4"))
         #expect(lines.contains("tapas_change_latency_seconds_bucket{le=\"+Inf\"} 5"))
         #expect(lines.contains("tapas_change_latency_seconds_sum 60.721"))
+    }
+
+    @Test("the columns have upstream's names in upstream's order, and none of what is not there")
+    func columns() {
+        var path = Counters()
+        (path.tcpEvents, path.udpEvents, path.echoEvents, path.linkEvents) = (1, 5, 7, 8)
+        var ports = ForwardCounters()
+        (ports.spliceEvents, ports.streamListenerEvents) = (2, 3)
+        (ports.datagramListenerEvents, ports.relayEvents) = (4, 6)
+        let all = EventTable.columns(path, ports)
+        #expect(
+            all.map(\.name) == [
+                "connected TCP socket", "connected spliced TCP socket", "listening TCP socket", "listening UDP socket",
+                "UDP flow socket", "spliced UDP socket", "ICMP/ICMPv6 ping socket", "/dev/net/tun device",
+            ])
+        #expect(all.map(\.count) == Array(1...8))
+        #expect(EventTable.columns(path, nil).map(\.count) == [1, 5, 7, 8])
+        #expect(EventTable.columns(nil, ports).map(\.count) == [2, 3, 4, 6])
     }
 
     @Test("the table of events has a heading, a line for each change, and nothing where nothing has changed")

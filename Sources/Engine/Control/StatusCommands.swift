@@ -39,7 +39,7 @@ extension ControlCommands {
     func addWait(_ context: ControlContext) {
         let parameters: Set<String> = ["usable", "address", "mode", "forward", "timeout"]
         add("wait", parameters: parameters) { parameters, _ throws(ControlError) in
-            let condition = try WaitCondition(parameters)
+            let condition = try WaitCondition(parameters, context.methods.forwards)
             let limit = try parameters.seconds("timeout")
             let begin = MonotonicTime.now
             while true {
@@ -72,12 +72,12 @@ struct WaitCondition: Sendable {
     var usable: Usable?
     var address: IPAddress?
     var mode: (family: AddressFamily?, word: String)?
-    var forward: String?
+    var forward: (text: String, rules: ForwardCommands.Wanted)?
 
     /// Reads the parameters.
     ///
     /// - Throws: `invalid-parameters`.
-    init(_ parameters: ControlParameters) throws(ControlError) {
+    init(_ parameters: ControlParameters, _ forwards: ForwardCommands) throws(ControlError) {
         switch try parameters.string("usable") {
         case "4"?, "ipv4"?: usable = .family(.v4)
         case "6"?, "ipv6"?: usable = .family(.v6)
@@ -97,11 +97,12 @@ struct WaitCondition: Sendable {
                 parts.count == 1 || family != nil
             else {
                 throw ControlParameters.wrong(
-                    "mode", "template, local, manual or off, after ipv4: or ipv6: if one is meant")
+                    "mode",
+                    "template, local, manual, transparent, opaque or off, after ipv4: or ipv6: if one is meant")
             }
             mode = (family, word)
         }
-        forward = try parameters.string("forward")
+        if let text = try parameters.string("forward") { forward = (text, try forwards.wanted(text)) }
         if usable == nil, address == nil, mode == nil, forward == nil {
             throw ControlError(.invalidParameters, "give 'usable', 'address', 'mode' or 'forward'")
         }
@@ -138,11 +139,8 @@ struct WaitCondition: Sendable {
     func missing(_ context: ControlContext) async -> String? {
         if let missing = missing(in: await context.chronicle.state) { return missing }
         guard let forward else { return nil }
-        let listens = await context.forwards().contains { rule in
-            rule["state"]?.string == "listening"
-                && (rule["text"]?.string == forward || rule["specification"]?.string == forward)
-        }
-        return listens ? nil : "no listener of the rule '\(forward)'"
+        let isListening = ForwardCommands.listens(forward.rules, await context.methods.ports?.states ?? [])
+        return isListening ? nil : "no listener of the rule '\(forward.text)'"
     }
 }
 

@@ -8,13 +8,13 @@ extension Scenarios {
     ///
     ///     guest ══ tapas in host ── eth0 ── server        (Laptop)
     @Suite("forwarded ports that cannot be opened", .timeLimit(.minutes(3))) struct PortsRefused {
-        /// Runs tapas with a command that must not be run, and returns its one line.
+        /// Runs tapas with a command that must not be run, and returns its one line, or that and a warning before it.
         static func refusal(
-            _ options: [String], in host: Host, as user: User = .namespaceRoot
+            _ options: [String], in host: Host, as user: User = .namespaceRoot, lines: Int = 1
         ) async throws -> String {
             let outcome = try await host.tapas(["--config-net"] + options, ["echo", "the command runs"], as: user)
             #expect(outcome.termination == .exited(1), "\(outcome)")
-            #expect(outcome.output.isEmpty && outcome.errorLines.count == 1, "\(outcome)")
+            #expect(outcome.output.isEmpty && outcome.errorLines.count == lines, "\(outcome)")
             return outcome.errors
         }
 
@@ -42,8 +42,10 @@ extension Scenarios {
                 try await laptop.host.attach(laptop.guest, ["--config-net", "-t", "8080", "-u", "8080"])
                 try await laptop.guest.answer(tcp: ["::/8080"], udp: ["::/8080"])
                 for (option, kind) in [("-t", "TCP"), ("-u", "UDP")] {
-                    let text = try await Self.refusal([option, "8080"], in: laptop.host)
+                    let text = try await Self.refusal([option, "8080"], in: laptop.host, lines: 2)
+                    #expect(text.contains("\(kind) port 8080 still belongs to another process (tapas, "), "\(text)")
                     #expect(text.contains("\(kind) port 8080: Address already in use"), "\(text)")
+                    #expect(text.contains("it did not become free within 2 s"), "\(text)")
                 }
                 for kind in ["tcp", "udp"] {
                     #expect(try await laptop.server.asks(kind, Laptop.own[0], 8080) != nil)
@@ -62,7 +64,12 @@ extension Scenarios {
                 let second = try await laptop.host.startTapas([
                     "--config-net", "-t", "8080", "-u", "8080", "--foreground", "--pid", pidFile, "--netns", path,
                 ])
-                try await throughout(.milliseconds(200), "the second waits") { second.termination == nil }
+                try await throughout(.milliseconds(1400), "the second waits") { second.termination == nil }
+                #expect(
+                    second.errors.contains(
+                        "TCP port 8080 still belongs to another process (tapas, process \(first.processID)): waiting for it"
+                    ),
+                    "\(second.errors)")
                 first.sendToGroup(15)
                 try await eventually("the second is ready") {
                     if let ended = second.termination { throw LabError("\(ended): \(second.errors)") }
@@ -70,6 +77,98 @@ extension Scenarios {
                 }
                 try await other.answer(tcp: ["::/8080"], udp: ["::/8080"])
                 #expect(try await laptop.server.asks("tcp", Laptop.own[0], 8080) != nil)
+            }
+        }
+
+        @Test("an address or an interface that the host lacks: warnings, also with -q; errors with --no-monitor")
+        func whatTheHostLacks() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let lacks = ["-t", "192.0.2.99/8080", "-u", "%eth7/5300"]
+                for quiet in [[], ["-q"]] {
+                    let outcome = try await laptop.host.tapas(["--config-net"] + quiet + lacks, ["true"])
+                    #expect(outcome.termination == .exited(0) && outcome.errorLines.count == 2, "\(outcome)")
+                    #expect(outcome.errors.contains("the host does not have 192.0.2.99 at present"), "\(outcome)")
+                    #expect(outcome.errors.contains("there is no interface 'eth7' at present"), "\(outcome)")
+                }
+                let meant = try await laptop.host.tapas(
+                    ["--config-net", "--freebind", "--no-monitor"] + lacks.prefix(2), ["true"])
+                #expect(meant.termination == .exited(0) && meant.errors.isEmpty, "\(meant)")
+                for lack in [Array(lacks.prefix(2)), Array(lacks.suffix(2))] {
+                    let text = try await Self.refusal(["--no-monitor"] + lack, in: laptop.host)
+                    #expect(text.contains("--no-monitor does not wait for it"), "\(text)")
+                }
+            }
+        }
+
+        @Test(
+            "-o with an address that the host lacks: a warning, and the kernel's choice until it has it",
+            arguments: [4, 6])
+        func anAbsentSource(version: Int) async throws {
+            let (address, prefix) =
+                version == 4 ? ("192.0.2.99", "192.0.2.99/24") : ("2001:db8:1::99", "2001:db8:1::99/64 nodad")
+            let server = Laptop.beyond[version == 4 ? 0 : 1]
+            let own = Laptop.own[version == 4 ? 0 : 1]
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab)
+                let tapas = try await laptop.host.attach(laptop.guest, ["--config-net", "-q", "-o", address])
+                let warning = "the host does not have \(address) (-o) now"
+                #expect(tapas.errors.split(separator: "\n").count { $0.contains(warning) } == 1, "\(tapas.errors)")
+                for kind in ["tcp", "udp"] {
+                    let source = try await laptop.guest.python("client.py", "who", kind, server)
+                    #expect(source.hasPrefix("\(own) "), "\(kind): \(source)")
+                }
+                try await laptop.host.ip("address add \(prefix) dev eth0")
+                for kind in ["tcp", "udp"] {
+                    let source = try await laptop.guest.python("client.py", "who", kind, server)
+                    #expect(source.hasPrefix("\(address) "), "\(kind): \(source)")
+                }
+            }
+        }
+
+        /// Ends a namespace, and measures how long the process of tapas is there afterwards, in milliseconds.
+        private static let ending = """
+            import os, select, subprocess, sys, time
+            tapas = os.pidfd_open(int(sys.argv[1]))
+            if sys.argv[2] == "file":
+                subprocess.check_call(["umount", sys.argv[3]])
+                begin = time.monotonic()
+                os.unlink(sys.argv[3])
+            else:
+                begin = time.monotonic()
+                os.kill(int(sys.argv[3]), 9)
+            gone = select.select([tapas], [], [], 10)[0]
+            print(round((time.monotonic() - begin) * 1000, 1) if gone else "never")
+            """
+
+        @Test("the end of the namespace is the end of tapas within 50 ms", arguments: ["file", "process"])
+        func theEndOfTheNamespace(kind: String) async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                var times: [Double] = []
+                for _ in 0..<5 {
+                    let guest = try await laptop.host.start(["unshare", "--net", "sh", "-c", "echo made; sleep 1000"])
+                    try await guest.wrote("made")
+                    var path = "/proc/\(guest.processID)/ns/net"
+                    if kind == "file" {
+                        path = "/run/ending"
+                        try await laptop.host.must([
+                            "sh", "-ec", "touch \(path); mount --bind /proc/\(guest.processID)/ns/net \(path)",
+                        ])
+                    }
+                    // The port is the next one's at once.
+                    let tapas = try await laptop.host.attach(path: path, ["--config-net", "-t", "8080", "-u", "8080"])
+                    let time = try await laptop.host.must([
+                        "python3", "-c", Self.ending, "\(tapas.processID)", kind,
+                        kind == "file" ? path : "\(guest.processID)",
+                    ])
+                    times.append(Double(time.split(separator: "\n").first ?? "") ?? .infinity)
+                    #expect(try await tapas.end(within: .seconds(3)).termination == .exited(0))
+                    guest.sendToGroup(9)
+                }
+                print("measured: end of the namespace (\(kind)) to the end of tapas: \(times) ms")
+                // The machine may be busy with something else in one of them.
+                #expect(times.sorted()[times.count / 2] < 50, "\(times)")
             }
         }
 

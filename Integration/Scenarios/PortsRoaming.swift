@@ -17,8 +17,8 @@ extension Scenarios {
                 let laptop = try await Laptop(in: lab, serving: false)
                 let tapas = try await laptop.host.attach(
                     laptop.guest, ["--config-net", kind == "tcp" ? "-t" : "-u", "\(address)/8080"])
-                let notices = tapas.errors.split(separator: "\n").filter { $0.contains("does not have \(address)") }
-                #expect(notices.count == 1, "\(tapas.errors)")
+                let warnings = tapas.errors.split(separator: "\n").filter { $0.contains("does not have \(address)") }
+                #expect(warnings.count == 1, "\(tapas.errors)")
                 try await laptop.guest.answer(tcp: ["::/8080"], udp: ["::/8080"])
                 for _ in 0..<2 {
                     try await laptop.host.ip("address add \(prefix) dev eth0\(version == 6 ? " nodad" : "")")

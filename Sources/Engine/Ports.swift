@@ -33,6 +33,10 @@ struct Ports {
         options.splicesInbound = invocation.splicesInbound
         options.hostLoopbackToNamespaceLoopback = invocation.hostLoopbackToNamespaceLoopback
         options.holders = holders
+        options.followsHost = invocation.monitorsHost
+        options.expectsAbsentAddresses = invocation.bindsAbsentAddresses
+        let configuration = invocation.configuration
+        if configuration.networkMode == .transparent { options.mirroredInterface = configuration.templateInterface }
         // Sockets made ahead must leave enough descriptors for connections.
         options.socketsAhead = min(options.socketsAhead, Int(clamping: ProcessLimits.openFiles / 64))
         let sockets =

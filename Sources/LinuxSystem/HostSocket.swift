@@ -54,7 +54,7 @@ public enum HostSocket {
     ///   - destination: the address and port to connect to.
     ///   - type: ``stream`` or ``datagram``.
     ///   - ipProtocol: the protocol, for ping sockets; 0 for the type's own.
-    ///   - source: the address to bind to; with nil the kernel chooses it.
+    ///   - source: the address to bind to if the host has it; with nil, or without it, the kernel chooses one.
     ///   - sourcePort: the port to bind to if it is free; with 0 the kernel chooses it.
     ///   - device: the link to bind to; nil for none.
     /// - Returns: The socket, connected or connecting.
@@ -120,14 +120,27 @@ public enum HostSocket {
         }
         if let device { try bind(number, toDevice: device) }
         guard source != nil || sourcePort != 0 else { return }
-        let any: IPAddress = destination.family == .v4 ? .v4(.unspecified) : .v6(.unspecified)
+        try bindLocally(number, destination.family, isStream: isStream, source: source, sourcePort: sourcePort)
+    }
+
+    /// Binds a socket that is going to be connected.
+    ///
+    /// A port that is taken or reserved is no reason to fail, since any other will do. Nor is an address that the host
+    /// does not have at present (`-o`): its kernel chooses one then, as it does without the option.
+    private static func bindLocally(
+        _ number: CInt, _ family: AddressFamily, isStream: Bool, source: IPAddress?, sourcePort: UInt16
+    ) throws(Errno) {
+        let any: IPAddress = family == .v4 ? .v4(.unspecified) : .v6(.unspecified)
         if isStream { setIfPossible(number, CInt(IPPROTO_IP), CInt(TAPAS_IP_BIND_ADDRESS_NO_PORT), 1) }
         // All flows from one port of the namespace share one port of the host; each socket is connected to its own peer.
         if sourcePort != 0 { setIfPossible(number, SOL_SOCKET, SO_REUSEADDR, 1) }
         do throws(Errno) {
             try Endpoint(address: (source ?? any).asBindable, port: sourcePort).bind(number)
         } catch {
-            // If the port is taken or reserved, another one is used; an address that cannot be bound is an error.
+            if source != nil, error == .addressNotAvailable {
+                guard sourcePort != 0 else { return }
+                return try bindLocally(number, family, isStream: isStream, source: nil, sourcePort: sourcePort)
+            }
             guard sourcePort != 0 else { throw error }
             // The other port must not be shared with another flow, which may have the same destination.
             if !isStream { setIfPossible(number, SOL_SOCKET, SO_REUSEADDR, 0) }

@@ -133,6 +133,8 @@ extension Reason {
         case templateAbsent(String)
         /// The interface of `--outbound-if4` or `--outbound-if6` cannot be used.
         case outboundUnusable(String)
+        /// The host does not have the address of `-o`.
+        case outboundAbsent(IPAddress)
     }
 
     /// Where the name of the namespace's interface comes from.

@@ -18,7 +18,7 @@ extension Reason.Cause {
         case .interfaceName(let name, .mirrored): "interface name \(name): the mirrored interface's"
         case .interfaceName(let name, .constant): "interface name \(name): the same with any host"
         case .lookupInconclusive, .defaultRefused, .candidate, .noCandidate, .mirrors, .namedInterface, .templateAbsent,
-            .outboundUnusable:
+            .outboundUnusable, .outboundAbsent:
             templateText(family)
         case .gateway, .noGateway, .ownAddress, .address, .onlyLinkLocalAddress, .addressLeftOut, .sourceIsEmpty,
             .addressesBeyondLimit, .lingers,
@@ -53,6 +53,8 @@ extension Reason.Cause {
         case .templateAbsent(let name): return "interface \(name) of -i is not there now"
         case .outboundUnusable(let name):
             return "interface \(name) of --outbound-if\(family == .v4 ? 4 : 6) is not usable now"
+        case .outboundAbsent(let address):
+            return "the host does not have \(address) (-o) now: new connections leave from the address that it chooses"
         default: return ""
         }
     }

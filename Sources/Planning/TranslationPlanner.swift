@@ -75,6 +75,11 @@ struct TranslationPlanner {
         rules.dnsForward = dnsForward(family, hostLoopback: rules.hostLoopback, &report)
         rules.hostLoopbackIsResolver = snapshot.resolvers.servers.contains { $0.address == rules.hostLoopback }
         rules.outboundAddress = configuration.outboundAddresses[family]
+        if let address = rules.outboundAddress, !address.isLoopback,
+            !snapshot.addresses.contains(where: { $0.address == address && !$0.isTentative })
+        {
+            report.warn(family, .outboundAbsent(address))
+        }
         rules.outboundInterface =
             isTransparent ? configuration.templateInterface : configuration.outboundInterfaces[family]
         rules.linkLocalScope = templates[family]?.link.index

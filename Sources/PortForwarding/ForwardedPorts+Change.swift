@@ -199,23 +199,11 @@ extension ForwardedPorts {
             var wait: ForwardState.Wait?
             if rule.waitsForDevice {
                 wait = .interface
-            } else if rule.rule.direction == .inbound, let address = rule.rule.address, !address.isUnspecified,
-                !Self.hostHas(address)
-            {
+            } else if rule.rule.direction == .inbound, rule.places[0].isAbsent {
                 wait = .address
             }
             return ForwardState(
                 rule: rule.rule, openPorts: rule.openPorts.count, takenPorts: rule.pending.count, wait: wait)
         }
-    }
-
-    /// Whether the host has an address, as bind(2) says.
-    private static func hostHas(_ address: IPAddress) -> Bool {
-        let request = ListeningPlace(address: address.asIPv6).request(.udp)
-        guard let probe = try? request.open() else { return true }
-        defer { HostSocket.close(probe.rawValue) }
-        // A link-local address of IPv6 would need its interface to be bound to.
-        if address.v6?.isLinkLocal == true { return true }
-        return (try? Endpoint(address: address.asIPv6, port: 0).bind(probe.rawValue)) != nil
     }
 }

@@ -17,7 +17,8 @@ extension ForwardedPorts {
     ///
     /// Ports of `auto` rules are opened as far as the other side listens already. A rule for a device that does not
     /// exist waits for it; one for an address that the host does not have listens already (`IP_FREEBIND`). Both are
-    /// reported, and so are ports of best-effort and `auto` rules that cannot be opened.
+    /// warned of, or refused if nobody tells of the host's changes (``PortForwardingOptions/followsHost``); ports of
+    /// best-effort and `auto` rules that cannot be opened are warned of, too.
     ///
     /// The call waits for sockets of the namespace, so it is only for the start of the program; later, use
     /// ``change(to:completion:)``.
@@ -159,23 +160,8 @@ extension ForwardedPorts {
     func listen(
         _ number: CInt, _ rule: ListeningRule, _ index: Int, _ place: Int, _ port: UInt16
     ) throws(SystemCallError) -> Int {
-        let (listener, listening) = try addListener(number, rule, index, place, port)
-        if listening == .onAbsentAddress, index < rules.count, !rules[index].absenceIsReported {
-            rules[index].absenceIsReported = true
-            reportAbsence(rule.rule)
-        }
-        return listener
-    }
-
-    /// Makes a socket listen and watches it, without any report; the socket is closed if that fails.
-    ///
-    /// - Throws: The error of setsockopt(2), bind(2), listen(2) or epoll_ctl(2).
-    func addListener(
-        _ number: CInt, _ rule: ListeningRule, _ index: Int, _ place: Int, _ port: UInt16
-    ) throws(SystemCallError) -> (listener: Int, listening: ListeningPlace.Listening) {
-        let listening: ListeningPlace.Listening
         do throws(SystemCallError) {
-            listening = try rule.places[place].listen(number, port: port, transport: rule.rule.transport)
+            try rule.places[place].listen(number, port: port, transport: rule.rule.transport)
         } catch {
             HostSocket.close(number)
             throw error
@@ -187,11 +173,6 @@ extension ForwardedPorts {
             listeners.close(listener)
             throw error
         }
-        return (listener, listening)
-    }
-
-    func reportAbsence(_ rule: PortForward) {
-        guard let address = rule.address else { return }
-        options.logger.notice("the host does not have \(address) at present: \(rule) works as soon as it does")
+        return listener
     }
 }

@@ -24,21 +24,28 @@ struct ListeningPlace: Hashable {
             ipProtocol: 0)
     }
 
-    /// How a socket listens.
-    enum Listening: Equatable {
-        /// On an address that the host has, or on all of them.
-        case onHost
-        /// On an address that the host does not have at present (`IP_FREEBIND`).
-        case onAbsentAddress
-    }
-
     /// Connections that may wait to be accepted; the kernel's `net.core.somaxconn` bounds it.
     static let backlog: CInt = 4096
 
-    /// Binds a new socket here and makes it listen.
+    /// Whether the address is one that the kernel lets nobody bind to at present: the host does not have it.
+    ///
+    /// - Returns: False if there is no address, or if no socket can be made to ask with.
+    var isAbsent: Bool {
+        guard let address, let probe = try? request(.udp).open().rawValue else { return false }
+        defer { HostSocket.close(probe) }
+        if let device { try? HostSocket.bind(probe, toDevice: device) }
+        do throws(Errno) {
+            try Endpoint(address: address, port: 0).bind(probe)
+            return false
+        } catch {
+            return error == .addressNotAvailable
+        }
+    }
+
+    /// Binds a new socket here, also to an address that the host does not have at present, and makes it listen.
     ///
     /// - Throws: The error of setsockopt(2), bind(2) or listen(2), with this place and the port.
-    func listen(_ number: CInt, port: UInt16, transport: TransportProtocol) throws(SystemCallError) -> Listening {
+    func listen(_ number: CInt, port: UInt16, transport: TransportProtocol) throws(SystemCallError) {
         if !isIPv4 { HostSocket.setIfPossible(number, CInt(IPPROTO_IPV6), IPV6_V6ONLY, address == nil ? 0 : 1) }
         if transport == .tcp {
             // Connections of a predecessor may still hold the port (TIME_WAIT). Two sockets still cannot listen on it.
@@ -51,30 +58,26 @@ struct ListeningPlace: Hashable {
         do throws(Errno) {
             if let device { try HostSocket.bind(number, toDevice: device) }
             call = "bind"
-            let isAbsent = try bind(number, Endpoint(address: address ?? .unspecified, port: port))
+            try bind(number, Endpoint(address: address ?? .unspecified, port: port))
             call = "listen"
             if transport == .tcp { try HostSocket.listen(number, backlog: Self.backlog) }
-            return isAbsent ? .onAbsentAddress : .onHost
         } catch {
             throw SystemCallError(call, text(port: port), error)
         }
     }
 
-    /// Binds a socket, also to an address that the host does not have at present.
+    /// Binds a socket, also to an address that the host does not have at present (`IP_FREEBIND`).
     ///
-    /// - Returns: Whether the address is absent.
     /// - Throws: The error of bind(2).
-    private func bind(_ number: CInt, _ endpoint: Endpoint) throws(Errno) -> Bool {
+    private func bind(_ number: CInt, _ endpoint: Endpoint) throws(Errno) {
         do throws(Errno) {
-            try endpoint.bind(number)
-            return false
+            return try endpoint.bind(number)
         } catch {
             guard error == .addressNotAvailable, address != nil else { throw error }
         }
         HostSocket.setIfPossible(
             number, isIPv4 ? CInt(IPPROTO_IP) : CInt(IPPROTO_IPV6), isIPv4 ? IP_FREEBIND : IPV6_FREEBIND, 1)
         try endpoint.bind(number)
-        return true
     }
 
     /// `8080`, `127.0.0.1:8080`, `[::1]:8080`, `*%eth0:8080`.

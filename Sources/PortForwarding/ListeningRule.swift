@@ -15,8 +15,6 @@ struct ListeningRule {
     var deviceIndex: UInt32 = 0
     /// The rule's device does not exist at present; the rule waits for it.
     var waitsForDevice = false
-    /// The absence of the rule's address has been reported.
-    var absenceIsReported = false
     /// Ports of an `auto` rule that could not be opened and have been reported.
     var skipped: Set<UInt16> = []
     /// Ports that another process had, in the order in which they are tried again.

@@ -8,10 +8,18 @@ public struct PortForwardingOptions: Sendable {
     public var splicesInbound = true
     /// `--host-lo-to-ns-lo`: they reach the namespace's loopback instead of its address.
     public var hostLoopbackToNamespaceLoopback = false
+    /// Not `--no-monitor`: rules wait for addresses and interfaces that the host does not have yet.
+    public var followsHost = true
+    /// The interface of `--mode transparent`, whose absence is somebody else's to tell: rules wait for it in silence.
+    public var mirroredInterface: String?
+    /// `--freebind`: that the host does not have the address of a rule is meant.
+    public var expectsAbsentAddresses = false
     /// How long the first rules wait for a port that another process has, in milliseconds.
     ///
     /// That process may be a predecessor that is about to end.
-    public var patience: Int64 = 1000
+    public var patience: Int64 = 2000
+    /// How long of that they wait before it is told, in milliseconds.
+    public var silentPatience: Int64 = 500
     /// How often ports that another process has are tried again, if their rules tolerate that, in milliseconds.
     public var retryInterval: Int64 = 5000
     /// The owners of the host's ports when the program started, for messages.

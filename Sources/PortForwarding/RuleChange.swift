@@ -43,8 +43,12 @@ struct RuleChange {
     private var cleared: [PortPlace] = []
     /// Until when the change waits for ports that another process has.
     private var patience: MonotonicTime
-    /// Rules whose address the host does not have.
-    private var absent: Set<Int> = []
+    /// The length of that in milliseconds, for messages.
+    private let patienceLength: Int64
+    /// When it is told that a port is waited for; nil once it is.
+    private var timeToTell: MonotonicTime?
+    /// What the host does not have, and the new rules that wait for it: a line for each lack.
+    private var waits: [(lack: String, rules: [PortForward], prospect: String)] = []
     /// Optional ports that could not be opened.
     private(set) var skipped = SkippedPorts()
     /// The descriptors that the namespace has made for this change.
@@ -57,18 +61,22 @@ struct RuleChange {
     ///   - patience: how long to wait for a port that a predecessor still has, in milliseconds.
     init(owner: ForwardedPorts, patience: Int64) {
         self.owner = owner
+        patienceLength = patience
         self.patience = MonotonicTime.now.advanced(milliseconds: patience)
+        timeToTell = MonotonicTime.now.advanced(milliseconds: owner.options.silentPatience)
     }
 
     // MARK: Preparing
 
     /// Plans the change, and changes nothing.
     ///
-    /// - Throws: If the process may not have as many descriptors.
+    /// - Throws: If the process may not have as many descriptors, or if a new rule needs what the host does not have and
+    ///   nobody would tell when it comes.
     mutating func layOut(_ rules: [PortForward]) throws(PortForwardingError) {
         fresh = rules.map { ListeningRule(rule: $0, places: owner.abilities.places(of: $0)) }
         for index in fresh.indices { findDevice(index) }
         for index in fresh.indices { takeOver(index) }
+        try checkPresence()
         try checkDescriptors()
     }
 
@@ -117,7 +125,6 @@ struct RuleChange {
                     fresh[index].add(listener, place, port)
                     kept[listener] = PortPlace(rule: index, place: place, port: port)
                 }
-                fresh[index].absenceIsReported = old.absenceIsReported
             }
             if mine.rule == old.rule { fresh[index].skipped = old.skipped }
         }
@@ -127,6 +134,43 @@ struct RuleChange {
         guard fresh[index].rule.direction == .inbound, let device = fresh[index].rule.interface else { return }
         fresh[index].deviceIndex = unsafe if_nametoindex(device)
         fresh[index].waitsForDevice = fresh[index].deviceIndex == 0
+    }
+
+    /// Finds new rules for an address or an interface that the host does not have; refuses them if they would wait for
+    /// ever.
+    private mutating func checkPresence() throws(PortForwardingError) {
+        let known = Set(owner.rules.map(\.rule))
+        for rule in fresh where rule.rule.direction == .inbound && !known.contains(rule.rule) {
+            if rule.waitsForDevice, let device = rule.rule.interface {
+                guard device != owner.options.mirroredInterface else { continue }
+                try wait(
+                    rule, Errno(rawValue: ENODEV), "there is no interface '\(device)' at present",
+                    "will be forwarded as soon as there is")
+            } else if let address = rule.rule.address, !owner.options.expectsAbsentAddresses, rule.places[0].isAbsent {
+                try wait(
+                    rule, .addressNotAvailable, "the host does not have \(address) at present",
+                    "will be forwarded as soon as it does")
+            }
+        }
+    }
+
+    /// Notes what a rule waits for.
+    ///
+    /// - Throws: If nobody would tell when it comes.
+    private mutating func wait(
+        _ rule: ListeningRule, _ errno: Errno, _ lack: String, _ prospect: String
+    ) throws(PortForwardingError) {
+        guard owner.options.followsHost else {
+            let expecting = errno == .addressNotAvailable ? "; --freebind listens on it all the same" : ""
+            throw .cannotListen(
+                rule.name(0, rule.ports.lowerBound), SystemCallError("bind", "", errno),
+                remark: "\(lack), and --no-monitor does not wait for it\(expecting)")
+        }
+        if let index = waits.firstIndex(where: { $0.lack == lack }) {
+            waits[index].rules.append(rule.rule)
+        } else {
+            waits.append((lack, [rule.rule], prospect))
+        }
     }
 
     /// Refuses rules that need more descriptors than the process may have, before anything is bound.
@@ -222,11 +266,10 @@ struct RuleChange {
     ///
     /// - Throws: The error of setsockopt(2), bind(2), listen(2) or epoll_ctl(2).
     private mutating func listen(_ portPlace: PortPlace, _ number: CInt) throws(SystemCallError) {
-        let (listener, listening) = try owner.addListener(
+        let listener = try owner.listen(
             number, fresh[portPlace.rule], portPlace.rule, portPlace.place, portPlace.port)
         fresh[portPlace.rule].add(listener, portPlace.place, portPlace.port)
         opened.append(listener)
-        if listening == .onAbsentAddress { absent.insert(portPlace.rule) }
     }
 
     /// As ``listen(_:_:)`` with a new socket.
@@ -257,9 +300,12 @@ struct RuleChange {
         let rule = fresh[portPlace.rule]
         var error = first
         var holder: PortHolder?
+        var hasWaited = false
         if error.errno == .addressInUse {
             holder = self.holder(of: portPlace)
             while MonotonicTime.now < patience, holder?.mayBeSibling ?? true {
+                hasWaited = true
+                tellOfWaiting(for: portPlace, holder)
                 var pause = timespec(tv_sec: 0, tv_nsec: 5_000_000)
                 unsafe nanosleep(&pause, nil)
                 do throws(SystemCallError) {
@@ -270,7 +316,26 @@ struct RuleChange {
                 if error.errno != .addressInUse { break }
             }
         }
-        throw .cannotListen(rule.name(portPlace.place, portPlace.port), error, remark: remark(error, portPlace, holder))
+        var remarks = [remark(error, portPlace, holder)].compactMap(\.self)
+        if hasWaited, error.errno == .addressInUse { remarks.append("it did not become free within \(patienceText)") }
+        throw .cannotListen(
+            rule.name(portPlace.place, portPlace.port), error,
+            remark: remarks.isEmpty ? nil : remarks.joined(separator: "; "))
+    }
+
+    /// Tells once that the start takes longer than usual, and why.
+    private mutating func tellOfWaiting(for portPlace: PortPlace, _ holder: PortHolder?) {
+        guard let time = timeToTell, MonotonicTime.now >= time else { return }
+        timeToTell = nil
+        let name = fresh[portPlace.rule].name(portPlace.place, portPlace.port)
+        let owner = holder?.description.map { " (\($0))" } ?? ""
+        self.owner.options.logger.warning(
+            "\(name) still belongs to another process\(owner): waiting for it, \(patienceText) in all")
+    }
+
+    /// `2 s`, `700 ms`.
+    private var patienceText: String {
+        patienceLength.isMultiple(of: 1000) ? "\(patienceLength / 1000) s" : "\(patienceLength) ms"
     }
 
     private func holder(of portPlace: PortPlace) -> PortHolder? {
@@ -379,13 +444,9 @@ struct RuleChange {
             }
         }
         supply.close()
-        for index in absent where !fresh[index].absenceIsReported {
-            fresh[index].absenceIsReported = true
-            owner.reportAbsence(fresh[index].rule)
-        }
-        for rule in fresh where rule.waitsForDevice {
-            owner.options.logger.notice(
-                "there is no interface '\(rule.rule.interface ?? "")' at present: \(rule.rule) waits for it")
+        for (lack, rules, prospect) in waits {
+            let more = rules.count > 1 ? ", and \(rules.count - 1) more," : ""
+            owner.options.logger.warning("\(lack): \(rules[0])\(more) \(prospect)")
         }
         owner.rules = fresh
     }

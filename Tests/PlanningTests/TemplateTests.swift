@@ -98,6 +98,24 @@ struct TemplateTests {
         #expect(plan.warnings == ["interface gone of --outbound-if4 is not usable now"])
     }
 
+    @Test("an address of -o that the host lacks is warned of, until it has it", arguments: AddressFamily.allCases)
+    func outboundAddress(family: AddressFamily) throws {
+        var host = Host(
+            "link d1", "addr 10.1.0.2/24 dev d1", "addr 2001:db8:1::2/64 dev d1", "route default via 10.1.0.1 dev d1",
+            "route default via fe80::1 dev d1")
+        let text = family == .v4 ? "10.1.0.77" : "2001:db8:1::77"
+        let address = try #require(IPAddress(text))
+        let configuration = wishes { $0.outboundAddresses[family] = address }
+        var plan = host.plan(configuration)
+        #expect(plan.warnings.count == 1 && plan.warnings[0].contains("does not have \(text) (-o)"), "\(plan.warnings)")
+        #expect(plan.rules.families[family].outboundAddress == address, "it is used as soon as the kernel has it")
+        host.run("addr \(text)/24 dev d1")
+        plan = host.plan(configuration)
+        #expect(plan.warnings.isEmpty && plan.rules.families[family].outboundAddress == address)
+        let loopback = wishes { $0.outboundAddresses.v4 = .v4(.loopback) }
+        #expect(host.plan(loopback).warnings.isEmpty)
+    }
+
     @Test("links without carrier are passed over", arguments: ["no-carrier", "down"])
     func carrier(state: String) {
         let host = Host(

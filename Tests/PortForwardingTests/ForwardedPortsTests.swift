@@ -2,6 +2,7 @@
 
 import Glibc
 import LinuxSystem
+import Logging
 import NetworkModel
 import NetworkTypes
 import SystemPackage
@@ -246,7 +247,87 @@ struct ForwardingRulesTests {
         for (address, transport) in [("203.0.113.7", TransportProtocol.tcp), ("2001:db8:77::7", .udp)] {
             try bench.ports.setForwards([rule(try freePort(), to: 9, transport, on: address)])
             #expect(bench.ports.listenerCount == 1)
+            #expect(bench.ports.states.map(\.wait) == [.address])
         }
+    }
+
+    @Test("a port that a predecessor has is waited for; that is told when it takes long, and in the error")
+    func aPredecessor() throws {
+        let taken = try Peer.server(HostSocket.stream)
+        for silence: Int64 in [0, 3_600_000] {
+            let lines = LinesOfLog()
+            let bench = try Bench {
+                $0.patience = 60
+                $0.silentPatience = silence
+                $0.logger = lines.logger(.warning)
+            }
+            let error = #expect(throws: PortForwardingError.self) {
+                try bench.ports.setForwards([rule(taken.port, to: 9)])
+            }
+            let text = error?.description ?? ""
+            #expect(
+                text.hasSuffix("Address already in use (EADDRINUSE); it did not become free within 60 ms"), "\(text)")
+            let told = "TCP port 127.0.0.1:\(taken.port) still belongs to another process: waiting for it, 60 ms in all"
+            #expect(lines.all == (silence == 0 ? [told] : []))
+        }
+    }
+
+    @Test("what the host lacks is one warning for each lack; --freebind means it")
+    func absenceIsWarnedOf() throws {
+        for isMeant in [false, true] {
+            let lines = LinesOfLog()
+            let bench = try Bench {
+                $0.expectsAbsentAddresses = isMeant
+                $0.logger = lines.logger(.warning)
+            }
+            var rules: [PortForward] = []
+            for address in ["203.0.113.7", "203.0.113.7", "2001:db8:77::7"] {
+                rules.append(rule(try freePort(), to: 9, on: address))
+            }
+            var scanned = rule(try freePort(), to: 9, .udp, on: "203.0.113.8", policy: .scanned)
+            scanned.last = scanned.first
+            var absent = rule(try freePort(), to: 9, on: nil)
+            absent.interface = "no-such-device0"
+            try bench.ports.setForwards(rules + [scanned, absent])
+            // What was told once is not told again.
+            try bench.ports.setForwards([scanned, absent] + rules)
+            let about = lines.all.filter { $0.contains("at present") }
+            #expect(about.count == (isMeant ? 1 : 4), "\(about)")
+            #expect(about.contains { $0.hasPrefix("there is no interface 'no-such-device0' at present: TCP ") })
+            guard !isMeant else { continue }
+            #expect(about.contains { $0.hasPrefix("the host does not have 203.0.113.7 at present: TCP 203.0.113.7:") })
+            #expect(about.contains { $0.contains(", and 1 more, will be forwarded as soon as it does") })
+            #expect(about.contains { $0.contains("does not have 203.0.113.8") }, "auto rules, too")
+        }
+    }
+
+    @Test("what the host lacks is refused if nobody tells when it comes, but for --freebind")
+    func absenceIsRefused() throws {
+        let bench = try Bench { $0.followsHost = false }
+        let port = try freePort()
+        var absent = rule(port, to: 9, on: nil)
+        absent.interface = "no-such-device0"
+        for (refused, words) in [
+            (absent, "*%no-such-device0:\(port): No such device (ENODEV); there is no interface 'no-such-device0'"),
+            (
+                rule(port, to: 9, on: "203.0.113.7"),
+                "203.0.113.7:\(port): Cannot assign requested address (EADDRNOTAVAIL); the host does not have 203.0.113.7"
+            ),
+            (rule(port, to: 9, on: "203.0.113.7", policy: .scanned), "203.0.113.7:\(port): Cannot assign"),
+        ] {
+            let error = #expect(throws: PortForwardingError.self) { try bench.ports.setForwards([refused]) }
+            let text = error?.description ?? ""
+            #expect(text.contains(words) && text.contains("--no-monitor does not wait for it"), "\(text)")
+            #expect(text.contains("--freebind") == (refused.address != nil), "\(text)")
+            #expect(bench.ports.listenerCount == 0)
+        }
+        let freely = try Bench {
+            $0.followsHost = false
+            $0.expectsAbsentAddresses = true
+        }
+        try freely.ports.setForwards([rule(port, to: 9, on: "203.0.113.7")])
+        #expect(freely.ports.listenerCount == 1)
+        #expect(throws: PortForwardingError.self) { try freely.ports.setForwards([absent]) }
     }
 
     /// Best effort on some ports in a row.

@@ -42,6 +42,7 @@ extension Reason.Cause {
         case .dhcpRoutesDropped, .advertisementDropped: "not-told"
         case .templateAbsent: "absent"
         case .outboundUnusable: "outbound-unusable"
+        case .outboundAbsent: "outbound-absent"
         }
     }
 

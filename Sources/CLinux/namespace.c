@@ -18,8 +18,9 @@
 // kill(2). Signals stay blocked in the init, which takes them with sigwaitinfo(2); process 1 receives blocked signals
 // even where their default action is to be ignored.
 //
-// syscalls: called(any): access chdir chroot clone close close_range dup3 execve fstatfs getegid geteuid
-// syscalls: called(any): getgroups ioctl kill mount move_mount open_tree openat pidfd_open pidfd_send_signal
+// syscalls: called(any): access chdir chroot clone close close_range dup3 execve fchmod fcntl fstatfs getegid geteuid
+// syscalls: called(any): getgroups getpid inotify_add_watch inotify_init1 ioctl kill mount move_mount open_tree openat
+// syscalls: called(any): pidfd_open pidfd_send_signal read readlink statx
 // syscalls: called(any): pivot_root prctl recvfrom recvmsg rt_sigaction rt_sigprocmask rt_sigtimedwait sendmsg sendto
 // syscalls: called(any): setgroups sethostname setns setresgid setresuid socketpair statfs umount2 unshare vfork
 // syscalls: called(any): wait4 waitid write writev
@@ -39,10 +40,12 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -272,12 +275,120 @@ static int mount_sys(void) {
     return result;
 }
 
-static void prepare(const struct tapas_command *command, int channel) {
+// MARK: resolv.conf
+//
+// The command's resolv.conf is a file of ours that is mounted on the host's, in the command's mount namespace only. The
+// host's programs replace theirs by renaming, and with the file that is replaced go the mounts on it, in every mount
+// namespace. So the init watches the folders of the link and of the file, and mounts again. The kernel tells of events by
+// SIGIO. What somebody else has mounted there is left alone.
+
+static const char resolver_path[] = "/etc/resolv.conf";
+
+struct resolver {
+    /// Our file, on a file system that is mounted beneath /proc, where nobody sees it; -1 if there is none.
+    int file;
+    /// The inotify instance.
+    int events;
+};
+
+/// Makes the file. What is mounted on /proc now is hidden by the real one a moment later.
+static int make_resolver_file(const char *text) {
+    if (mount("tapas", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=256k,nr_inodes=2") < 0) return -1;
+    int made = open("/proc/resolv.conf", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    int file = -1;
+    if (made >= 0) {
+        ssize_t length = (ssize_t)strlen(text);
+        // The caller's file mode mask may be narrower.
+        if (fchmod(made, 0644) == 0 && write(made, text, (size_t)length) == length)
+            file = open("/proc/resolv.conf", O_PATH | O_CLOEXEC);
+        close(made);
+    }
+    return file;
+}
+
+static int has_mount(const char *path) {
+    struct statx status;
+    if (statx(AT_FDCWD, path, 0, 0, &status) < 0) return 0;
+    return (status.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
+static int mount_resolver(const struct resolver *resolver) {
+    int tree = (int)syscall(
+        SYS_open_tree, resolver->file, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    if (tree < 0) return -1;
+    int result = (int)syscall(
+        SYS_move_mount, tree, "", AT_FDCWD, resolver_path, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS);
+    int error = errno;
+    close(tree);
+    errno = error;
+    return result;
+}
+
+/// Watches the folder of the link, and that of the file which it leads to now.
+static void watch_resolver_folders(const struct resolver *resolver) {
+    uint32_t mask = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ONLYDIR;
+    (void)inotify_add_watch(resolver->events, "/etc", mask);
+    int file = open(resolver_path, O_PATH | O_CLOEXEC);
+    if (file < 0) return;
+    // "/proc/self/fd/" and a number.
+    char name[32] = "/proc/self/fd/";
+    size_t length = strlen(name);
+    if (file >= 10) name[length++] = (char)('0' + file / 10 % 10);
+    name[length++] = (char)('0' + file % 10);
+    name[length] = 0;
+    char path[PATH_MAX];
+    ssize_t end = readlink(name, path, sizeof(path) - 1);
+    close(file);
+    if (end <= 0) return;
+    path[end] = 0;
+    char *slash = strrchr(path, '/');
+    if (!slash || slash == path) return;
+    *slash = 0;
+    (void)inotify_add_watch(resolver->events, path, mask);
+}
+
+/// Mounts the file, to begin with; /proc must be mounted. Returns 0, or -1 and errno.
+static int begin_resolver(struct resolver *resolver) {
+    resolver->events = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (resolver->events >= 0) {
+        // The signal waits, blocked, until the init takes it.
+        (void)fcntl(resolver->events, F_SETOWN, getpid());
+        (void)fcntl(resolver->events, F_SETFL, O_ASYNC | O_NONBLOCK);
+        watch_resolver_folders(resolver);
+    }
+    return mount_resolver(resolver);
+}
+
+/// Mounts the file again if the host has replaced its own.
+static void keep_resolver(const struct resolver *resolver) {
+    char events[4096];
+    while (read(resolver->events, events, sizeof(events)) > 0) {}
+    watch_resolver_folders(resolver);
+    if (!has_mount(resolver_path)) (void)mount_resolver(resolver);
+}
+
+static void prepare(const struct tapas_command *command, struct resolver *resolver, int channel) {
     if (command->namespaces & CLONE_NEWNS) {
         if (tapas_mounts_make_slave() < 0) report(channel, TAPAS_REPORT_STEP_FAILED, TAPAS_STEP_PROPAGATION, errno);
+        int resolver_error = 0;
+        if (command->resolver_text) {
+            resolver->file = make_resolver_file(command->resolver_text);
+            if (resolver->file < 0) resolver_error = errno;
+        }
+        int has_proc = 1;
         if ((command->namespaces & CLONE_NEWPID) &&
-            mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+            mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0) {
+            has_proc = 0;
             report(channel, TAPAS_REPORT_STEP_FAILED, TAPAS_STEP_PROC, errno);
+        }
+        if (resolver->file >= 0 && has_proc) {
+            if (begin_resolver(resolver) < 0) resolver_error = errno;
+        } else if (command->resolver_text) {
+            // Nothing of ours stays in the way of the host's own.
+            if (!resolver_error) resolver_error = ENOENT;
+            if (!has_proc) (void)umount2("/proc", MNT_DETACH);
+        }
+        if (resolver_error) report(channel, TAPAS_REPORT_STEP_FAILED, TAPAS_STEP_RESOLVER, resolver_error);
         if ((command->namespaces & CLONE_NEWNET) && mount_sys() < 0)
             report(channel, TAPAS_REPORT_STEP_FAILED, TAPAS_STEP_SYS, errno);
     }
@@ -363,7 +474,8 @@ static _Noreturn void run_init(const struct tapas_command *command, int channel)
     int namespace = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     (void)send_descriptor(channel, namespace, namespace < 0 ? errno : 0);
     if (namespace >= 0) close(namespace);
-    prepare(command, channel);
+    struct resolver resolver = {-1, -1};
+    prepare(command, &resolver, channel);
     report(channel, TAPAS_REPORT_READY, 0, 0);
     wait_for_word(channel);
 
@@ -376,6 +488,7 @@ static _Noreturn void run_init(const struct tapas_command *command, int channel)
         siginfo_t info;
         int signal = sigwaitinfo(&all, &info);
         if (signal == SIGCHLD) reap(child, channel);
+        else if (signal == SIGIO && info.si_code > 0) keep_resolver(&resolver);
         else if (signal > 0 && info.si_code <= 0) kill(child, signal);
     }
 }

@@ -77,6 +77,7 @@ struct NamespaceSetup: ~Copyable {
         } else {
             result = .shell()
         }
+        result.resolverText = CommandResolver.text(invocation)
         result.hostName = invocation.hostname ?? WrappedCommand.defaultHostName()
         return result
     }

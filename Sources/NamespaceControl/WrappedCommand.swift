@@ -3,9 +3,9 @@
 // The Swift side of the init in CLinux/namespace.c, where the theory of operation is.
 // syscalls: setup(main): access clone close getpgrp ioctl openat recvfrom recvmsg sendto socketpair uname
 // syscalls: running(data-path): close getpgrp getpid ioctl kill recvfrom rt_sigprocmask wait4
-// syscalls: running(init): access close close_range dup3 execve kill mount move_mount open_tree openat prctl recvfrom
-// syscalls: running(init): rt_sigaction rt_sigprocmask rt_sigtimedwait sendmsg sendto sethostname statfs vfork waitid
-// syscalls: running(init): write writev
+// syscalls: running(init): access close close_range dup3 execve fchmod fcntl inotify_add_watch inotify_init1 kill
+// syscalls: running(init): mount move_mount open_tree openat prctl read readlink recvfrom rt_sigaction rt_sigprocmask
+// syscalls: running(init): rt_sigtimedwait sendmsg sendto sethostname statfs statx umount2 vfork waitid write writev
 
 internal import CLinux
 internal import Glibc
@@ -26,6 +26,8 @@ public final class WrappedCommand {
         public var argumentIndex: Int?
         /// The host name in the new namespace; nil for the host's.
         public var hostName: String?
+        /// The text of a resolv.conf(5) of the command's own; nil leaves it the host's.
+        public var resolverText: String?
 
         /// Makes a specification.
         public init(file: String, arguments: [String], argumentIndex: Int? = nil, hostName: String? = nil) {
@@ -72,6 +74,8 @@ public final class WrappedCommand {
         case hostName
         /// Setting `net.ipv4.ping_group_range`.
         case pingGroupRange
+        /// Mounting the command's own resolv.conf.
+        case resolver
         /// A step that this version does not know.
         case unknown(Int32)
 
@@ -82,6 +86,7 @@ public final class WrappedCommand {
             case Int32(TAPAS_STEP_SYS.rawValue): self = .sys
             case Int32(TAPAS_STEP_HOST_NAME.rawValue): self = .hostName
             case Int32(TAPAS_STEP_PING_GROUP_RANGE.rawValue): self = .pingGroupRange
+            case Int32(TAPAS_STEP_RESOLVER.rawValue): self = .resolver
             default: self = .unknown(number)
             }
         }
@@ -94,6 +99,7 @@ public final class WrappedCommand {
             case .sys: nil
             case .hostName: "the host name is the host's"
             case .pingGroupRange: "ping may need privileges in the namespace (net.ipv4.ping_group_range)"
+            case .resolver: "the command's /etc/resolv.conf is the host's, not one for --dns-forward"
             case .unknown(let number): "step \(number) failed"
             }
         }
@@ -119,12 +125,14 @@ public final class WrappedCommand {
         let displayName = specification.file.escapingControlCharacters
         let process = unsafe withArguments(specification) { file, arguments in
             unsafe withOptionalCString(specification.hostName) { hostName in
-                unsafe displayName.withCString { displayName in
-                    unsafe withUnsafePointer(to: signalMask.set) { mask in
-                        var command = unsafe tapas_command(
-                            file: file, display_name: displayName, arguments: arguments, host_name: hostName,
-                            namespaces: CInt(namespaces), signal_mask: mask)
-                        return unsafe tapas_clone_init(&command, &channelNumber)
+                unsafe withOptionalCString(specification.resolverText) { resolverText in
+                    unsafe displayName.withCString { displayName in
+                        unsafe withUnsafePointer(to: signalMask.set) { mask in
+                            var command = unsafe tapas_command(
+                                file: file, display_name: displayName, arguments: arguments, host_name: hostName,
+                                resolver_text: resolverText, namespaces: CInt(namespaces), signal_mask: mask)
+                            return unsafe tapas_clone_init(&command, &channelNumber)
+                        }
                     }
                 }
             }

@@ -206,6 +206,7 @@ struct CommandLineParser {
             let time = seconds == 0 ? ServiceSettings.infinite : UInt32(clamping: seconds)
             invocation.configuration.leaseTime = time
             invocation.configuration.udhcpcLeaseTime = time
+        case .noResolvConf: invocation.mountsResolver = false
         case .noCarrierToggle: invocation.configuration.togglesCarrier = false
         case .noDHCP: invocation.disabledFeatures.insert(.dhcp)
         case .noDHCPv6: invocation.disabledFeatures.insert(.dhcpv6)

@@ -142,6 +142,9 @@ public struct Invocation: Hashable, Sendable {
 
     // MARK: Services and translation
 
+    /// Not `--no-resolv-conf`: a command with `--dns-forward` gets a resolv.conf(5) that names that address.
+    public var mountsResolver = true
+
     /// The parts that are switched off, directly or by implication of another option.
     public var disabledFeatures: Set<Feature> = []
     /// The configuration for planning.

@@ -79,7 +79,7 @@ public enum OptionName: Int, CaseIterable, Sendable {
     case noMonitor, holdDown
     // DNS, DHCP and NDP.
     case dns, dnsForward, dnsHost, search, hostname, fqdn, dhcpDNS, dhcpSearch, noDHCPDNS, noDHCPSearch, leaseTime
-    case noCarrierToggle, noDHCP, noDHCPv6, noRA, noNDP
+    case noResolvConf, noCarrierToggle, noDHCP, noDHCPv6, noRA, noNDP
     // Translation.
     case mapHostLoopback, mapGuestAddr, noMapGw, noTCP, noUDP, noICMP
     // Port forwarding.

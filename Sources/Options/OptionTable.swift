@@ -102,6 +102,9 @@ extension OptionDescription {
             .leaseTime, ["lease-time"], argument: "SECONDS", .services,
             "How long leases and prefixes last (default 120; 0 for ever)"),
         .init(
+            .noResolvConf, ["no-resolv-conf"], .services,
+            "Leave the command the host's resolv.conf beside --dns-forward"),
+        .init(
             .noCarrierToggle, ["no-carrier-toggle"], .services,
             "Do not toggle the carrier to make clients ask again"),
         .init(.noDHCP, ["no-dhcp"], .services, "No DHCP server"),

@@ -80,6 +80,8 @@ struct tapas_command {
     char *const *arguments;
     /// The host name, or NULL to keep it.
     const char *host_name;
+    /// The text of the command's own resolv.conf, or NULL to leave the host's.
+    const char *resolver_text;
     /// CLONE_NEW* flags of clone(2).
     int namespaces;
     /// The signal mask that the command starts with.
@@ -93,6 +95,7 @@ enum tapas_step {
     TAPAS_STEP_SYS,
     TAPAS_STEP_HOST_NAME,
     TAPAS_STEP_PING_GROUP_RANGE,
+    TAPAS_STEP_RESOLVER,
 };
 
 /// What the init reports, one message each.

@@ -1,13 +1,14 @@
 #!/bin/bash
 # Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 #
-# contrib/test.sh [unit] [integration] [ordinary] [packages]
+# contrib/test.sh [unit] [integration] [ordinary] [packages] [engines]
 #
 # Installs what the tests need, builds tapas as it is delivered, and runs the unit tests and the integration tests;
 # with words, only those. The integration tests run in namespaces of their own (contrib/dev/lab) and need no root.
 # ordinary: for root, a part of it once more as a user with no privilege (contrib/dev/as-ordinary-user). packages: for
-# root, the Debian and the RPM package made, installed, run and removed (Integration/Platform/packages.sh). A test that is
-# skipped without being listed in Integration/skips.txt is a failure. See docs/testing.md.
+# root, the Debian and the RPM package made, installed, run and removed (Integration/Platform/packages.sh). engines: for
+# root, what docs/containers.md and docs/boot.md tell people to do, word for word (Integration/Platform/engines.sh). A test
+# that is skipped without being listed in Integration/skips.txt is a failure. See docs/testing.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . contrib/dev/common.sh
@@ -16,9 +17,9 @@ stages=("$@")
 [ $# -gt 0 ] || stages=(unit integration)
 for stage in "${stages[@]}"; do
     case $stage in
-        unit | integration | ordinary | packages) ;;
-        -h | --help) sed -n '4,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
-        *) fail "unknown stage '$stage': unit, integration, ordinary or packages" ;;
+        unit | integration | ordinary | packages | engines) ;;
+        -h | --help) sed -n '4,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) fail "unknown stage '$stage': unit, integration, ordinary, packages or engines" ;;
     esac
 done
 
@@ -52,7 +53,7 @@ need_tun
 need_user_namespaces
 build_release
 
-if [ "${stages[*]}" != packages ]; then
+if printf '%s\n' "${stages[@]}" | grep -q -v -x -e packages -e engines; then
     say "building the tests"
     swift build --build-tests
 fi
@@ -102,6 +103,13 @@ case " ${stages[*]} " in
     *" packages "*)
         [ "$(id -u)" -eq 0 ] || fail "stage 'packages' is for root: it makes a small Debian root"
         Integration/Platform/packages.sh "$(dirname "$binary")"
+        ;;
+esac
+
+case " ${stages[*]} " in
+    *" engines "*)
+        [ "$(id -u)" -eq 0 ] || fail "stage 'engines' is for root: it boots a machine of its own"
+        Integration/Platform/engines.sh "$(dirname "$binary")"
         ;;
 esac
 say "done"

@@ -60,6 +60,15 @@ size=$(stat -c %s "$binaries/tapas")
 echo "tapas, stripped: $size bytes"
 # The aim is less than 12,000,000; some 900,000 are the parser of regular expressions, which String's methods bring along.
 [ "$size" -lt 13500000 ] || fail "tapas has $size bytes, more than 13,500,000"
+# What the documents say is needed: no symbol of a newer C library.
+stated=$(sed -n 's/.*glibc \([0-9.]*\) or later.*/\1/p' "$top/docs/faq.md" | head -n 1)
+[ -n "$stated" ] || fail "docs/faq.md does not say which glibc is needed"
+for name in tapas tapasctl tapas-oci-hook; do
+    needed=$(objdump -T "$binaries/$name" | grep -o 'GLIBC_[0-9.]*' | sort -u -V | tail -n 1)
+    [ "$(printf '%s\n' "${needed#GLIBC_}" "$stated" | sort -V | tail -n 1)" = "$stated" ] ||
+        fail "$name needs $needed, and docs/faq.md says glibc $stated"
+done
+echo "glibc $stated or later is enough"
 DESTDIR=$work/tree "$top/contrib/install.sh" --prefix /opt/tapas --uninstall
 left=$(find "$work/tree" ! -type d)
 [ -z "$left" ] || fail "uninstalling leaves: $left"

@@ -5,7 +5,7 @@ import http.server
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = self.client_address[0].encode()
+        body = f"{self.client_address[0]}\n".encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

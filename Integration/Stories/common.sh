@@ -114,9 +114,10 @@ END
 
 # start: tapas, with a program that runs until the story ends.
 start() {
-    say "tapas --config-net --dns-forward 169.254.1.1 -- fetch.sh"
-    ip netns exec host "$tapas" --quiet --config-net --dns-forward 169.254.1.1 -- \
-        bash "$stories/fetch.sh" >> "$log" &
+    # The folder of the stories is the working folder, so that this is the whole command line.
+    local options=(--quiet --config-net --dns-forward 169.254.1.1 -- bash fetch.sh)
+    say "tapas ${options[*]}"
+    (cd "$stories" && exec ip netns exec host "$tapas" "${options[@]}") >> "$log" &
     engine=$!
 }
 

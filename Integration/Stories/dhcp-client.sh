@@ -9,15 +9,17 @@
 start_client() {
     ip netns add guest
     ip -n guest link set lo up
-    say "tapas --dns-forward 169.254.1.1 -I tap7 --netns guest"
-    ip netns exec host "$tapas" --quiet --foreground --pid "$log.pid" --dns-forward 169.254.1.1 -I tap7 \
-        --netns /run/netns/guest &
+    # A folder of our own, so that this is the whole command line.
+    local options=(--quiet --foreground --pid tapas.pid --dns-forward 169.254.1.1 -I tap7 --netns guest)
+    mkdir "$log.folder"
+    say "tapas ${options[*]}"
+    (cd "$log.folder" && exec ip netns exec host "$tapas" "${options[@]}") &
     engine=$!
-    until [ -s "$log.pid" ]; do
+    until [ -s "$log.folder/tapas.pid" ]; do
         kill -0 "$engine" 2> /dev/null || fail "tapas has ended"
         sleep 0.02
     done
-    say "guest: dhcpcd tap7"
+    say "guest: dhcpcd on tap7 (Integration/Lab/Programs/client.sh)"
     ip netns exec guest bash "$root/Integration/Lab/Programs/client.sh" dhcpcd tap7 > "$log.client" 2>&1 &
     processes+=($!)
     ip netns exec guest bash "$stories/fetch.sh" >> "$log" &

@@ -22,7 +22,8 @@ enum CallTable {
         "move_mount", "open_tree", "openat", "pidfd_open", "pidfd_send_signal", "pipe2", "pivot_root", "ppoll", "poll",
         "prctl", "read", "readlink", "readlinkat", "readv", "recvfrom", "recvmmsg", "recvmsg", "rename", "rmdir",
         "seccomp", "sendmmsg", "sendmsg", "sendto", "setgroups", "sethostname", "setns", "setpgid", "setresgid",
-        "setresuid", "setsid", "setsockopt", "shutdown", "socket", "socketpair", "splice", "statfs", "statx", "timerfd_create",
+        "setresuid", "setsid", "setsockopt", "shutdown", "socket", "socketpair", "splice", "statfs", "statx",
+        "timerfd_create",
         "timerfd_settime", "umask", "umount2", "unlink", "unlinkat", "unshare", "vfork", "waitid", "write", "writev",
     ]
 

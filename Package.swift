@@ -61,6 +61,7 @@ let package = Package(
         .target(name: "CLinux"),
         .systemLibrary(name: "CMnl", pkgConfig: "libmnl", providers: [.apt(["libmnl-dev"])]),
         .systemLibrary(name: "CCap", pkgConfig: "libcap", providers: [.apt(["libcap-dev"])]),
+        .systemLibrary(name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
 
         // Pure rooms: values in, values out.
         room("NetworkTypes"),
@@ -92,7 +93,7 @@ let package = Package(
         room(
             "PortForwarding",
             ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
-        room("Sandbox", ["CCap", "CLinux", "LinuxSystem", systemPackage]),
+        room("Sandbox", ["CCap", "CSeccomp", "CLinux", "LinuxSystem", systemPackage]),
         room(
             "Control", ["JSON", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
 
@@ -159,7 +160,7 @@ let package = Package(
         tests(
             of: "Control", ["JSON", "LinuxSystem", "NetworkModel", "NetworkTypes", systemPackage, logging]),
         tests(of: "ControlClient", ["Control", "JSON", "LinuxSystem", "NetworkTypes", systemPackage, logging]),
-        tests(of: "Sandbox", ["LinuxSystem", systemPackage]),
+        tests(of: "Sandbox", ["CLinux", "LinuxSystem", systemPackage]),
         tests(
             of: "Engine",
             [

@@ -484,6 +484,10 @@ static _Noreturn void run_init(const struct tapas_command *command, int channel)
         say_cannot_run(command, errno);
         _exit(126);
     }
+    // The command has its own life by now. A filter needs no_new_privs, which the command must not inherit either.
+    if (command->filter_length > 0 &&
+        (tapas_set_no_new_privileges() < 0 || tapas_load_filter(command->filter, command->filter_length) < 0))
+        _exit(1);
     for (;;) {
         siginfo_t info;
         int signal = sigwaitinfo(&all, &info);

@@ -1,10 +1,11 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // syscalls: setup(main): close newfstatat openat unlinkat
+// syscalls: running(data-path): newfstatat unlinkat
 
 internal import Glibc
 internal import LinuxSystem
-internal import SystemPackage
+public import SystemPackage
 
 /// The file of a listening UNIX socket.
 ///
@@ -29,6 +30,9 @@ public final class ControlSocketFile: Sendable {
         folder = try OwnedFileDescriptor.open(parts.folder, .readOnly, options: .directory)
         identity = Self.identity(of: parts.name, in: folder.descriptor)
     }
+
+    /// The folder, lent: for rules about what may be removed there.
+    public var folderDescriptor: FileDescriptor { folder.descriptor }
 
     /// Removes the file, unless another one has replaced it.
     public func remove() {

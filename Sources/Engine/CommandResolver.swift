@@ -6,7 +6,7 @@ internal import NetworkTypes
 internal import Options
 
 /// The resolv.conf(5) of a wrapped command: one that names the address at which its queries are forwarded for the
-/// namespace's life (decision 0021).
+/// namespace's life (decision 0023).
 enum CommandResolver {
     /// Its text, from the host's file as it is now; nil if the command keeps the host's.
     static func text(_ invocation: Invocation) -> String? {

@@ -10,6 +10,7 @@ internal import NetworkTypes
 internal import Options
 internal import Planning
 internal import PortForwarding
+internal import Sandbox
 
 /// The engine's view of the host.
 ///
@@ -44,7 +45,8 @@ struct HostView: ~Copyable {
             let settings = MonitorCore.Settings(
                 invocation.configuration, holdDownMilliseconds: invocation.holdDown.wholeMilliseconds,
                 hasUsableAddress: hasUsableAddress(in:family:through:))
-            let watcher = try ResolverWatcher.fork(processes: helpers)
+            let filter = try Filters.make(for: .resolverWatcher, invocation)
+            let watcher = try ResolverWatcher.fork(processes: helpers) { Filters.load(filter, for: .resolverWatcher) }
             monitor = NetlinkMonitor(
                 loop: control, kernel: kernel, resolverWatcher: watcher, helpers: helpers,
                 resolvers: snapshot.resolvers, settings: settings, logger: logger)

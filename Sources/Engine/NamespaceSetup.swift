@@ -49,7 +49,11 @@ struct NamespaceSetup: ~Copyable {
         let given = namespaces.network.take()
         if invocation.isSpawn {
             let signals = try SignalDescriptor(of: SignalDescriptor.forwarded)
-            command = try WrappedCommand(Self.specification(invocation), signalMask: signals.previousMask)
+            let specification = Self.specification(invocation)
+            let subject: FilteredSubject = specification.resolverText == nil ? .commandInit : .commandInitWithResolver
+            let filter = try Filters.make(for: subject, invocation)
+            command = try WrappedCommand(
+                specification, signalMask: signals.previousMask, filter: filter.program)
             self.signals = signals
         } else {
             let signals = try SignalDescriptor(

@@ -63,11 +63,15 @@ struct Ports {
 
     /// Serves the ports on a thread of their own.
     ///
-    /// - Parameter tap: the data path, which returns stray datagrams; nil with `--splice-only`.
+    /// - Parameters:
+    ///   - tap: the data path, which returns stray datagrams; nil with `--splice-only`.
+    ///   - filter: the thread's filter of system calls.
     /// - Returns: The access of other threads to the ports.
     /// - Throws: If the thread cannot be started.
-    func serve(_ tap: TapFlowBridge?) throws -> LoopBound<ForwardedPorts> {
-        _ = try EventLoopThread.start(ports.loop, name: "tapas-ports", serving: ports)
+    func serve(_ tap: TapFlowBridge?, filter: SystemCallFilter) throws -> LoopBound<ForwardedPorts> {
+        _ = try EventLoopThread.start(ports.loop, name: "tapas-ports", serving: ports) {
+            Filters.load(filter, for: .ports)
+        }
         tap?.giveBack(to: ports)
         return ports
     }

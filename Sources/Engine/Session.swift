@@ -30,6 +30,7 @@ struct Session: ~Copyable {
     private let portHolders: PortHolders
     private var window: ControlSocketSetup?
     private let controlFiles: ControlFiles
+    private let helpers: HelperProcesses
 
     /// Sets up everything except the last restrictions.
     ///
@@ -80,6 +81,7 @@ struct Session: ~Copyable {
         self.capture = capture
         self.window = window
         self.controlFiles = controlFiles
+        self.helpers = helpers
         command = setup.command
         // The setup's other descriptors are closed here.
         signals = setup.signals
@@ -129,6 +131,7 @@ struct Session: ~Copyable {
             throw Failure("cannot take the file system away (try --chroot-fallback)", error)
         }
         try Capabilities.restrictThread(to: [.bindPrivilegedPorts])
+        Self.giveUpFileSystem(except: controlFiles.folders, logger: log.logger)
         if let file = pidFile.take() { try file.write() }
         if let background = background.take() { try background.becomeReady() }
         try supervisor.reportReady(processID: getpid())
@@ -138,9 +141,18 @@ struct Session: ~Copyable {
         }
         log.setUpIsComplete()
         try command?.release()
+        // What only threads of the running program have: the command has been started meanwhile.
+        let filters = try Filters(invocation, command: command, helpers: helpers)
         let control = host.control
-        _ = try EventLoopThread.start(control, name: "tapas-control", serving: LoopBound(NoEvents(), on: control))
-        let served = try ports?.serve(tap)
+        _ = try EventLoopThread.start(control, name: "tapas-control", serving: LoopBound(NoEvents(), on: control)) {
+            Filters.load(filters.control, for: .control)
+        }
+        let served = try ports?.serve(tap, filter: filters.ports)
+        let logger = log.logger
+        network.thread.perform {
+            Self.giveUpFileSystem(except: [], logger: logger)
+            Filters.load(filters.namespace, for: .namespace)
+        }
         let dataPath = forwarder.map { DataPathControl(LoopBound($0, on: loop)) }
         if let interval = invocation.statsInterval {
             let printer = EventPrinter(
@@ -163,9 +175,13 @@ struct Session: ~Copyable {
                     log: log),
                 files: controlFiles)
         }
-        guard let forwarder, let dataPath else { return try server.run(NoEvents()) }
+        guard let forwarder, let dataPath else {
+            Filters.load(filters.dataPath, for: .dataPath)
+            return try server.run(NoEvents())
+        }
         host.follow(
             invocation, network: &network, flows: dataPath, ports: served, chronicle: chronicle, logger: log.logger)
+        Filters.load(filters.dataPath, for: .dataPath)
         return try server.run(forwarder)
     }
 
@@ -182,6 +198,15 @@ struct Session: ~Copyable {
                 ? "; CAP_SYS_ADMIN is needed: name the namespace's user namespace with --userns, or give the process id"
                 : ""
             throw Failure("cannot isolate the program: \(error)\(remedy)")
+        }
+    }
+
+    /// What the empty root and the filters leave of the file system, where the kernel has Landlock; best effort.
+    private static func giveUpFileSystem(except folders: [FileDescriptor], logger: Logger) {
+        do throws(SystemCallError) {
+            try Landlock.restrictThread(removingIn: folders)
+        } catch {
+            logger.info("the file system is not given up by Landlock: \(error)")
         }
     }
 

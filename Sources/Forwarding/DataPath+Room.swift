@@ -7,6 +7,7 @@
 // assigns the lowest free number, so a number close to the limit shows that few are left. Then another flow is evicted.
 //
 // syscalls: setup(main): prlimit64
+// syscalls: running(data-path): prlimit64
 
 internal import Glibc
 internal import LinuxSystem

@@ -34,7 +34,9 @@ enum ResolverHelper {
     /// Begins the first watcher: drops all privileges, watches, and ends.
     ///
     /// It does not return.
-    static func begin(watching path: String, _ socket: CInt, reserve: CInt, _ diesWithParent: Bool) {
+    static func begin(
+        watching path: String, _ socket: CInt, reserve: CInt, _ diesWithParent: Bool, _ restrict: () -> Void
+    ) {
         _ = setsid()
         // The working folder would keep a file system busy.
         _ = unsafe chdir("/")
@@ -43,11 +45,14 @@ enum ResolverHelper {
         let nothing = unsafe Glibc.open("/dev/null", O_RDWR)
         for number: CInt in 0..<3 where nothing < 0 || dup2(nothing, number) < 0 { close(number) }
         tapas_close_range(UInt32(socketNumber) + 2, .max)
-        watch(path, reserve: socketNumber + 1, diesWithParent)
+        watch(path, reserve: socketNumber + 1, diesWithParent, restrict)
     }
 
-    private static func watch(_ path: String, reserve: CInt, _ diesWithParent: Bool) -> Never {
+    private static func watch(
+        _ path: String, reserve: CInt, _ diesWithParent: Bool, _ restrict: () -> Void = {}
+    ) -> Never {
         if unsafe tapas_renounce_privileges("tapas-resolver", diesWithParent ? 1 : 0) < 0 { _exit(1) }
+        restrict()
         var loop = ResolverWatchLoop(path: path, output: socketNumber, reserve: reserve < 0 ? nil : reserve)
         loop.run()
         _exit(0)

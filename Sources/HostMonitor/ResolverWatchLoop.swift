@@ -12,8 +12,8 @@
 // is read again. The watches are derived from the path each time, since a rename or another link changes the chain. The
 // order is watch, then read, so that no change is missed. Only if inotify is not available, the file is read every 5 s.
 //
-// syscalls: running(resolver-watcher): close inotify_add_watch inotify_init1 inotify_rm_watch kill poll read recvmsg
-// syscalls: running(resolver-watcher): sendto wait4
+// syscalls: running(resolver-watcher): close inotify_add_watch inotify_init1 inotify_rm_watch poll read recvmsg
+// syscalls: running(resolver-watcher): sendmsg sendto socketpair wait4
 
 internal import CLinux
 internal import Glibc
@@ -56,10 +56,12 @@ struct ResolverWatchLoop: ~Copyable {
     mutating func run() {
         while true {
             rewatch()
-            guard send(ResolverFile.read(path)) else { return }
+            guard send(ResolverFile.read(path)) else { break }
             forkReserve()
-            guard wait() else { return }
+            guard wait() else { break }
         }
+        // The engine waits for this process, and the kernel for 10 to 20 ms when an inotify instance is closed.
+        _ = tapas_close_after_exit(inotify.rawValue)
     }
 
     /// Sends the report if it differs from the last one; false once the other side is closed.
@@ -85,8 +87,7 @@ struct ResolverWatchLoop: ~Copyable {
         guard let socket = pendingReserve else { return }
         pendingReserve = nil
         if let reserve {
-            // It has ended, as the engine has noticed; if not, it is useless without its socket.
-            _ = kill(reserve, SIGKILL)
+            // It has ended, as the engine has noticed, or is about to: the engine has closed its socket.
             while waitpid(reserve, nil, 0) < 0 && currentErrno == .interrupted {}
         }
         let process = ResolverHelper.forkReserve(watching: path, socket)

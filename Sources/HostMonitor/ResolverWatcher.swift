@@ -78,10 +78,12 @@ public final class ResolverWatcher {
     ///   - diesWithParent: Whether the watcher is killed when the calling thread ends, beside ending when the socket is
     ///     closed. Pass false if the program goes to the background by forking later.
     ///   - processes: Records the helpers, for the end of the program.
+    ///   - restrict: Runs in the first watcher before it watches; what it restricts holds for its successors, too.
     /// - Returns: The watcher; its first report arrives at once.
     /// - Throws: The error of socketpair(2) or fork(2).
     public static func fork(
-        watching path: String = ResolverFile.standardPath, diesWithParent: Bool = true, processes: HelperProcesses
+        watching path: String = ResolverFile.standardPath, diesWithParent: Bool = true, processes: HelperProcesses,
+        restrict: () -> Void = {}
     ) throws(SystemCallError) -> ResolverWatcher {
         HelperProcesses.adopt()
         let ends = try socketPair()
@@ -90,9 +92,9 @@ public final class ResolverWatcher {
         if process < 0 { throw SystemCallError("fork", "watching \(path)", currentErrno) }
         if process == 0 {
             ResolverHelper.begin(
-                watching: path, ends.child.rawValue, reserve: reserveEnds.child.rawValue, diesWithParent)
+                watching: path, ends.child.rawValue, reserve: reserveEnds.child.rawValue, diesWithParent, restrict)
         }
-        processes.add(process: process, channel: ends.parent.rawValue)
+        processes.add(process: process, channel: ends.parent.rawValue, isGroupLeader: true)
         processes.add(channel: reserveEnds.parent.rawValue)
         let reserve = Helper(reserveEnds.parent)
         return ResolverWatcher(Helper(ends.parent, process), reserve, processes)
@@ -116,7 +118,7 @@ public final class ResolverWatcher {
     ///
     /// - Returns: Whether there is a watcher again; it has another descriptor.
     public func restart() -> Bool {
-        release(&active)
+        release(&active, hasEnded: true)
         guard let next = reserve, send(.watch, to: next) else { return false }
         active = next
         return true
@@ -178,12 +180,13 @@ public final class ResolverWatcher {
         }
     }
 
-    /// ReportSockets and reaps a helper.
-    private func release(_ helper: inout Helper?) {
+    /// Ends a helper, unless its socket has reported its end, and reaps it.
+    private func release(_ helper: inout Helper?, hasEnded: Bool = false) {
         guard let released = helper else { return }
         helper = nil
         forget(released)
-        if let process = released.process { processes.end(process) }
+        guard let process = released.process else { return }
+        if hasEnded { processes.reap(process) } else { processes.end(process) }
     }
 
     private func forget(_ helper: Helper) {

@@ -83,13 +83,15 @@ public final class EventLoopThread: Sendable {
     ///   - loop: the loop.
     ///   - name: the thread's name, 15 bytes at most.
     ///   - sink: the receiver of the loop's events.
+    ///   - beforeServing: runs on the new thread before it serves the loop.
     /// - Returns: The thread.
     /// - Throws: The error of pthread_create(3).
     public static func start<Sink: EventSink & SendableMetatype>(
-        _ loop: EventLoop, name: String, serving sink: LoopBound<Sink>
+        _ loop: EventLoop, name: String, serving sink: LoopBound<Sink>, beforeServing: @escaping @Sendable () -> Void = {}
     ) throws(SystemCallError) -> EventLoopThread {
         let body = Body {
             _ = unsafe tapas_set_thread_name(name)
+            beforeServing()
             sink.serve()
         }
         var all = sigset_t()

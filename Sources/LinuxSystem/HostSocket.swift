@@ -2,9 +2,8 @@
 //
 // syscalls: setup(main): close getsockname listen setsockopt socket
 // syscalls: setup(namespace): socket
-// syscalls: running(data-path, ports): accept4 close getpeername getsockname getsockopt listen recvfrom
-// syscalls: running(data-path, ports): sendto setsockopt socket
-// syscalls: running(control): accept4 close
+// syscalls: running(data-path, ports): close getpeername getsockname getsockopt recvfrom sendto setsockopt socket
+// syscalls: running(ports): accept4 listen; running(control): accept4 close
 // syscalls: running(namespace): socket
 
 internal import CLinux

@@ -7,13 +7,13 @@
 //   - /proc/PID/ns/net: the process itself is watched by pidfd, which becomes readable when the process ends;
 //   - a file on an ordinary file system: its folder is watched by inotify for the deletion or renaming of that name;
 //   - otherwise (procfs of another process namespace, devpts, no inotify instance available): a timer of one second
-//     tries to open the name in the folder. "Permission denied" counts as present.
+//     looks for the name in the folder. "Permission denied" counts as present.
 // If the name is a symbolic link, it is followed once, at the start, and its target is watched, which is the
 // namespace's file. The link itself may be removed. Unmounting without unlinking does not count as the end. The folder
 // is opened in the last case only, because a descriptor for it keeps its file system busy.
 // syscalls: setup(main): access close getpid inotify_add_watch inotify_init1 openat pidfd_open readlinkat statfs
 // syscalls: setup(main): timerfd_create timerfd_settime
-// syscalls: running(data-path): access close openat read
+// syscalls: running(data-path): newfstatat read
 
 internal import CLinux
 internal import Glibc
@@ -81,12 +81,9 @@ public final class NamespaceWatch {
             var expirations: UInt64 = 0
             let number = file.rawValue
             _ = transferring { unsafe read(number, &expirations, MemoryLayout<UInt64>.size) }
-            let opened = unsafe openat(folder.file.rawValue, name, O_RDONLY | O_CLOEXEC)
-            if opened >= 0 {
-                close(opened)
-                return false
-            }
-            return currentErrno != .permissionDenied
+            var status = stat()
+            let isThere = unsafe fstatat(folder.file.rawValue, name, &status, AT_SYMLINK_NOFOLLOW) == 0
+            return !isThere && currentErrno != .permissionDenied
         }
     }
 

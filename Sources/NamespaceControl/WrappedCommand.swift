@@ -2,10 +2,11 @@
 //
 // The Swift side of the init in CLinux/namespace.c, where the theory of operation is.
 // syscalls: setup(main): access clone close getpgrp ioctl openat recvfrom recvmsg sendto socketpair uname
-// syscalls: running(data-path): close getpgrp getpid ioctl kill recvfrom rt_sigprocmask wait4
+// syscalls: running(data-path): close getpid ioctl kill recvfrom rt_sigprocmask wait4
 // syscalls: running(init): access close close_range dup3 execve fchmod fcntl inotify_add_watch inotify_init1 kill
 // syscalls: running(init): mount move_mount open_tree openat prctl read readlink recvfrom rt_sigaction rt_sigprocmask
-// syscalls: running(init): rt_sigtimedwait sendmsg sendto sethostname statfs statx umount2 vfork waitid write writev
+// syscalls: running(init): rt_sigtimedwait seccomp sendmsg sendto sethostname statfs statx umount2 vfork waitid write
+// syscalls: running(init): writev
 
 internal import CLinux
 internal import Glibc
@@ -109,6 +110,8 @@ public final class WrappedCommand {
     public let process: Int32
     private let channel: OwnedFileDescriptor
     private let terminal: CInt?
+    /// The process group of this process.
+    private let group = getpgrp()
     private var isReaped = false
 
     /// Clones the init into new network, process, mount, host name and IPC namespaces.
@@ -118,8 +121,11 @@ public final class WrappedCommand {
     /// - Parameters:
     ///   - specification: what to run.
     ///   - signalMask: the signal mask that the command starts with.
+    ///   - filter: the system call filter of the init, which the command does not inherit.
     /// - Throws: The error of clone(2) with its remedy.
-    public init(_ specification: Specification, signalMask: SignalMask) throws(NamespaceError) {
+    public init(
+        _ specification: Specification, signalMask: SignalMask, filter: [UInt64] = []
+    ) throws(NamespaceError) {
         let namespaces = TAPAS_NEW_NETWORK | TAPAS_NEW_PID | TAPAS_NEW_MOUNT | TAPAS_NEW_UTS | TAPAS_NEW_IPC
         var channelNumber: CInt = -1
         let displayName = specification.file.escapingControlCharacters
@@ -128,10 +134,13 @@ public final class WrappedCommand {
                 unsafe withOptionalCString(specification.resolverText) { resolverText in
                     unsafe displayName.withCString { displayName in
                         unsafe withUnsafePointer(to: signalMask.set) { mask in
-                            var command = unsafe tapas_command(
-                                file: file, display_name: displayName, arguments: arguments, host_name: hostName,
-                                resolver_text: resolverText, namespaces: CInt(namespaces), signal_mask: mask)
-                            return unsafe tapas_clone_init(&command, &channelNumber)
+                            unsafe filter.withUnsafeBufferPointer { filter in
+                                var command = unsafe tapas_command(
+                                    file: file, display_name: displayName, arguments: arguments, host_name: hostName,
+                                    resolver_text: resolverText, namespaces: CInt(namespaces), signal_mask: mask,
+                                    filter: filter.baseAddress, filter_length: filter.count)
+                                return unsafe tapas_clone_init(&command, &channelNumber)
+                            }
                         }
                     }
                 }
@@ -274,10 +283,10 @@ public final class WrappedCommand {
     /// A shell with job control leaves the terminal to its own process group, which has no number outside its process
     /// namespace. The shell that started us in the foreground expects to find us there.
     private func takeTerminalBack() {
-        guard let terminal, tcgetpgrp(terminal) != getpgrp() else { return }
+        guard let terminal, tcgetpgrp(terminal) != group else { return }
         var blocked = SignalMask(of: [SIGTTOU])
         let previous = blocked.block()
-        _ = tcsetpgrp(terminal, getpgrp())
+        _ = tcsetpgrp(terminal, group)
         previous.restore()
     }
 }

@@ -8,6 +8,7 @@ package import SystemPackage
 
 // syscalls: setup(main, namespace): bind close getsockname poll recvmsg sendto setsockopt socket
 // syscalls: running(control, namespace): close poll recvmsg sendto
+// syscalls: running(control): bind getsockname setsockopt socket
 
 /// An rtnetlink socket of libmnl.
 ///

@@ -81,6 +81,7 @@ struct CommandLineParser {
         case .pcap: invocation.capturePath = try value.path()
         case .pid: invocation.pidFile = try value.path()
         case .chrootFallback: invocation.usesChrootFallback = true
+        case .seccompLog: invocation.logsRefusedSystemCalls = true
         case .readyFD: invocation.readyDescriptor = try handedOver(value)
         case .exitFD: invocation.exitDescriptor = try handedOver(value)
         default: break

@@ -119,6 +119,8 @@ public struct Invocation: Hashable, Sendable {
     public var statsInterval: Duration?
     /// `--chroot-fallback`.
     public var usesChrootFallback = false
+    /// `--seccomp-log`.
+    public var logsRefusedSystemCalls = false
     /// `--ready-fd`.
     public var readyDescriptor: Int32?
     /// `--exit-fd`.

@@ -30,6 +30,9 @@ extension OptionDescription {
             .pid, ["pid"], letter: "P", argument: "FILE", .process,
             "Write the process id to a file once all is ready"),
         .init(.chrootFallback, ["chroot-fallback"], .process, "If pivot_root(2) fails, move the mount and chroot(2)"),
+        .init(
+            .seccompLog, ["seccomp-log"], .process,
+            "Log system calls that the filters do not allow, instead of ending"),
         .init(.readyFD, ["ready-fd"], argument: "FD", .process, "Write 1 to this descriptor once all is ready"),
         .init(.exitFD, ["exit-fd"], argument: "FD", .process, "End when the other end of this descriptor is closed"),
         .init(.netns, ["netns"], argument: "PATH|NAME", .namespaces, "Attach to this network namespace"),

@@ -109,6 +109,34 @@ enum {
     TAPAS_IP_BIND_ADDRESS_NO_PORT = 24,
 };
 
+/// Request numbers that Swift does not import.
+enum {
+    TAPAS_F_SETPIPE_SZ = 1031,        // fcntl(2)
+    TAPAS_TUNSETCARRIER = 0x400454e2, // linux/if_tun.h
+};
+
+/// The options of prctl(2) that threads set while the program runs, and all CLONE_NEW* flags of clone(2).
+enum {
+    TAPAS_PR_SET_PDEATHSIG = 1,
+    TAPAS_PR_SET_DUMPABLE = 4,
+    TAPAS_PR_SET_NAME = 15,
+    TAPAS_PR_SET_TIMERSLACK = 29,
+    TAPAS_PR_SET_NO_NEW_PRIVS = 38,
+    TAPAS_CLONE_NEW_NAMESPACES = 0x7E020000,
+};
+
+/// An instruction of a system call filter (struct sock_filter of linux/filter.h), as one word.
+typedef uint64_t tapas_filter_instruction;
+/// The version of Landlock's interface that the kernel has; -1 and errno without it (landlock_create_ruleset(2)).
+int tapas_landlock_version(void);
+/// Gives up the file system, but for removing files beneath some folders, and abstract UNIX sockets of others, for the
+/// calling thread and what it starts, as far as this version of Landlock can. Returns 0, or -1 and errno.
+int tapas_landlock_restrict(int version, const int *folders, size_t count);
+/// memfd_create(2) with MFD_CLOEXEC.
+int tapas_open_memory(void);
+/// seccomp(2) SECCOMP_SET_MODE_FILTER for the calling thread and what it starts. Returns 0, or -1 and errno.
+int tapas_load_filter(const tapas_filter_instruction *program, size_t count);
+
 /// gettid(2).
 pid_t tapas_gettid(void);
 

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "tapas_linux.h"
+
 /// CLONE_NEW*: <sched.h> keeps them under _GNU_SOURCE.
 enum {
     TAPAS_NEW_MOUNT = 0x00020000,
@@ -86,6 +88,9 @@ struct tapas_command {
     int namespaces;
     /// The signal mask that the command starts with.
     const sigset_t *signal_mask;
+    /// The filter that the init loads after it has started the command, and its length; 0 for none.
+    const tapas_filter_instruction *filter;
+    size_t filter_length;
 };
 
 /// Steps of the init that may fail without being fatal.

@@ -2,6 +2,7 @@
 
 internal import Control
 internal import Synchronization
+internal import SystemPackage
 
 /// The files of the listening sockets, which are removed in any case when the program ends, and the servers of the
 /// control sockets, which must live until then.
@@ -17,6 +18,9 @@ final class ControlFiles: Sendable {
 
     /// Whether there is no control socket.
     var isEmpty: Bool { files.withLock { files in !files.contains { $0.isForControl } } }
+
+    /// The folders of the files, lent.
+    var folders: [FileDescriptor] { files.withLock { $0.map(\.folderDescriptor) } }
 
     /// Adds a file.
     ///

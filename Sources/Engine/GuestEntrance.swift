@@ -2,11 +2,11 @@
 //
 // Theory of operation
 //
-// A virtual machine connects to a socket that the program listens on, or is connected to a descriptor that the program
-// was started with. The descriptor is checked first, and kept when other descriptors are closed. The socket is made
-// while the file system is accessible, before or after the change of user like the control sockets
-// (`ControlSocketSetup.needsRoot`), and its file is removed at the end. The data path's link serves the clients
-// (`LinkSource`): another transport is one more case there and in ``link()``.
+// A virtual machine connects to a socket that we listen on, or is connected to a descriptor that the program was started
+// with. The descriptor is checked before anything else is done, and kept when others are closed. The socket is made while
+// the file system is in reach, as early or as late as the control sockets (`ControlSocketSetup.needsRoot`), and its file is
+// removed at the end. Who serves what connects is the data path's link (`LinkSource`): a further transport is one more
+// case there and in ``link()``.
 
 internal import Control
 internal import Forwarding
@@ -32,15 +32,13 @@ struct GuestEntrance: ~Copyable {
     init?(_ invocation: Invocation) throws(Failure) {
         guard let machine = invocation.virtualMachine else { return nil }
         self.machine = machine
-        guard machine.transport == .stream else {
-            throw Failure("\(OptionDescription.of(.vhostUser).displayName): not supported yet; leave it out")
-        }
         guard case .descriptor(let number) = machine.place else {
             descriptors = []
             return
         }
         do throws(LinkSource.Refusal) {
-            let source = try LinkSource.handedOver(number)
+            var source = try LinkSource.handedOver(number)
+            if machine.transport == .vhostUser { source = try source.speakingVhostUser() }
             descriptors = [source.descriptor]
             handedOver = consume source
         } catch {
@@ -78,8 +76,8 @@ struct GuestEntrance: ~Copyable {
         files.add(socket.file, isForControl: false)
         let path = socket.file.path
         logger.notice("virtual machines connect to \(path)")
-        logger.info(
-            "QEMU: -device virtio-net-pci,netdev=s -netdev stream,id=s,server=off,addr.type=unix,addr.path=\(path)")
+        let isStream = machine.transport == .stream
+        logger.info("QEMU: \(isStream ? Self.streamArguments(path) : Self.vhostUserArguments(path))")
         listener = socket.takeListener()
     }
 
@@ -87,7 +85,19 @@ struct GuestEntrance: ~Copyable {
     mutating func link() throws(Failure) -> LinkSource {
         if let handedOver = handedOver.take() { return handedOver }
         guard let listener = listener.take() else { throw Failure("there is no socket for a virtual machine") }
-        return .streamListener(.init(listener, isForOneClient: machine.isForOneClient))
+        let source = LinkSource.Listener(listener, isForOneClient: machine.isForOneClient)
+        return machine.transport == .stream ? .streamListener(source) : .vhostUserListener(source)
+    }
+
+    /// How QEMU connects to a stream socket.
+    private static func streamArguments(_ path: String) -> String {
+        "-device virtio-net-pci,netdev=s -netdev stream,id=s,server=off,addr.type=unix,addr.path=\(path)"
+    }
+
+    /// How QEMU connects with vhost-user; the memory has to be shared.
+    private static func vhostUserArguments(_ path: String) -> String {
+        "-m 1G -object memory-backend-memfd,id=m,size=1G,share=on -machine q35,memory-backend=m "
+            + "-device virtio-net-pci,netdev=s -netdev vhost-user,id=s,chardev=c -chardev socket,id=c,path=\(path)"
     }
 
     private static func path(_ number: Int) -> String { "/tmp/passt_\(number).socket" }

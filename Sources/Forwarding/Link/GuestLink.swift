@@ -103,6 +103,7 @@ enum GuestLink: FrameLink, ~Copyable {
     func takeNewGuest() -> Bool {
         switch self {
         case .stream(let link): link.takeNewGuest()
+        case .vhostUser(let link): link.takeNewGuest()
         default: false
         }
     }

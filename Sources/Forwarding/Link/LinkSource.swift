@@ -18,6 +18,10 @@ public enum LinkSource: ~Copyable, Sendable {
     case streamListener(Listener)
     /// A stream socket with a virtual machine at the other end.
     case streamClient(OwnedFileDescriptor)
+    /// As ``streamListener(_:)``, and the virtual machines speak vhost-user.
+    case vhostUserListener(Listener)
+    /// As ``streamClient(_:)``, and the virtual machine speaks vhost-user.
+    case vhostUserClient(OwnedFileDescriptor)
 
     /// A socket that is listened on.
     public struct Listener: ~Copyable, Sendable {
@@ -37,6 +41,12 @@ public enum LinkSource: ~Copyable, Sendable {
             let isForOneClient = isForOneClient
             return StreamLink(listener: socket, isForOneClient: isForOneClient)
         }
+
+        /// Makes the link for vhost-user.
+        consuming func vhostUserLink() -> VhostUserLink {
+            let isForOneClient = isForOneClient
+            return VhostUserLink(listener: socket, isForOneClient: isForOneClient)
+        }
     }
 
     /// The tap, lent; nil for another link.
@@ -52,8 +62,8 @@ public enum LinkSource: ~Copyable, Sendable {
         switch self {
         case .tap(let device): device.descriptor
         case .tun(let device): device.descriptor
-        case .streamListener(let listener): listener.socket.descriptor
-        case .streamClient(let socket): socket.descriptor
+        case .streamListener(let listener), .vhostUserListener(let listener): listener.socket.descriptor
+        case .streamClient(let socket), .vhostUserClient(let socket): socket.descriptor
         }
     }
 
@@ -64,6 +74,8 @@ public enum LinkSource: ~Copyable, Sendable {
         case .tun(let device): .tun(device)
         case .streamListener(let listener): .stream(listener.link())
         case .streamClient(let socket): .stream(StreamLink(client: socket))
+        case .vhostUserListener(let listener): .vhostUser(listener.vhostUserLink())
+        case .vhostUserClient(let socket): .vhostUser(VhostUserLink(client: socket))
         }
     }
 }
@@ -76,6 +88,17 @@ extension LinkSource {
 
         init(_ description: String) {
             self.description = description
+        }
+    }
+
+    /// The same socket, with vhost-user spoken on it.
+    ///
+    /// - Throws: If it is a device.
+    public consuming func speakingVhostUser() throws(Refusal) -> LinkSource {
+        switch consume self {
+        case .streamListener(let listener), .vhostUserListener(let listener): return .vhostUserListener(listener)
+        case .streamClient(let socket), .vhostUserClient(let socket): return .vhostUserClient(socket)
+        case .tap, .tun: throw Refusal("a device; for --vhost-user, give a connected stream socket")
         }
     }
 

@@ -139,7 +139,7 @@ extension VhostUserLink {
                 continue
             }
             withRing(ring) { $0.start(queue) }
-            if ring == RingNumber.transmit { mayReceive = true }
+            if ring == RingNumber.transmit { mayReceive = true } else { noteDriver() }
         }
     }
 

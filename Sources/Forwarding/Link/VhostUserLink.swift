@@ -45,6 +45,8 @@ final class VhostUserLink: FrameLink {
         var refusedClients: UInt64 = 0
         /// Clients that have gone, or were dropped.
         var lostClients: UInt64 = 0
+        /// How often a client could not be accepted, without descriptors or memory.
+        var failedAccepts: UInt64 = 0
         /// Clients dropped for bytes that are no message.
         var badMessages: UInt64 = 0
         /// Messages that did not hold: a feature that was not offered, the wrong descriptors.
@@ -75,6 +77,8 @@ final class VhostUserLink: FrameLink {
         static let descriptors = 2048
         /// Messages that are answered in one event.
         static let messages = 64
+        /// How long no client is accepted after a failure, in milliseconds.
+        static let pause: Int64 = 200
         /// The header before each frame with `num_buffers`, in bytes.
         static let header = 12
     }
@@ -110,6 +114,12 @@ final class VhostUserLink: FrameLink {
     private var hasToldEnd = false
     /// A client has gone since somebody asked.
     private var hasLostClient = false
+    /// Whether the client's guest has a driver, now or before.
+    private var hasGuest = false
+    /// That guest has come since somebody asked.
+    private var hasNewGuest = false
+    /// Ends the pause after a failed accept(2).
+    private var resumeTimer: EventLoop.TimerID?
 
     // What belongs to the client.
     var channel = VhostUserChannel()
@@ -122,19 +132,19 @@ final class VhostUserLink: FrameLink {
     /// What the guest's driver can do, as far as the data path is concerned.
     private(set) var capabilities: LinkCapabilities = [.header, .backPressure]
     /// The length of the header before each frame, in bytes.
-    private var frameHeader = Size.header
+    private(set) var frameHeader = Size.header
     /// Whether a frame may lie in several buffers.
-    private var mergesBuffers = false
+    private(set) var mergesBuffers = false
 
     /// Whether the guest may have sent something, as far as its kicks and the ring say.
     var mayReceive = false
-    private var chain = VirtqueueChain()
+    var chain = VirtqueueChain()
     /// Counts frames of the guest.
     private var sinceShown = 0
     /// Frames that wait for buffers, each behind its header of ten bytes.
     var waiting: FrameQueue
     /// A frame's header.
-    private let header: UnsafeMutableRawPointer
+    let header: UnsafeMutableRawPointer
     private var lostMappings: UInt32
 
     /// Makes a link whose clients connect to a socket.
@@ -212,6 +222,8 @@ final class VhostUserLink: FrameLink {
     }
 
     func unwatch(on loop: EventLoop) {
+        if let timer = resumeTimer { loop.cancel(timer) }
+        resumeTimer = nil
         if listening >= 0 { loop.remove(FileDescriptor(rawValue: listening)) }
         if number >= 0 { loop.remove(FileDescriptor(rawValue: number)) }
         forgetGuest()
@@ -234,7 +246,7 @@ final class VhostUserLink: FrameLink {
     }
 
     /// Whether there may be frames, or news of the client's end, for which no event will come.
-    var hasMore: Bool { isOver && !hasToldEnd || hasLostClient || mayReceive }
+    var hasMore: Bool { isOver && !hasToldEnd || hasLostClient || hasNewGuest || mayReceive }
 
     /// Whether a client has gone since the last call; its flows are to end.
     func takeLostGuest() -> Bool {
@@ -242,12 +254,25 @@ final class VhostUserLink: FrameLink {
         return hasLostClient
     }
 
+    /// Whether a client's guest has loaded its driver for the first time since the last call; it has to be sent all
+    /// announcements, which it could not receive before.
+    func takeNewGuest() -> Bool {
+        defer { hasNewGuest = false }
+        return hasNewGuest && number >= 0
+    }
+
+    /// Takes note of a driver that can receive.
+    func noteDriver() {
+        if !hasGuest { hasNewGuest = true }
+        hasGuest = true
+    }
+
     private func acceptClients() {
         guard listening >= 0, !isOver else { return }
         // Whoever floods the socket gets a few at a time; the event comes again.
         for _ in 0..<16 {
             let accepted = tapas_accept(listening, nil, nil)
-            guard accepted >= 0 else { return }
+            guard accepted >= 0 else { return acceptDidFail(currentErrno) }
             let descriptor = OwnedFileDescriptor(taking: accepted)
             if number >= 0, clientHasHungUp { dropClient() }
             guard number < 0, !isOver else {
@@ -259,6 +284,30 @@ final class VhostUserLink: FrameLink {
             counters.clients += 1
             // Fails for want of memory only; the client is sent away then.
             do { try watchClient() } catch { dropClient() }
+        }
+    }
+
+    /// Stops watching the listening socket for a moment if the client still waits: its event would be repeated at once.
+    private func acceptDidFail(_ error: Errno) {
+        switch error {
+        case .resourceTemporarilyUnavailable, .connectionAbort, .interrupted: return
+        default: break
+        }
+        counters.failedAccepts += 1
+        guard let loop, resumeTimer == nil else { return }
+        loop.remove(FileDescriptor(rawValue: listening))
+        resumeTimer = loop.schedule(at: .now.advanced(milliseconds: Size.pause)) { [weak self] _ in
+            self?.resumeListening()
+        }
+    }
+
+    private func resumeListening() {
+        resumeTimer = nil
+        guard let loop, !isOver else { return }
+        do throws(SystemCallError) {
+            try loop.add(FileDescriptor(rawValue: listening), for: .readable, token: Self.listenerToken)
+        } catch {
+            acceptDidFail(error.errno)
         }
     }
 
@@ -292,6 +341,8 @@ final class VhostUserLink: FrameLink {
         session = VhostUserSession()
         waiting.removeAll()
         mayReceive = false
+        hasGuest = false
+        hasNewGuest = false
         adoptFeatures()
     }
 
@@ -369,144 +420,10 @@ final class VhostUserLink: FrameLink {
         return unsafe .frame(start + frameHeader, count: count - frameHeader, header)
     }
 
-    private func note(_ fault: VirtqueueFault, on ring: borrowing VhostUserRing) {
+    /// Counts a broken ring, and tells the guest's program.
+    func note(_ fault: VirtqueueFault, on ring: borrowing VhostUserRing) {
         counters.brokenRings += 1
         ring.tellFault()
-    }
-
-    // MARK: To the guest
-
-    @inline(never)
-    var canTransmit: Bool {
-        guard number >= 0 else { return true }
-        guard toGuest.isRunning, waiting.isEmpty else { return false }
-        if toGuest.hasAvailable {
-            toGuest.wantKicks(false)
-            return true
-        }
-        toGuest.wantKicks(true)
-        return toGuest.hasAvailable
-    }
-
-    @inline(never)
-    func transmit(_ frame: UnsafeMutableRawPointer, count: Int, header: VirtioNetHeader) -> Bool {
-        var piece = unsafe iovec(iov_base: frame, iov_len: count)
-        return unsafe send(&piece, count: 1, header: header)
-    }
-
-    @inline(never)
-    func transmit(_ pieces: UnsafeMutablePointer<iovec>, count: Int, header: VirtioNetHeader) -> Bool {
-        unsafe send(pieces, count: count, header: header)
-    }
-
-    /// Delivers a frame, or has it wait; false if it is neither.
-    private func send(_ pieces: UnsafeMutablePointer<iovec>, count: Int, header: VirtioNetHeader) -> Bool {
-        guard number >= 0, toGuest.isRunning else {
-            counters.withoutGuest += 1
-            return false
-        }
-        if waiting.isEmpty {
-            switch unsafe deliver(pieces, count: count, header: header) {
-            case .done: return true
-            case .dropped: return false
-            case .noBuffers: counters.withoutBuffers += 1
-            }
-        }
-        unsafe putHeader(header, before: pieces)
-        guard unsafe waiting.append(pieces, count: count) else {
-            counters.queueFull += 1
-            return false
-        }
-        deliverWaiting()
-        return true
-    }
-
-    private enum Delivery {
-        case done
-        case noBuffers
-        case dropped
-    }
-
-    /// Delivers what waits, as far as there are buffers.
-    func deliverWaiting() {
-        while let frame = unsafe waiting.first, let start = frame.baseAddress {
-            let length = VirtioNetHeader.length
-            guard let header = try? VirtioNetHeader(unsafe DataPath.bytes(start, length)) else { return }
-            var piece = unsafe iovec(iov_base: start + length, iov_len: frame.count - length)
-            let delivery = unsafe deliver(&piece, count: 1, header: header)
-            if delivery == .noBuffers {
-                // Those that came before the guest knew that we wait are not told: once more.
-                if toGuest.wantsKicks { return }
-                toGuest.wantKicks(true)
-            } else {
-                waiting.removeFirst()
-            }
-        }
-    }
-
-    /// Copies a frame into the guest's buffers.
-    private func deliver(
-        _ pieces: UnsafeMutablePointer<iovec>, count: Int, header: VirtioNetHeader
-    ) -> Delivery {
-        guard !toGuest.isBroken, let mark = toGuest.mark else { return .dropped }
-        do throws(VirtqueueFault) {
-            let delivery = try unsafe fill(pieces, count: count, header: header)
-            if delivery != .done { toGuest.rewind(to: mark) } else { toGuest.publish() }
-            return delivery
-        } catch {
-            toGuest.rewind(to: mark)
-            toGuest.fail(error)
-            note(error, on: toGuest)
-            return .dropped
-        }
-    }
-
-    /// Takes buffers until a frame is in them; they are used, and not published.
-    private func fill(
-        _ pieces: UnsafeMutablePointer<iovec>, count: Int, header: VirtioNetHeader
-    ) throws(VirtqueueFault) -> Delivery {
-        guard try toGuest.next(into: &chain, memory: regions.memory) else { return .noBuffers }
-        guard chain.writableBytes > frameHeader else { throw .noRoom }
-        var span = unsafe MutableSpan(
-            _unsafeStart: self.header.assumingMemoryBound(to: UInt8.self), count: Size.header)
-        header.write(into: &span)
-        // One buffer; if they are more, that is written at the end.
-        span[10] = 1
-        span[11] = 0
-        var written = unsafe chain.append(UnsafeRawBufferPointer(start: self.header, count: frameHeader))
-        var buffers = 1
-        var descriptors = chain.descriptorCount
-        let low = unsafe chain.writablePlace(at: 10)
-        let high = unsafe chain.writablePlace(at: 11)
-        for position in 0..<count {
-            var start = unsafe UnsafeRawPointer(pieces[position].iov_base)
-            var left = unsafe pieces[position].iov_len
-            while left > 0, let from = unsafe start {
-                let done = unsafe chain.append(UnsafeRawBufferPointer(start: from, count: left))
-                written += done
-                left -= done
-                unsafe start = from + done
-                if left == 0 { break }
-                // This buffer is full.
-                guard mergesBuffers else {
-                    counters.tooLong += 1
-                    return .dropped
-                }
-                toGuest.use(chain.head, written: written)
-                guard try toGuest.next(into: &chain, memory: regions.memory) else { return .noBuffers }
-                guard chain.writableBytes > 0 else { throw .noRoom }
-                buffers += 1
-                written = 0
-                descriptors += chain.descriptorCount
-                guard descriptors <= Size.descriptors else { throw .chainTooLong }
-            }
-        }
-        toGuest.use(chain.head, written: written)
-        if buffers > 1 {
-            unsafe low?.storeBytes(of: UInt8(truncatingIfNeeded: buffers), as: UInt8.self)
-            unsafe high?.storeBytes(of: UInt8(truncatingIfNeeded: buffers >> 8), as: UInt8.self)
-        }
-        return .done
     }
 
     /// Shows the guest what was used in this turn, and tells it.

@@ -62,8 +62,10 @@ public enum LinkSource: ~Copyable, Sendable {
         switch self {
         case .tap(let device): device.descriptor
         case .tun(let device): device.descriptor
-        case .streamListener(let listener), .vhostUserListener(let listener): listener.socket.descriptor
-        case .streamClient(let socket), .vhostUserClient(let socket): socket.descriptor
+        case .streamListener(let listener): listener.socket.descriptor
+        case .streamClient(let socket): socket.descriptor
+        case .vhostUserListener(let listener): listener.socket.descriptor
+        case .vhostUserClient(let socket): socket.descriptor
         }
     }
 
@@ -96,8 +98,10 @@ extension LinkSource {
     /// - Throws: If it is a device.
     public consuming func speakingVhostUser() throws(Refusal) -> LinkSource {
         switch consume self {
-        case .streamListener(let listener), .vhostUserListener(let listener): return .vhostUserListener(listener)
-        case .streamClient(let socket), .vhostUserClient(let socket): return .vhostUserClient(socket)
+        case .streamListener(let listener): return .vhostUserListener(listener)
+        case .streamClient(let socket): return .vhostUserClient(socket)
+        case .vhostUserListener(let listener): return .vhostUserListener(listener)
+        case .vhostUserClient(let socket): return .vhostUserClient(socket)
         case .tap, .tun: throw Refusal("a device; for --vhost-user, give a connected stream socket")
         }
     }

@@ -149,7 +149,7 @@ struct Session: ~Copyable {
         }
         let served = try ports?.serve(tap, filter: filters.ports)
         let logger = log.logger
-        network.thread.perform {
+        network.thread?.perform {
             Self.giveUpFileSystem(except: [], logger: logger)
             Filters.load(filters.namespace, for: .namespace)
         }

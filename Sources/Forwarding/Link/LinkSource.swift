@@ -102,7 +102,7 @@ extension LinkSource {
         case .streamClient(let socket): return .vhostUserClient(socket)
         case .vhostUserListener(let listener): return .vhostUserListener(listener)
         case .vhostUserClient(let socket): return .vhostUserClient(socket)
-        case .tap, .tun: throw Refusal("a device; for --vhost-user, give a connected stream socket")
+        default: throw Refusal("a device; for --vhost-user, give a connected stream socket")
         }
     }
 

@@ -21,13 +21,16 @@ struct DataPathSequenceTests {
         var established = 0
         var flows = 0
         var chunks = 0
-        for input in try FuzzInputs.corpus.inputs(of: "DataPath") {
-            let sequence = DataPathSequence()
-            sequence.play(input.bytes)
-            established = max(established, sequence.mostEstablished)
-            flows = max(flows, sequence.mostFlows)
-            chunks = max(chunks, sequence.largestBacklog)
-            sequence.end()
+        // The kernel decides how much a socket takes at once, so a backlog does not come about in each round.
+        for _ in 0..<20 where established < 1 || flows < 12 || chunks < 1 {
+            for input in try FuzzInputs.corpus.inputs(of: "DataPath") {
+                let sequence = DataPathSequence()
+                sequence.play(input.bytes)
+                established = max(established, sequence.mostEstablished)
+                flows = max(flows, sequence.mostFlows)
+                chunks = max(chunks, sequence.largestBacklog)
+                sequence.end()
+            }
         }
         #expect(established >= 1 && flows >= 12 && chunks >= 1, "\(established), \(flows), \(chunks)")
     }

@@ -73,26 +73,6 @@ struct TCPHandshakeTests {
         #expect(world.forwarder.flowCount == 0)
     }
 
-    @Test("no source address on the host: the namespace hears that the network is unreachable")
-    func noSourceAddressOnTheHost() throws {
-        var rules = TranslationRules.lab
-        rules.families.v4.outboundAddress = .v4(IPv4Address(192, 0, 2, 77))
-        let world = try World(rules: rules)
-        var path = GuestFrame.Path(to: 80)
-        path.remote = .v4(IPv4Address(198, 51, 100, 1))
-        let syn = GuestFrame.tcp(path, .syn, sequence: 77)
-        world.send(syn)
-        let frame = try world.next("an ICMP error") { $0.isICMP }
-        expectPacket(
-            frame.packet.frame, .ip(from: Lab.host(.v4), to: Lab.guest(.v4)), .icmp(type: 3, code: 0, rest: 0))
-        // What the namespace's kernel looks for: addresses, ports, sequence number.
-        let quote = frame.payload
-        #expect(quote.count >= 28)
-        #expect(Array(quote[12..<20]) == Array(syn[26..<34]))
-        #expect(Array(quote[20..<28]) == Array(syn[34..<42]))
-        #expect(world.forwarder.flowCount == 0)
-    }
-
     @Test("the SYN again: silence while connecting, the same SYN-ACK afterwards")
     func theSynAgain() throws {
         let world = try World()

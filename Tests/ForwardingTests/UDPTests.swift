@@ -379,20 +379,6 @@ struct UDPTests {
         #expect(try Self.receive(2, at: server, world) == [[2], [3]])
     }
 
-    @Test("no source address on the host: the namespace hears that the network is unreachable")
-    func noSourceAddressOnTheHost() throws {
-        var rules = TranslationRules.lab
-        rules.families.v4.outboundAddress = .v4(IPv4Address(192, 0, 2, 77))
-        let world = try World(rules: rules)
-        var path = GuestFrame.Path(from: 25_003, to: 9)
-        path.remote = .v4(IPv4Address(198, 51, 100, 1))
-        world.send(GuestFrame.udp(path, [1, 2, 3]))
-        let error = try world.next("an ICMP error") { $0.isICMP }
-        expectPacket(
-            error.packet.frame, .ip(from: Lab.host(.v4), to: Lab.guest(.v4)), .icmp(type: 3, code: 6, rest: 0))
-        #expect(world.forwarder.flowCount == 0)
-    }
-
     @Test("--no-udp drops and counts")
     func noUDPDropsAndCounts() throws {
         let world = try World { $0.forwardsUDP = false }

@@ -119,6 +119,7 @@ struct VhostUserHostileTests {
         #expect(machine.receive().isEmpty)
         peer.kick(1)
         #expect(machine.receive().isEmpty)
+        #expect(machine.link.takeNewGuest())
         #expect(!machine.link.hasMore)
         try expectBroken(machine, ring: 1)
     }

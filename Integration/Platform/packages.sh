@@ -79,7 +79,7 @@ lintian --allow-root --fail-on error,warning "$package" || fail "lintian objects
 
 say "a Debian root without Swift"
 mmdebstrap --quiet --variant=custom --include=dpkg,busybox-static,libc-bin,dash,coreutils,diffutils,sed,grep,findutils \
-    --include=base-files,base-passwd,libmnl0,libcap2,libstdc++6 bookworm "$work/root"
+    --include=base-files,base-passwd,libmnl0,libcap2,libseccomp2,libstdc++6 bookworm "$work/root"
 cp "$package" "$work/root/tapas.deb"
 chroot "$work/root" dpkg --install /tapas.deb
 [ "$(chroot "$work/root" readlink -f /usr/bin/pasta)" = /usr/bin/tapas ] || fail "pasta is not an alternative"

@@ -36,7 +36,7 @@ enum LabFiles {
         let programs = FilePath(#filePath).removingLastComponent().appending("Programs")
         let names = [
             "agent", "client", "deciding_rule", "dns", "flood", "freeze_thread", "left_behind", "netstate", "pattern",
-            "pesto", "raw",
+            "pesto", "raw", "device",
             "serve", "terminal",
         ]
         for name in names {

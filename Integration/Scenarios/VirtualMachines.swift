@@ -93,7 +93,7 @@ extension Scenarios {
                 let machine = try await Machine(in: net.host, files, socket: socket, fetch: "http://203.0.113.1/")
                 try await machine.tells([
                     "link 52:54:00:12:34:56", "address 169.254.2.15/16", "router 169.254.2.2",
-                    "neighbour 52:56:00:00:00:02", "fetched hello", "address 2001:db8:1::5054:ff:fe12:3456/64",
+                    "neighbour 52:56:00:00:00:02", "fetched hello", "address 2001:db8:1:0:5054:ff:fe12:3456/64",
                 ])
                 let answer = try await net.server.must([
                     "curl", "-sS", "--max-time", "10", "http://192.0.2.10:8080/cgi-bin/who",
@@ -105,7 +105,7 @@ extension Scenarios {
                     -6 address add 2001:db8:9::10/64 dev eth0 nodad
                     -6 route replace default via fe80::1 dev eth0
                     """)
-                try await machine.tells(["address 2001:db8:9::5054:ff:fe12:3456/64", "address 169.254.2.15/16"])
+                try await machine.tells(["address 2001:db8:9:0:5054:ff:fe12:3456/64", "address 169.254.2.15/16"])
                 // QEMU is killed: a link for one client ends with it, and removes its socket.
                 try await net.host.must(["kill", "-9", "\(machine.program.processID)"])
                 let end = try await engine.end(within: .seconds(10))

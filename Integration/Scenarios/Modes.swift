@@ -135,7 +135,8 @@ extension Scenarios {
             try await withLab { lab in
                 let net = try await Roaming(in: lab)
                 try await net.change(Net.wifi)
-                let engine = try await net.host.attach(net.guest, ServiceClients.quiet + ["-I", "tap7", "--strict-addresses"])
+                let engine = try await net.host.attach(
+                    net.guest, ServiceClients.quiet + ["-I", "tap7", "--strict-addresses"])
                 let client = try await net.guest.start([
                     "bash", projectFile("Integration/Lab/Programs/client.sh"), "stale", "tap7",
                 ])

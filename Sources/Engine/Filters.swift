@@ -50,7 +50,9 @@ struct Filters {
         }
     }
 
-    /// Loads a filter for the calling thread. Without it, the process ends: nothing is served unprotected.
+    /// Loads a filter for the calling thread.
+    ///
+    /// Without it, the process ends: nothing is served unprotected.
     static func load(_ filter: SystemCallFilter, for subject: FilteredSubject) {
         do throws(SystemCallError) {
             try filter.load()

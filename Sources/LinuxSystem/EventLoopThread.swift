@@ -87,7 +87,8 @@ public final class EventLoopThread: Sendable {
     /// - Returns: The thread.
     /// - Throws: The error of pthread_create(3).
     public static func start<Sink: EventSink & SendableMetatype>(
-        _ loop: EventLoop, name: String, serving sink: LoopBound<Sink>, beforeServing: @escaping @Sendable () -> Void = {}
+        _ loop: EventLoop, name: String, serving sink: LoopBound<Sink>,
+        beforeServing: @escaping @Sendable () -> Void = {}
     ) throws(SystemCallError) -> EventLoopThread {
         let body = Body {
             _ = unsafe tapas_set_thread_name(name)

@@ -101,7 +101,9 @@ public final class HelperProcesses: Sendable {
         return false
     }
 
-    /// Kills a helper that has not been reaped. One that a helper has forked is in the leader's group, and is killed with
+    /// Kills a helper that has not been reaped.
+    ///
+    /// One that a helper has forked is in the leader's group, and is killed with
     /// the group: the filter of system calls allows no other numbers than ``signalTargets``.
     private static func kill(_ process: Int32, _ state: State) {
         guard let leader = state.leader, process != leader else {

@@ -51,7 +51,9 @@ public struct SystemCallFilter: Sendable {
         program = try unsafe Self.export(context)
     }
 
-    /// Loads the filter for the calling thread; what it starts later inherits it. It cannot be taken off.
+    /// Loads the filter for the calling thread.
+    ///
+    /// What it starts later inherits it. It cannot be taken off.
     ///
     /// - Throws: The error of seccomp(2).
     public func load() throws(SystemCallError) {

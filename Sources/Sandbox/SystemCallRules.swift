@@ -76,7 +76,9 @@ struct SystemCallRules: Hashable, Sendable {
         restrict("mprotect", [[Condition(2, 0, mask: executable)]])
         restrict("tgkill", [[Condition(0, getpid())]])
         // The init has its own process namespace, which is the command's.
-        if subject != .commandInit && subject != .commandInitWithResolver { restrict("kill", processes.map { [Condition(0, $0)] }) }
+        if subject != .commandInit && subject != .commandInitWithResolver {
+            restrict("kill", processes.map { [Condition(0, $0)] })
+        }
         restrict("socket", subject.sockets.map { [Condition(0, $0.family), Condition(1, $0.type, mask: 0xF)] })
         restrict("socketpair", [[Condition(0, AF_UNIX)]])
         restrict("ioctl", subject.requests.map { [Condition(1, $0)] })

@@ -67,7 +67,7 @@ struct SystemCallRules: Hashable, Sendable {
     /// The calls of the C library's and Swift's runtime, which no source file declares.
     static let runtime = [
         "brk", "clock_gettime", "exit_group", "futex", "getrandom", "gettid", "madvise", "mmap", "mprotect",
-        "mremap", "munmap", "restart_syscall", "rt_sigprocmask", "rt_sigreturn", "tgkill",
+        "mremap", "munmap", "restart_syscall", "rt_sigprocmask", "rt_sigreturn", "sched_yield", "tgkill",
     ]
 
     private mutating func restrictArguments(_ subject: FilteredSubject, _ processes: [Int32]) {

@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+import CLinux
 import Glibc
 import LinuxSystem
 import Sandbox
@@ -79,31 +80,35 @@ struct SandboxTests {
     @Test("inherited descriptors are closed but for those to keep")
     func closesInherited() async {
         await #expect(processExitsWith: .success) {
-            let opened = (0..<6).map { _ in open("/dev/null", O_RDONLY) }
-            let kept = [opened[4], opened[1]]
-            InheritedDescriptors.closeAll(keeping: kept.map { FileDescriptor(rawValue: $0) })
-            var status = stat()
-            for number in opened {
-                guard (fstat(number, &status) == 0) == kept.contains(number) else { _exit(1) }
+            exitAsProcessOfOneThread {
+                let opened = (0..<6).map { _ in open("/dev/null", O_RDONLY) }
+                let kept = [opened[4], opened[1]]
+                InheritedDescriptors.closeAll(keeping: kept.map { FileDescriptor(rawValue: $0) })
+                var status = stat()
+                for number in opened {
+                    guard (fstat(number, &status) == 0) == kept.contains(number) else { return 1 }
+                }
+                for number: CInt in 0...2 where fstat(number, &status) != 0 { return 2 }
+                return 0
             }
-            for number: CInt in 0...2 where fstat(number, &status) != 0 { _exit(2) }
-            _exit(0)
         }
     }
 
     @Test("missing standard descriptors become /dev/null")
     func fillsStandard() async {
         await #expect(processExitsWith: .success) {
-            close(0)
-            close(1)
-            InheritedDescriptors.fillStandard()
-            var status = stat()
-            var null = stat()
-            guard stat("/dev/null", &null) == 0 else { _exit(1) }
-            for number: CInt in 0...1 {
-                guard fstat(number, &status) == 0, status.st_rdev == null.st_rdev else { _exit(2) }
+            exitAsProcessOfOneThread {
+                close(0)
+                close(1)
+                InheritedDescriptors.fillStandard()
+                var status = stat()
+                var null = stat()
+                guard stat("/dev/null", &null) == 0 else { return 1 }
+                for number: CInt in 0...1 {
+                    guard fstat(number, &status) == 0, status.st_rdev == null.st_rdev else { return 2 }
+                }
+                return 0
             }
-            _exit(0)
         }
     }
 
@@ -123,4 +128,16 @@ struct SandboxTests {
             _exit(Identity.current == identity ? 0 : 1)
         }
     }
+}
+
+/// Ends as a fork of this process does that runs `body`.
+///
+/// The fork has one thread, as the program has when it looks after its descriptors. The test runner's process has
+/// others, which open files meanwhile.
+private func exitAsProcessOfOneThread(_ body: () -> Int32) -> Never {
+    let child = tapas_fork()
+    if child == 0 { _exit(body()) }
+    var status: CInt = 0
+    guard child > 0, waitpid(child, &status, 0) == child, status & 0x7F == 0 else { _exit(99) }
+    _exit((status >> 8) & 0xFF)
 }

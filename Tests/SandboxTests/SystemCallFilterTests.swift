@@ -22,12 +22,12 @@ import Testing
         #expect(forbidden.intersection(rules.allowed.keys) == [])
     }
 
-    @Test("the lists are short: the data path's has at most 54 calls")
+    @Test("the lists are short: the data path's has at most 55 calls")
     func listsAreShort() {
         for subject in FilteredSubject.allCases {
             let count = SystemCallRules(for: subject, signalling: [1]).count
             print("measured: \(subject.name) may make \(count) system calls")
-            #expect(count <= 54, "\(subject.name)")
+            #expect(count <= 55, "\(subject.name)")
         }
     }
 

@@ -24,11 +24,13 @@ struct TCPInboundTests {
             accepted = Glibc.accept(listener.number, nil, nil)
             return accepted >= 0
         }
+        // Before `prepare`, which may close the client: then its number can be another test's socket.
+        let port = client.port
         prepare(client)
-        let peer = Endpoint(address: loopback, port: client.port)
+        let peer = Endpoint(address: loopback, port: port)
         let isTaken = world.forwarder.accept(accepted, from: peer, to: 8080, at: nil)
         try #require(isTaken)
-        return (client, GuestConnection(world, family: family, port: client.port, from: 8080, initial: 70_000))
+        return (client, GuestConnection(world, family: family, port: port, from: 8080, initial: 70_000))
     }
 
     /// The namespace's part of the handshake.

@@ -15,10 +15,8 @@
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 . "$top/contrib/dev/common.sh"
-[ -x "${1:-}/tapas" ] || fail "name the folder that the built programs are in"
-[ "$(id -u)" -eq 0 ] || fail "a machine can be made by root only"
-TAPAS_BUILD=$(cd "$1" && pwd)
-export TAPAS_BUILD
+need_built_programs "${1:-}"
+need_root
 shift
 pages=("$@")
 [ $# -gt 0 ] || pages=("$top/docs/boot.md" "$top/docs/containers.md")

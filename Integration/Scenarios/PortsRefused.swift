@@ -167,8 +167,7 @@ extension Scenarios {
                     guest.sendToGroup(9)
                 }
                 print("measured: end of the namespace (\(kind)) to the end of tapas: \(times) ms")
-                // The machine may be busy with something else in some of them.
-                #expect((times.min() ?? .infinity) < 50, "\(times)")
+                #expect(times.sorted()[2] < 50, "\(times)")
             }
         }
 

@@ -74,15 +74,21 @@ extension Scenarios {
             return program
         }
 
+        /// Makes the files of a guest, and starts the server that it fetches from; returns the folder of the files.
+        private func prepareMachine(_ lab: Lab, _ net: Laptop) async throws -> String {
+            let files = "\(lab.directory)/machine"
+            try await net.host.must(["mkdir", "\(lab.directory)/www", files])
+            try await net.host.must(["bash", projectFile("Integration/Lab/Programs/machine.sh"), files])
+            try await net.server.must(["sh", "-c", "echo hello > \(lab.directory)/www/index.html"])
+            _ = try await net.server.start(["busybox", "httpd", "-f", "-h", "\(lab.directory)/www"])
+            return files
+        }
+
         @Test("a guest sees what slirp shows, fetches, is reached by a forwarded port, and follows a roam")
         func guest() async throws {
             try await withLab { lab in
                 let net = try await Laptop(in: lab)
-                let files = "\(lab.directory)/machine"
-                try await net.host.must(["mkdir", "\(lab.directory)/www", files])
-                try await net.host.must(["bash", projectFile("Integration/Lab/Programs/machine.sh"), files])
-                try await net.server.must(["sh", "-c", "echo hello > \(lab.directory)/www/index.html"])
-                _ = try await net.server.start(["busybox", "httpd", "-f", "-h", "\(lab.directory)/www"])
+                let files = try await prepareMachine(lab, net)
                 let socket = "\(lab.directory)/vm.socket"
                 let engine = try await ready(
                     net.host,
@@ -119,11 +125,7 @@ extension Scenarios {
         func vhostUser() async throws {
             try await withLab { lab in
                 let net = try await Laptop(in: lab)
-                let files = "\(lab.directory)/machine"
-                try await net.host.must(["mkdir", "\(lab.directory)/www", files])
-                try await net.host.must(["bash", projectFile("Integration/Lab/Programs/machine.sh"), files])
-                try await net.server.must(["sh", "-c", "echo hello > \(lab.directory)/www/index.html"])
-                _ = try await net.server.start(["busybox", "httpd", "-f", "-h", "\(lab.directory)/www"])
+                let files = try await prepareMachine(lab, net)
                 let socket = "\(lab.directory)/vm.socket"
                 let engine = try await ready(
                     net.host,

@@ -277,21 +277,21 @@ static int mount_sys(void) {
 
 // MARK: resolv.conf
 //
-// The command's resolv.conf is a file of ours that is mounted on the host's, in the command's mount namespace only. The
-// host's programs replace theirs by renaming, and with the file that is replaced go the mounts on it, in every mount
-// namespace. So the init watches the folders of the link and of the file, and mounts again. The kernel tells of events by
-// SIGIO. What somebody else has mounted there is left alone.
+// The init makes the command's resolv.conf and mounts it on the host's, in the command's mount namespace only. Programs of
+// the host replace their file by renaming another one over it. Then the kernel removes the mounts on the replaced file in
+// every mount namespace. So the init watches the folders of the link and of the file, and mounts its own file again. The
+// kernel reports events by SIGIO. The init does not touch another process's mount at that place.
 
 static const char resolver_path[] = "/etc/resolv.conf";
 
 struct resolver {
-    /// Our file, on a file system that is mounted beneath /proc, where nobody sees it; -1 if there is none.
+    /// The init's file, on a file system that is mounted below /proc and therefore invisible; -1 if there is none.
     int file;
     /// The inotify instance.
     int events;
 };
 
-/// Makes the file. What is mounted on /proc now is hidden by the real one a moment later.
+/// Makes the file. The new /proc, which is mounted a moment later, hides the file system that is mounted here.
 static int make_resolver_file(const char *text) {
     if (mount("tapas", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=256k,nr_inodes=2") < 0) return -1;
     int made = open("/proc/resolv.conf", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
@@ -324,7 +324,7 @@ static int mount_resolver(const struct resolver *resolver) {
     return result;
 }
 
-/// Watches the folder of the link, and that of the file which it leads to now.
+/// Watches the folder of the link, and the folder of the file that the link leads to now.
 static void watch_resolver_folders(const struct resolver *resolver) {
     uint32_t mask = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ONLYDIR;
     (void)inotify_add_watch(resolver->events, "/etc", mask);
@@ -347,7 +347,7 @@ static void watch_resolver_folders(const struct resolver *resolver) {
     (void)inotify_add_watch(resolver->events, path, mask);
 }
 
-/// Mounts the file, to begin with; /proc must be mounted. Returns 0, or -1 and errno.
+/// Begins to watch, and mounts the file; /proc must be mounted. Returns 0, or -1 and errno.
 static int begin_resolver(struct resolver *resolver) {
     resolver->events = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (resolver->events >= 0) {
@@ -384,7 +384,7 @@ static void prepare(const struct tapas_command *command, struct resolver *resolv
         if (resolver->file >= 0 && has_proc) {
             if (begin_resolver(resolver) < 0) resolver_error = errno;
         } else if (command->resolver_text) {
-            // Nothing of ours stays in the way of the host's own.
+            // The command then has the host's resolv.conf.
             if (!resolver_error) resolver_error = ENOENT;
             if (!has_proc) (void)umount2("/proc", MNT_DETACH);
         }
@@ -484,7 +484,7 @@ static _Noreturn void run_init(const struct tapas_command *command, int channel)
         say_cannot_run(command, errno);
         _exit(126);
     }
-    // The command has its own life by now. A filter needs no_new_privs, which the command must not inherit either.
+    // The command runs by now, so it inherits neither the filter nor no_new_privs, which a filter needs.
     if (command->filter_length > 0 &&
         (tapas_set_no_new_privileges() < 0 || tapas_load_filter(command->filter, command->filter_length) < 0))
         _exit(1);

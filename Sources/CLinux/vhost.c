@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: called(any): close fstat newfstatat recvmsg rt_sigaction sendmsg
+// syscalls: called(any): fstat newfstatat rt_sigaction
 
 #define _GNU_SOURCE
 #include "tapas_vhost.h"
@@ -9,77 +9,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-// MARK: Messages with descriptors
-
-enum { most_descriptors = 16 };
-
-ssize_t tapas_receive_descriptors(int fd, void *memory, size_t length, int *descriptors, int capacity, int *count) {
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(most_descriptors * sizeof(int))];
-    } control;
-    struct iovec vector = {.iov_base = memory, .iov_len = length};
-    struct msghdr message = {
-        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t received;
-    do received = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    while (received < 0 && errno == EINTR);
-    if (received < 0) return received;
-    int first = *count;
-    // The kernel says so where it had no room for all of them.
-    bool too_many = (message.msg_flags & MSG_CTRUNC) != 0;
-    for (struct cmsghdr *part = CMSG_FIRSTHDR(&message); part != NULL; part = CMSG_NXTHDR(&message, part)) {
-        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS || part->cmsg_len < CMSG_LEN(0)) continue;
-        size_t bytes = part->cmsg_len - CMSG_LEN(0);
-        for (size_t offset = 0; offset + sizeof(int) <= bytes; offset += sizeof(int)) {
-            int descriptor;
-            memcpy(&descriptor, CMSG_DATA(part) + offset, sizeof descriptor);
-            if (*count < capacity) {
-                descriptors[(*count)++] = descriptor;
-            } else {
-                close(descriptor);
-                too_many = true;
-            }
-        }
-    }
-    if (!too_many) return received;
-    while (*count > first) close(descriptors[--*count]);
-    errno = EMSGSIZE;
-    return -1;
-}
-
-ssize_t tapas_send_descriptors(int fd, const void *memory, size_t length, const int *descriptors, int count) {
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(2 * most_descriptors * sizeof(int))];
-    } control;
-    struct iovec vector = {.iov_base = (void *)memory, .iov_len = length};
-    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
-    if (count > 2 * most_descriptors) {
-        errno = EINVAL;
-        return -1;
-    }
-    if (count > 0) {
-        memset(&control, 0, sizeof control);
-        message.msg_control = &control;
-        message.msg_controllen = CMSG_SPACE(count * sizeof(int));
-        struct cmsghdr *part = CMSG_FIRSTHDR(&message);
-        part->cmsg_level = SOL_SOCKET;
-        part->cmsg_type = SCM_RIGHTS;
-        part->cmsg_len = CMSG_LEN(count * sizeof(int));
-        memcpy(CMSG_DATA(part), descriptors, count * sizeof(int));
-    }
-    ssize_t sent;
-    do sent = sendmsg(fd, &message, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    return sent;
-}
 
 // MARK: Descriptors of the other side
 
@@ -108,9 +39,9 @@ int tapas_unmap(void *start, size_t length) { return munmap(start, length); }
 
 // MARK: Files that become shorter
 //
-// The handler runs on the thread that has touched the memory, and looks only at atomic words. A slot is free (0),
-// being written (1), or in use (2). One that is in use is changed by its owner alone, which is the thread that touches
-// the memory, so that the handler never sees it half written.
+// The handler runs on the thread that has touched the memory, and reads atomic variables only. A slot is free (0), being
+// written (1), or in use (2). Only its owner changes a slot that is in use. The owner is the thread that touches the
+// memory, so the handler never sees a slot half written.
 
 enum { slot_count = 256 };
 
@@ -135,7 +66,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
         uintptr_t start = atomic_load(&slots[slot].start);
         size_t length = atomic_load(&slots[slot].length);
         if (address < start || address - start >= length) continue;
-        // All of it, since only whole mappings of huge pages can be replaced.
+        // The whole mapping, because a part of a huge page cannot be replaced.
         void *result = mmap(
             (void *)start, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
         if (result == MAP_FAILED) break;
@@ -144,7 +75,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
         errno = error;
         return;
     }
-    // Not ours: the access is made again, and then does what it would have done without us.
+    // The fault is in no guarded mapping. The access is repeated with the previous action in force.
     sigaction(number, &previous_action, NULL);
     errno = error;
 }

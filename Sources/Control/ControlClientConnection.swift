@@ -74,12 +74,13 @@ final class ControlClientConnection {
         var lines: [[UInt8]] = []
         while true {
             var passed: CInt = -1
+            var count: CInt = 0
             let result = transferring {
                 unsafe buffer.withUnsafeMutableBytes {
-                    unsafe tapas_receive_with_descriptor(number, $0.baseAddress, $0.count, &passed)
+                    unsafe tapas_receive_descriptors(number, $0.baseAddress, $0.count, &passed, 1, &count)
                 }
             }
-            if passed >= 0 {
+            if count > 0 {
                 if received >= 0 { Glibc.close(received) }
                 received = passed
             }

@@ -15,8 +15,9 @@ public enum ControlDescriptorPassing {
     public static func send(
         _ line: [UInt8], with descriptor: FileDescriptor, to socket: FileDescriptor
     ) throws(SystemCallError) {
+        var number = descriptor.rawValue
         let count = try retrying("sendmsg", "a request with a descriptor") {
-            unsafe tapas_send_with_descriptor(socket.rawValue, line, line.count, descriptor.rawValue)
+            unsafe tapas_send_descriptors(socket.rawValue, line, line.count, &number, 1)
         }
         guard count == line.count else { throw SystemCallError("sendmsg", "a request", .messageTooLong) }
     }

@@ -5,10 +5,12 @@ internal import NetworkModel
 internal import NetworkTypes
 internal import Options
 
-/// The resolv.conf(5) of a wrapped command: one that names the address at which its queries are forwarded for the
-/// namespace's life (decision 0023).
+/// The resolv.conf(5) of a wrapped command.
+///
+/// It names the address that forwards the command's queries as long as the
+/// namespace exists (decision 0023).
 enum CommandResolver {
-    /// Its text, from the host's file as it is now; nil if the command keeps the host's.
+    /// Its text, made from the host's present file; nil if the command keeps the host's file.
     static func text(_ invocation: Invocation) -> String? {
         let addresses = addresses(invocation)
         guard !addresses.isEmpty else { return nil }
@@ -17,7 +19,7 @@ enum CommandResolver {
         return text(naming: addresses, search: invocation.searchDomains, host: host)
     }
 
-    /// The addresses that forward queries, whatever the host has, as they stand in the file.
+    /// The addresses that forward queries independently of the host, as the file has them.
     private static func addresses(_ invocation: Invocation) -> [String] {
         let configuration = invocation.configuration
         guard invocation.isSpawn, invocation.mountsResolver, !invocation.spliceOnly, configuration.configuresNamespace
@@ -25,17 +27,17 @@ enum CommandResolver {
         let families = AddressFamily.allCases.filter(configuration.families.contains)
         let given = families.compactMap { configuration.dnsForward[$0] }.map(\.description)
         guard given.isEmpty, configuration.networkMode == .opaque, !configuration.suppressesDNS else { return given }
-        // The address that --mode opaque has for the host; an IPv6 one needs the interface beside it.
+        // The host's address in --mode opaque; an IPv6 address needs the interface's name as well.
         return families.contains(.v4) ? ["169.254.2.2"] : ["fe80::1%\(configuration.interfaceName ?? "tap0")"]
     }
 
     /// The text for given addresses.
     ///
     /// - Parameters:
-    ///   - addresses: what stands behind `nameserver`.
-    ///   - search: `-S`; nil keeps what the host's file says.
-    ///   - host: the host's file, whose other lines are kept.
-    /// - Returns: the text, with a line that says whose file it is.
+    ///   - addresses: the values of the `nameserver` lines.
+    ///   - search: `-S`; nil keeps the `search` line of the host's file.
+    ///   - host: the host's file; its other lines are kept.
+    /// - Returns: the text; its first line says which program has made the file.
     static func text(naming addresses: [String], search: [String]?, host: [UInt8]) -> String {
         var lines = ["# Made by tapas for this command; --no-resolv-conf leaves the host's."]
         lines += addresses.map { "nameserver \($0)" }

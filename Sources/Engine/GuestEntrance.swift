@@ -2,11 +2,11 @@
 //
 // Theory of operation
 //
-// A virtual machine connects to a socket that we listen on, or is connected to a descriptor that the program was started
-// with. The descriptor is checked before anything else is done, and kept when others are closed. The socket is made while
-// the file system is in reach, as early or as late as the control sockets (`ControlSocketSetup.needsRoot`), and its file is
-// removed at the end. Who serves what connects is the data path's link (`LinkSource`): a further transport is one more
-// case there and in ``link()``.
+// A virtual machine connects to a socket that the program listens on, or is connected to a descriptor that the program
+// was started with. The descriptor is checked first, and kept when other descriptors are closed. The socket is made
+// while the file system is accessible, before or after the change of user like the control sockets
+// (`ControlSocketSetup.needsRoot`), and its file is removed at the end. The data path's link serves the clients
+// (`LinkSource`): another transport is one more case there and in ``link()``.
 
 internal import Control
 internal import Forwarding
@@ -15,9 +15,9 @@ internal import Logging
 internal import Options
 internal import SystemPackage
 
-/// Where a virtual machine comes in.
+/// The socket or descriptor by which a virtual machine is connected.
 struct GuestEntrance: ~Copyable {
-    /// The most sockets /tmp/passt_N.socket.
+    /// The greatest number of sockets /tmp/passt_N.socket.
     private static let mostSockets = 100
 
     private let machine: VirtualMachineLink
@@ -26,7 +26,7 @@ struct GuestEntrance: ~Copyable {
     /// The descriptor of `--fd`, which must stay open, lent.
     let descriptors: [FileDescriptor]
 
-    /// Takes the descriptor of `--fd`, if there is one; nil where a namespace gets the network.
+    /// Takes the descriptor of `--fd`, if there is one; nil if a namespace gets the network.
     ///
     /// - Throws: One line, if it cannot carry frames.
     init?(_ invocation: Invocation) throws(Failure) {
@@ -46,7 +46,7 @@ struct GuestEntrance: ~Copyable {
         }
     }
 
-    /// Whether the socket has to be made while the program still is root (``ControlSocketSetup/needsRoot(_:)``).
+    /// Whether the socket must be made while the program is still root (``ControlSocketSetup/needsRoot(_:)``).
     var needsRoot: Bool {
         switch machine.place {
         case .descriptor: false
@@ -58,8 +58,8 @@ struct GuestEntrance: ~Copyable {
     /// Makes the socket, unless there is a descriptor.
     ///
     /// - Parameters:
-    ///   - files: takes note of the file, which is to be removed at the end.
-    ///   - logger: where to tell how to start a virtual machine.
+    ///   - files: records the socket's file, which is removed at the end.
+    ///   - logger: receives the line that says how to start a virtual machine.
     /// - Throws: One line that names the path and the remedy.
     mutating func listen(_ files: ControlFiles, _ logger: Logger) throws(Failure) {
         let socket: ControlSocket
@@ -81,7 +81,7 @@ struct GuestEntrance: ~Copyable {
         listener = socket.takeListener()
     }
 
-    /// What the data path is given.
+    /// The link of the data path.
     mutating func link() throws(Failure) -> LinkSource {
         if let handedOver = handedOver.take() { return handedOver }
         guard let listener = listener.take() else { throw Failure("there is no socket for a virtual machine") }
@@ -94,7 +94,7 @@ struct GuestEntrance: ~Copyable {
         "-device virtio-net-pci,netdev=s -netdev stream,id=s,server=off,addr.type=unix,addr.path=\(path)"
     }
 
-    /// How QEMU connects with vhost-user; the memory has to be shared.
+    /// How QEMU connects with vhost-user; its memory must be shared.
     private static func vhostUserArguments(_ path: String) -> String {
         "-m 1G -object memory-backend-memfd,id=m,size=1G,share=on -machine q35,memory-backend=m "
             + "-device virtio-net-pci,netdev=s -netdev vhost-user,id=s,chardev=c -chardev socket,id=c,path=\(path)"
@@ -102,7 +102,7 @@ struct GuestEntrance: ~Copyable {
 
     private static func path(_ number: Int) -> String { "/tmp/passt_\(number).socket" }
 
-    /// What another instance, or another user, has is passed over.
+    /// Sockets of another instance or another user are skipped.
     private static func firstFree() throws(Failure) -> ControlSocket {
         for number in 1...mostSockets {
             do throws(ControlSocketError) {

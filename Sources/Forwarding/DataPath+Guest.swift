@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// What a virtual machine has that a namespace has not: it comes and goes while the program runs, and whoever starts it
+// Unlike a namespace, a virtual machine connects and disconnects while the program runs, and the user who starts it
 // chooses its hardware address.
 
 internal import LinuxSystem
@@ -11,7 +11,8 @@ internal import Services
 internal import Wire
 
 extension DataPath {
-    /// Forgets a guest that is gone: the next one over the same link has none of its flows, leases and addresses.
+    /// Discards everything about a guest that has disconnected, so that the next one has none of its flows, leases and
+    /// addresses.
     mutating func loseGuest() {
         options.logger.info("the guest has gone")
         _ = resetFlows { _ in true }
@@ -22,17 +23,17 @@ extension DataPath {
         services.forgetGuest(seed: .now(), now: now.milliseconds)
     }
 
-    /// Tells a guest that has come what there is.
+    /// Sends all announcements to a guest that has connected.
     mutating func meetGuest() {
         options.logger.info("a guest has connected")
         services.forgetGuest(seed: .now(), now: now.milliseconds)
         sendDue()
     }
 
-    /// Gives the gateway another hardware address where the guest has taken its own.
+    /// Gives the gateway another hardware address if the guest has the same one.
     ///
-    /// Two hosts of one link with one address cannot work: some versions of libvirt give the guest's as that of the
-    /// gateway. It is done once, since a guest could go on with it for ever.
+    /// Two hosts with the same address on one link cannot work. Some versions of libvirt give the guest's address as the
+    /// gateway's. The address is changed once only, because a hostile guest could repeat the conflict for ever.
     @inline(never)
     mutating func avoidGuestAddress(_ address: MACAddress) {
         guard gatewayStandIn == nil else { return }

@@ -2,11 +2,10 @@
 //
 // Theory of operation
 //
-// The kernel says by which table a packet leaves, but not by which of the policy rules it came to that table. So the
-// rules are walked here as the kernel walks them (net/core/fib_rules.c): in their order, with the packet's selectors,
-// `goto` followed, and routes that a rule passes over (`suppress_prefixlength`) passed over. The walk ends where it comes
-// to the kernel's own answer. What the kernel answers is never computed here: an answer that no rule explains has no
-// rule.
+// The kernel says which table routes a packet, but not which policy rule selected that table. So this file walks the
+// rules as the kernel does (net/core/fib_rules.c): in their order, with the packet's selectors; it follows `goto`, and
+// skips the routes that a rule suppresses (`suppress_prefixlength`). The walk ends at the rule that leads to the kernel's
+// own answer. The answer itself is always the kernel's. If no rule explains it, no rule is named.
 
 internal import CLinux
 internal import Glibc
@@ -14,12 +13,13 @@ public import NetworkModel
 public import NetworkTypes
 internal import SystemPackage
 
-/// A packet of the host itself, as the kernel's policy rules look at it (ip-rule(8)): without a mark, and from a socket
-/// that is not bound to an interface.
+/// A packet of the host itself, with the properties that policy rules select by (ip-rule(8)).
+///
+/// It has no mark, and its socket is not bound to an interface.
 public struct RoutedPacket: Hashable, Sendable {
-    /// Where it goes.
+    /// Its destination.
     public var destination: IPAddress
-    /// Where it comes from; nil while the kernel has not chosen that yet.
+    /// Its source; nil if the kernel has not chosen it yet.
     public var source: IPAddress?
     /// The IP protocol.
     public var transport: UInt8
@@ -44,9 +44,9 @@ public struct RoutedPacket: Hashable, Sendable {
 public struct RouteTrace: Hashable, Sendable {
     /// The kernel's answer.
     public var lookup: RouteLookup
-    /// The rule by which it came to the answer; nil if no rule leads to a route, or none explains the answer.
+    /// The rule that leads to the answer; nil if no rule leads to a route, or none explains the answer.
     public var rule: RoutingRule?
-    /// Whether the rule is known for certain; false if a rule before it asks for something that this program cannot see.
+    /// Whether the rule is certain; false if an earlier rule selects by something that this program cannot see.
     public var isCertain: Bool
 
     /// Makes a trace.
@@ -57,15 +57,15 @@ public struct RouteTrace: Hashable, Sendable {
     }
 }
 
-/// The policy rules of a family as one packet meets them.
+/// The policy rules of a family, applied to one packet.
 struct RuleWalk {
-    /// What became of the packet at a rule that selects it.
+    /// The effect of a rule that selects the packet.
     enum Outcome {
         /// The rule decides.
         case decides
-        /// The next rule is looked at.
+        /// The walk continues with the next rule.
         case goesOn
-        /// One of both; this program cannot tell.
+        /// One of these two; this program cannot see which.
         case unknown
     }
 
@@ -82,8 +82,8 @@ struct RuleWalk {
 
     /// The first rule that decides.
     ///
-    /// - Parameter outcome: what comes of a rule that looks a table up or refuses, and that selects the packet.
-    /// - Returns: the rule, and whether it is known for certain; nil if none decides.
+    /// - Parameter outcome: the effect of a rule that selects the packet, and that looks up a table or refuses.
+    /// - Returns: the rule, and whether it is certain; nil if none decides.
     /// - Throws: What `outcome` throws.
     func decision<E: Error>(
         _ outcome: (RoutingRule, RuleSelectors) throws(E) -> Outcome
@@ -99,8 +99,8 @@ struct RuleWalk {
             switch Int(rule.action) {
             case Int(FR_ACT_NOP): continue
             case Int(FR_ACT_GOTO):
-                // Always forward; a target that is not there is passed over (fib_rules_lookup). A jump that may be or not
-                // is not taken, and what comes after is doubtful.
+                // A jump always goes forward; the kernel ignores one without a target (fib_rules_lookup). If it is
+                // uncertain whether the rule selects the packet, the walk does not jump, and its result is uncertain.
                 guard isSelected == true else {
                     doubtful = doubtful ?? rule
                     continue
@@ -118,7 +118,7 @@ struct RuleWalk {
         return nil
     }
 
-    /// Whether a rule is for the packet; nil where that depends on what is not known here.
+    /// Whether a rule selects the packet; nil if that depends on something unknown.
     func selects(_ selectors: RuleSelectors) -> Bool? {
         var isMatch = !selectors.wantsMore
         if let source = selectors.source, source.length > 0 {
@@ -131,7 +131,7 @@ struct RuleWalk {
         if let transport = selectors.transport, transport != packet.transport { isMatch = false }
         if let ports = selectors.destinationPorts, !ports.contains(packet.port) { isMatch = false }
         if let users = selectors.users {
-            // Users that the user namespace does not have are all shown as this one (user_namespaces(7)).
+            // The kernel shows all users that the user namespace does not map as this one (user_namespaces(7)).
             let overflow: UInt32 = 65534
             if isMatch, users.lowerBound == overflow || users.upperBound == overflow { return nil }
             if !users.contains(packet.user) { isMatch = false }
@@ -140,11 +140,11 @@ struct RuleWalk {
         return isMatch != selectors.isInverted
     }
 
-    /// The rule by which the kernel came to a route.
+    /// The rule that leads to a route.
     ///
     /// - Parameters:
     ///   - table: the route's table.
-    ///   - length: the length of its prefix; nil if the kernel does not tell.
+    ///   - length: the length of its prefix; nil if the kernel does not report it.
     /// - Returns: the first rule that leads to it.
     func leading(to table: RouteTable, length: Int?) -> (rule: RoutingRule, isCertain: Bool)? {
         decision { rule, selectors in
@@ -172,7 +172,7 @@ struct RuleWalk {
             switch route.type {
             case .throw: return .goesOn
             case .blackhole, .unreachable, .prohibit: return .decides
-            // The kernel had another answer: a route whose interface is down.
+            // The kernel ignores this route, because its interface is down.
             default: return .goesOn
             }
         }
@@ -232,7 +232,7 @@ extension NetlinkSocket {
         }
     }
 
-    /// The length of the prefix of the route that the kernel takes; nil if it does not tell.
+    /// The length of the prefix of the route that the kernel uses; nil if it does not report it.
     private mutating func matchedLength(_ packet: RoutedPacket) throws(NetlinkError) -> Int? {
         do throws(NetlinkError) {
             return try answer(to: packet, wantsMatch: true)?.route.destination.length

@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// The options of virtual machines, and what other options mean for them. The program serves one if it is called passt,
-// or if an option says how one is connected.
+// The options of virtual machines, and the meaning of other options for them. The program serves a virtual machine if it
+// is called passt, or if an option says how a virtual machine is connected.
 
 internal import NetworkModel
 internal import NetworkTypes
@@ -13,7 +13,7 @@ extension CommandLineParser {
         .dhcpDNS, .dhcpSearch, .hostLoToNsLo, .spliceOnly,
     ]
 
-    /// The options that say how a virtual machine is connected, and so that there is one.
+    /// The options that say how a virtual machine is connected.
     private static let linkOptions: Set<OptionName> = [.socket, .fd, .vhostUser]
 
     /// Whether a virtual machine is served instead of a namespace.
@@ -47,7 +47,7 @@ extension CommandLineParser {
         }
     }
 
-    /// Refuses what needs a namespace, and sets the defaults of virtual machines.
+    /// Refuses options that need a namespace, and sets the defaults of virtual machines.
     mutating func settleVirtualMachine(operands: [String]) throws(UsageError) {
         if let operand = operands.first {
             throw UsageError("operand \(quoted(operand)): a virtual machine's program is not ours to run; leave it out")
@@ -63,7 +63,7 @@ extension CommandLineParser {
         invocation.configuration.announcesSearchList = !given.contains(.noDHCPSearch)
     }
 
-    /// Refuses, for a namespace, what only a virtual machine has.
+    /// Refuses options of virtual machines if a namespace is served.
     func refuseVirtualMachineOptions() throws(UsageError) {
         for name in given where [.oneOff].contains(name) {
             throw UsageError(
@@ -87,7 +87,7 @@ extension CommandLineParser {
         }
     }
 
-    /// Fills in what slirp would have made of the network of `--slirp`, where no option says otherwise.
+    /// Sets the addresses that slirp makes from the network of `--slirp`, unless other options set them.
     ///
     /// QEMU (net/slirp.c) takes the network's bits and puts 0x202 for the router, 0x203 for the resolver and 0x20f for
     /// the guest behind them, as far as the netmask leaves room. The router's hardware address is 52:55 and its IPv4

@@ -1,10 +1,10 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-/// How a virtual machine, or a device that somebody else configures, is connected.
+/// How a virtual machine is connected, or a device that another program configures.
 public struct VirtualMachineLink: Hashable, Sendable {
-    /// What is spoken on the socket.
+    /// A protocol for frames.
     public enum Transport: Hashable, Sendable {
-        /// Frames, each behind its length: QEMU's `-netdev stream`.
+        /// Frames, each after its length: QEMU's `-netdev stream`.
         case stream
         /// `--vhost-user`.
         case vhostUser
@@ -20,7 +20,7 @@ public struct VirtualMachineLink: Hashable, Sendable {
         case descriptor(Int32)
     }
 
-    /// What is spoken.
+    /// The protocol on the socket.
     public var transport = Transport.stream
     /// Where the virtual machine is found.
     public var place = Place.firstFree

@@ -31,6 +31,13 @@ enum DeclaredSystemCalls {
         "socket", "write",
     ]
 
+    static let commandInit = [
+        "access", "close", "close_range", "dup3", "execve", "fchmod", "fcntl", "inotify_add_watch", "inotify_init1",
+        "kill", "mount", "move_mount", "open_tree", "openat", "prctl", "read", "readlink", "recvfrom", "rt_sigaction",
+        "rt_sigprocmask", "rt_sigtimedwait", "seccomp", "sendmsg", "sendto", "sethostname", "statfs", "statx",
+        "umount2", "vfork", "waitid", "write", "writev",
+    ]
+
     static let resolverWatcher = [
         "capset", "chdir", "clone", "close", "close_range", "dup2", "fcntl", "fstat", "getpid", "inotify_add_watch",
         "inotify_init1", "inotify_rm_watch", "newfstatat", "openat", "poll", "prctl", "read", "readlinkat", "recvmsg",

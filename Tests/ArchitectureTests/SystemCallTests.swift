@@ -39,6 +39,13 @@ import Testing
         #expect(declaring > 40)
     }
 
+    @Test("the lists of the filters are what the sources declare now")
+    func filterListsAreUpToDate() async throws {
+        let collected = try await Package.output("python3", ["contrib/dev/system-calls"])
+        let file = try Package.text(of: "Sources/Sandbox/DeclaredSystemCalls.swift")
+        #expect(collected == file, "run contrib/dev/system-calls --write")
+    }
+
     private static func room(_ file: String) -> String { String(file.split(separator: "/").dropFirst().first ?? "") }
 
     @Test("comments and strings are no code; what a string interpolates is")

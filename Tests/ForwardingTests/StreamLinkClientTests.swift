@@ -11,55 +11,13 @@ import Wire
 
 @testable import Forwarding
 
-/// A data path over a listening socket; the test's clients are virtual machines.
-private final class Server: EventSink {
-    let loop: EventLoop
-    let link: StreamLink
-    let forwarder: Forwarder
-    let address: UnixSocketAddress
-    private(set) var hasEnded = false
+private typealias Server = LinkServer<StreamLink>
 
-    init(isForOneClient: Bool = false) throws {
-        let name = "@tapas-stream-\(getpid())-\(UInt64.random(in: .min ... .max))"
-        address = try #require(UnixSocketAddress(notifying: name))
-        let listener = try UnixSocketAddress.socket(.stream)
-        try address.bind(listener.descriptor)
-        try #require(listen(listener.rawValue, 16) == 0)
-        loop = try EventLoop()
-        link = StreamLink(listener: listener, isForOneClient: isForOneClient)
-        forwarder = try Forwarder(
-            link: .stream(link), rules: .lab, services: .lab, options: ForwardingOptions(logger: Logger(label: "test")),
-            loop: loop)
-        forwarder.linkDidEnd = { [unowned self] in hasEnded = true }
-    }
-
-    func ready(_ token: EventToken, _ readiness: Readiness, now: MonotonicTime) {
-        forwarder.ready(token, readiness, now: now)
-    }
-
-    func batchEnded(now: MonotonicTime) {
-        forwarder.batchEnded(now: now)
-        loop.stop()
-    }
-
-    var deadline: MonotonicTime? {
-        let soon = MonotonicTime.now.advanced(milliseconds: 1)
-        return forwarder.deadline.map { min($0, soon) } ?? soon
-    }
-
-    func deadlineReached(now: MonotonicTime) {
-        if let deadline = forwarder.deadline, deadline <= now { forwarder.deadlineReached(now: now) }
-    }
-
-    /// Turns the loop until a condition holds.
-    func run(until what: String, _ condition: () -> Bool) throws {
-        let end = MonotonicTime.now.advanced(milliseconds: 15_000)
-        while !condition() {
-            if MonotonicTime.now > end {
-                throw World.Waited(description: "waited in vain for \(what): \(link.counters)")
-            }
-            try loop.run(sink: self)
-        }
+extension LinkServer where Link == StreamLink {
+    fileprivate convenience init(isForOneClient: Bool = false) throws {
+        try self.init(
+            { StreamLink(listener: $0, isForOneClient: isForOneClient) }, as: GuestLink.stream,
+            describe: { "\($0.counters)" })
     }
 }
 
@@ -125,7 +83,7 @@ struct StreamLinkClientTests {
                 _ = second.next()
                 return second.isClosed
             }
-            #expect(server.link.counters.refusedClients == 1)
+            #expect(server.link.clients.refused == 1)
             try first.resolve(server, last: 201)
             // Half a frame is left behind.
             first.send(GuestFrame.arpRequest(target: IPv4Address(10, 0, 2, 202)), without: 5)
@@ -134,8 +92,8 @@ struct StreamLinkClientTests {
         #expect(server.forwarder.flowCount == 0, "its flows have ended")
         let third = try Client(server)
         try third.resolve(server)
-        #expect(server.link.counters.clients == 2)
-        #expect(server.link.counters.lostClients == 1)
+        #expect(server.link.clients.connected == 2)
+        #expect(server.link.clients.lost == 1)
         #expect(!server.hasEnded)
     }
 
@@ -146,8 +104,8 @@ struct StreamLinkClientTests {
             let client = try Client(server)
             try client.resolve(server)
         }
-        #expect(server.link.counters.refusedClients == 0)
-        #expect(server.link.counters.clients == 20)
+        #expect(server.link.clients.refused == 0)
+        #expect(server.link.clients.connected == 20)
     }
 
     @Test("a link for one client ends with it")
@@ -158,7 +116,7 @@ struct StreamLinkClientTests {
             try client.resolve(server)
         }
         try server.run(until: "the end") { server.hasEnded }
-        #expect(server.link.counters.lostClients == 1)
+        #expect(server.link.clients.lost == 1)
     }
 
     @Test("each client is told what there is, without asking")
@@ -188,10 +146,10 @@ struct StreamLinkClientTests {
                 if number < 0 { break }
                 taken.append(number)
             }
-            try server.run(until: "a failed accept") { server.link.counters.failedAccepts > 0 }
+            try server.run(until: "a failed accept") { server.link.clients.failedAccepts > 0 }
             let end = MonotonicTime.now.advanced(milliseconds: 450)
             try server.run(until: "half a second to pass") { MonotonicTime.now > end }
-            try #require(server.link.counters.failedAccepts <= 4, "\(server.link.counters)")
+            try #require(server.link.clients.failedAccepts <= 4, "\(server.link.clients)")
             for number in taken { close(number) }
             try client.resolve(server)
         }

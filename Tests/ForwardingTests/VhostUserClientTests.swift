@@ -12,59 +12,18 @@ import Wire
 
 @testable import Forwarding
 
-/// A data path over a listening socket; the test's clients are virtual machines.
-private final class Server: EventSink {
-    let loop: EventLoop
-    let link: VhostUserLink
-    let forwarder: Forwarder
-    let address: UnixSocketAddress
-    private(set) var hasEnded = false
+private typealias Server = LinkServer<VhostUserLink>
 
-    init(isForOneClient: Bool = false) throws {
-        let name = "@tapas-vhost-\(getpid())-\(UInt64.random(in: .min ... .max))"
-        address = try #require(UnixSocketAddress(notifying: name))
-        let listener = try UnixSocketAddress.socket(.stream)
-        try address.bind(listener.descriptor)
-        try #require(listen(listener.rawValue, 16) == 0)
-        loop = try EventLoop()
-        link = VhostUserLink(listener: listener, isForOneClient: isForOneClient)
-        forwarder = try Forwarder(
-            link: .vhostUser(link), rules: .lab, services: .lab,
-            options: ForwardingOptions(logger: Logger(label: "test")), loop: loop)
-        forwarder.linkDidEnd = { [unowned self] in hasEnded = true }
-    }
-
-    func ready(_ token: EventToken, _ readiness: Readiness, now: MonotonicTime) {
-        forwarder.ready(token, readiness, now: now)
-    }
-
-    func batchEnded(now: MonotonicTime) {
-        forwarder.batchEnded(now: now)
-        loop.stop()
-    }
-
-    var deadline: MonotonicTime? {
-        let soon = MonotonicTime.now.advanced(milliseconds: 1)
-        return forwarder.deadline.map { min($0, soon) } ?? soon
-    }
-
-    func deadlineReached(now: MonotonicTime) {
-        if let deadline = forwarder.deadline, deadline <= now { forwarder.deadlineReached(now: now) }
-    }
-
-    /// Turns the loop until a condition holds.
-    func run(until what: String, _ condition: () -> Bool) throws {
-        let end = MonotonicTime.now.advanced(milliseconds: 15_000)
-        while !condition() {
-            if MonotonicTime.now > end {
-                throw World.Waited(description: "waited in vain for \(what): \(link.counters)")
-            }
-            try loop.run(sink: self)
-        }
+extension LinkServer where Link == VhostUserLink {
+    fileprivate convenience init(isForOneClient: Bool = false) throws {
+        try self.init(
+            { VhostUserLink(listener: $0, isForOneClient: isForOneClient) }, as: GuestLink.vhostUser,
+            describe: { "\($0.counters)" })
     }
 
     /// A client that has begun, or was sent away.
-    func connect(features: UInt64 = VhostUserPeer.allFeatures, begins: Bool = true) throws -> VhostUserPeer {
+    fileprivate func connect(features: UInt64 = VhostUserPeer.allFeatures, begins: Bool = true) throws -> VhostUserPeer
+    {
         let socket = try UnixSocketAddress.socket(.stream, waits: true)
         try address.connect(socket.descriptor)
         let peer = try VhostUserPeer(socket)
@@ -78,7 +37,7 @@ private final class Server: EventSink {
     }
 
     /// Has the guest ask for a neighbour, and waits for the answer.
-    func resolve(_ peer: VhostUserPeer, last: UInt8 = 200) throws {
+    fileprivate func resolve(_ peer: VhostUserPeer, last: UInt8 = 200) throws {
         let target = IPv4Address(10, 0, 2, last)
         #expect(peer.put(GuestFrame.arpRequest(target: target)))
         peer.kick(1)
@@ -104,7 +63,7 @@ struct VhostUserClientTests {
             try server.run(until: "a flow") { server.forwarder.flowCount == 1 }
             let second = try server.connect(begins: false)
             try server.run(until: "the second to be sent away") { second.isClosed }
-            #expect(server.link.counters.refusedClients == 1)
+            #expect(server.link.clients.refused == 1)
             try server.resolve(first, last: 201)
         }
         try server.run(until: "the first to be gone") { !server.link.hasClient }
@@ -112,8 +71,8 @@ struct VhostUserClientTests {
         #expect(server.link.capabilities == [.header, .backPressure])
         let third = try server.connect()
         try server.resolve(third)
-        #expect(server.link.counters.clients == 2)
-        #expect(server.link.counters.lostClients == 1)
+        #expect(server.link.clients.connected == 2)
+        #expect(server.link.clients.lost == 1)
         #expect(!server.hasEnded)
     }
 
@@ -133,7 +92,7 @@ struct VhostUserClientTests {
             }
         }
         try server.run(until: "the last to be gone") { !server.link.hasClient }
-        #expect(server.link.counters.clients == 10 && server.link.counters.lostClients == 10)
+        #expect(server.link.clients.connected == 10 && server.link.clients.lost == 10)
         #expect(server.link.counters.lostMemory == 3)
     }
 
@@ -145,7 +104,7 @@ struct VhostUserClientTests {
             try server.resolve(peer)
         }
         try server.run(until: "the end") { server.hasEnded }
-        #expect(server.link.counters.lostClients == 1)
+        #expect(server.link.clients.lost == 1)
     }
 
     @Test("a connection carries data both ways as super-frames, as over a tap", arguments: [true, false])

@@ -31,6 +31,13 @@ import Testing
         }
     }
 
+    @Test("the init, which loads its filter late, has only calls that the sources declare for it")
+    func initHasDeclaredCalls() {
+        for subject in [FilteredSubject.commandInit, .commandInitWithResolver] {
+            #expect(Set(subject.calls).subtracting(DeclaredSystemCalls.commandInit) == [])
+        }
+    }
+
     @Test("a signal goes only to the processes that were named")
     func signals() {
         let rules = SystemCallRules(for: .dataPath, signalling: [17, -18])

@@ -93,6 +93,17 @@ need_user_namespaces() {
     esac
 }
 
+need_root() {
+    [ "$(id -u)" -eq 0 ] || fail "this is for root only"
+}
+
+# need_built_programs FOLDER: exports TAPAS_BUILD, the absolute path of the folder that has the programs.
+need_built_programs() {
+    [ -x "$1/tapas" ] || fail "name the folder that the built programs are in"
+    TAPAS_BUILD=$(cd "$1" && pwd)
+    export TAPAS_BUILD
+}
+
 # What tapas is built with and linked to.
 # shellcheck disable=SC2034 # for those who source this
 build_packages=(libmnl-dev libcap-dev libseccomp-dev pkg-config)

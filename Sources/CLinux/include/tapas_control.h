@@ -14,11 +14,4 @@ int tapas_peer_credentials(int fd, uid_t *user, pid_t *process);
 /// The cookie of the network namespace that a socket belongs to (SO_NETNS_COOKIE, Linux 5.14).
 int tapas_network_namespace_cookie(int fd, uint64_t *cookie);
 
-/// Reads without waiting; *descriptor is the descriptor that was sent with the data (SCM_RIGHTS, close-on-exec), or -1.
-/// Further descriptors are closed.
-ssize_t tapas_receive_with_descriptor(int fd, void *memory, size_t length, int *descriptor);
-
-/// Writes all of a short message together with a descriptor (SCM_RIGHTS).
-ssize_t tapas_send_with_descriptor(int fd, const void *memory, size_t length, int descriptor);
-
 #endif

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// What vhost-user needs of unix(7), mmap(2) and sigaction(2) that Swift cannot import.
+// What vhost-user needs of mmap(2) and sigaction(2) that Swift cannot import.
 
 #ifndef TAPAS_VHOST_H
 #define TAPAS_VHOST_H
@@ -8,14 +8,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
-
-/// Reads without waiting, together with up to `capacity` descriptors (SCM_RIGHTS, close-on-exec), which are appended to
-/// `descriptors` at *count. If more come, all that came with this call are closed, and the call fails with EMSGSIZE.
-ssize_t tapas_receive_descriptors(int fd, void *memory, size_t length, int *descriptors, int capacity, int *count);
-
-/// Sends `count` descriptors together with all of a short message (SCM_RIGHTS); for tests.
-ssize_t tapas_send_descriptors(int fd, const void *memory, size_t length, const int *descriptors, int count);
 
 /// Whether a descriptor may be an eventfd(2): its file has no type. Pipes, sockets and files do.
 bool tapas_may_be_eventfd(int fd);

@@ -2,14 +2,14 @@
 //
 // Theory of operation
 //
-// The regions of a virtual machine's memory are files of its program, which we map. The program could make a file
-// shorter while it is mapped; an access to the missing part would end our process (SIGBUS). Files that cannot shrink
-// (`F_SEAL_SHRINK`, which QEMU sets on its memfd) are only some of those in use, so that is not asked for. Instead, the
-// size is checked when the file is mapped, and each mapping is guarded: the first access to bytes that are gone replaces
-// it by empty memory of ours, and `isLost` tells the link, which drops the client.
+// The regions of a virtual machine's memory are files of its program, which the link maps. The program could make a file
+// shorter while it is mapped; an access to the missing part would end this process (SIGBUS). Only some of the files in
+// use cannot shrink (`F_SEAL_SHRINK`, which QEMU sets on its memfd), so the seal is not required. Instead, the size is
+// checked when the file is mapped, and each mapping is guarded: the first access to missing bytes replaces the mapping
+// by empty memory. Then `isLost` is true, and the link drops the client.
 //
-// Each file is mapped from its beginning, since an offset would have to be a multiple of the size of its pages, which
-// may be huge ones. What lies before the region is address space only.
+// Each file is mapped from its beginning, because an offset would have to be a multiple of the size of its pages, which
+// may be huge pages. The part before the region takes address space only.
 //
 // syscalls: running(data-path): fstat newfstatat rt_sigaction
 
@@ -30,11 +30,11 @@ struct GuestRegions: ~Copyable {
         let slot: CInt
     }
 
-    /// What addresses lead to.
+    /// The memory by guest addresses.
     private(set) var memory = GuestMemory()
     private var mappings: [Mapping] = []
 
-    /// No memory.
+    /// Makes a value without memory.
     init() {}
 
     deinit {
@@ -44,7 +44,7 @@ struct GuestRegions: ~Copyable {
         }
     }
 
-    /// Maps a region, which begins in the file at the offset that the region says.
+    /// Maps a region, which begins in the file at the region's offset.
     ///
     /// - Throws: EINVAL if the file is no regular one, does not have all bytes of the region, or if the region overlaps
     ///   another; the error of fstat(2) or mmap(2).
@@ -77,6 +77,6 @@ struct GuestRegions: ~Copyable {
         }
     }
 
-    /// Whether a file has become shorter, and its memory was replaced.
+    /// Whether a file has become shorter, so that its mapping was replaced.
     var isLost: Bool { mappings.contains { tapas_mapping_is_lost($0.slot) } }
 }

@@ -8,7 +8,7 @@ public import LinuxSystem
 internal import NetworkTypes
 public import SystemPackage
 
-/// What the guest is reached by, as a data path is given it at its start.
+/// The device or socket of the guest, from which a data path makes its link.
 public enum LinkSource: ~Copyable, Sendable {
     /// A tap device.
     case tap(TapDevice)
@@ -23,14 +23,14 @@ public enum LinkSource: ~Copyable, Sendable {
     /// As ``streamClient(_:)``, and the virtual machine speaks vhost-user.
     case vhostUserClient(OwnedFileDescriptor)
 
-    /// A socket that is listened on.
+    /// A listening socket.
     public struct Listener: ~Copyable, Sendable {
         /// The socket.
         let socket: OwnedFileDescriptor
-        /// Whether the link is gone once its first client is.
+        /// Whether the link ends with its first client.
         let isForOneClient: Bool
 
-        /// Takes a socket that is listened on, and does not wait (`O_NONBLOCK`).
+        /// Takes a listening socket, non-blocking.
         public init(_ socket: consuming OwnedFileDescriptor, isForOneClient: Bool) {
             self.socket = socket
             self.isForOneClient = isForOneClient
@@ -83,7 +83,7 @@ public enum LinkSource: ~Copyable, Sendable {
 }
 
 extension LinkSource {
-    /// Why a descriptor that was handed over cannot carry frames.
+    /// The reason why a descriptor of `--fd` cannot carry frames.
     public struct Refusal: Error, Hashable, Sendable, CustomStringConvertible {
         /// One line: what the descriptor is, and a remedy.
         public var description: String
@@ -93,7 +93,7 @@ extension LinkSource {
         }
     }
 
-    /// The same socket, with vhost-user spoken on it.
+    /// The same socket, for the vhost-user protocol.
     ///
     /// - Throws: If it is a device.
     public consuming func speakingVhostUser() throws(Refusal) -> LinkSource {
@@ -106,7 +106,7 @@ extension LinkSource {
         }
     }
 
-    /// What a descriptor that was handed over is.
+    /// The kind of a descriptor of `--fd`.
     private enum Kind {
         case socket
         case device(name: String, flags: CInt)
@@ -115,8 +115,8 @@ extension LinkSource {
     /// Takes a descriptor that the program was started with: a connected stream socket, or a tap or tun.
     ///
     /// - Parameter number: its number. Standard input is duplicated, because its number gets another use.
-    /// - Returns: What carries frames.
-    /// - Throws: If it is not open, or neither of these.
+    /// - Returns: The source of a link.
+    /// - Throws: If it is not open, or is none of these.
     public static func handedOver(_ number: Int32) throws(Refusal) -> LinkSource {
         let kind = try kind(of: number)
         do throws(SystemCallError) {

@@ -3,10 +3,8 @@
 // Theory of operation
 //
 // Carries a virtual machine's frames over a stream socket, each after its length (QEMU's `-netdev stream`;
-// `StreamFrames` does the framing). There is one client at a time. A further connection is accepted and closed at once,
-// so that its client fails instead of waiting. When the client disconnects, everything that belongs to it is discarded:
-// its unread bytes, its queued frames, and what is known of the guest. Then the next client may connect, unless the
-// link serves one client only.
+// `StreamFrames` does the framing). `SocketLink` has the clients, one at a time. When one disconnects, its unread bytes
+// and its queued frames are discarded.
 //
 // From the guest: the first `receive` of a batch reads as much as the arena holds; each `receive` returns a frame in
 // place. The rest is moved to the arena's start only when it contains no whole frame and the previous batch has been
@@ -18,7 +16,7 @@
 // nothing is sent until the socket is writable again. A frame is queued as a whole or not at all, because the stream
 // must keep its framing.
 //
-// syscalls: running(data-path): accept4 close poll recvfrom sendmsg
+// syscalls: running(data-path): recvfrom sendmsg
 
 internal import CLinux
 internal import Glibc
@@ -30,15 +28,9 @@ internal import Wire
 
 /// A link over a stream socket, for a virtual machine.
 @safe
-final class StreamLink: FrameLink {
+final class StreamLink: SocketLink, FrameLink {
     /// The link's counters.
     struct Counters: Hashable, Sendable {
-        /// Clients that have connected.
-        var clients: UInt64 = 0
-        /// Clients that were refused because there was one already.
-        var refusedClients: UInt64 = 0
-        /// Clients that have disconnected or were dropped.
-        var lostClients: UInt64 = 0
         /// Clients that were dropped because of an impossible frame length.
         var badLengths: UInt64 = 0
         /// Frames that were dropped because the queue was full.
@@ -49,8 +41,6 @@ final class StreamLink: FrameLink {
         var sends: UInt64 = 0
         /// The greatest number of bytes that were in the queue.
         var mostQueued = 0
-        /// How often a client could not be accepted, without descriptors or memory.
-        var failedAccepts: UInt64 = 0
     }
 
     /// Sizes of the link.
@@ -64,37 +54,12 @@ final class StreamLink: FrameLink {
         static let gathered = 64 << 10
         /// The greatest number of pieces of a frame.
         static let pieces = 128
-        /// How long no client is accepted after a failure, in milliseconds.
-        static let pause: Int64 = 200
-    }
-
-    /// The indices of the link's tokens.
-    enum Source {
-        static let client: UInt32 = 0
-        static let listener: UInt32 = 1
     }
 
     let capabilities: LinkCapabilities = .backPressure
     private(set) var counters = Counters()
-    private let listener: OwnedFileDescriptor?
-    /// The number of the listening socket; -1 if there is none.
-    private let listening: CInt
-    private var client: OwnedFileDescriptor?
-    /// The client's number; -1 while there is none.
-    private var number: CInt = -1
-    /// Tells the events of one client from those of another.
-    private var generation: UInt32 = 0
-    private let isForOneClient: Bool
-    private var loop: EventLoop?
-    private var isOver = false
-    /// Whether the end was reported to the data path.
-    private var hasReportedEnd = false
-    /// Whether a client has disconnected since the last ``takeLostGuest()``.
-    private var hasLostClient = false
     /// Whether a client has connected since the last ``takeNewGuest()``.
     private var hasNewClient = false
-    /// Ends the pause after a failed accept(2).
-    private var resumeTimer: EventLoop.TimerID?
 
     private var input = StreamFrames(shortest: EthernetHeader.length, longest: FrameArena.frameLimit)
     /// The arena's start, where ``input`` is stored.
@@ -133,26 +98,13 @@ final class StreamLink: FrameLink {
         listener: consuming OwnedFileDescriptor?, client: consuming OwnedFileDescriptor?, isForOneClient: Bool,
         queue: Int
     ) {
-        if let client {
-            number = client.rawValue
-            mayRead = true
-            hasNewClient = true
-            counters.clients = 1
-            self.client = consume client
-        } else {
-            self.client = nil
-        }
-        if let listener {
-            listening = listener.rawValue
-            self.listener = consume listener
-        } else {
-            listening = -1
-            self.listener = nil
-        }
-        self.isForOneClient = isForOneClient
         output = ByteQueue(capacity: queue)
         unsafe vectors = .allocate(capacity: Size.pieces + 3)
         unsafe prefix = .allocate(byteCount: StreamFrames.prefixLength, alignment: 4)
+        super.init(
+            listener: listener, client: client, isForOneClient: isForOneClient,
+            clientEvents: [.readable, .writable, .peerClosed, .edgeTriggered])
+        if hasClient { clientDidConnect() }
     }
 
     deinit {
@@ -160,43 +112,18 @@ final class StreamLink: FrameLink {
         unsafe prefix.deallocate()
     }
 
-    // MARK: Descriptors
+    // MARK: Clients
 
-    /// Unknown until the first frame has come.
-    var hardwareAddress: MACAddress? { nil }
-
-    /// Whether there is a client.
-    var hasClient: Bool { number >= 0 }
-
-    /// The token of the present client's events.
-    var clientToken: EventToken {
-        EventToken(kind: TokenKind.link, generation: generation, index: Source.client)
+    override func clientDidConnect() {
+        mayRead = true
+        hasNewClient = true
     }
 
-    /// The token of the listening socket's events.
-    static var listenerToken: EventToken { EventToken(kind: TokenKind.link, index: Source.listener) }
-
-    func watch(on loop: EventLoop) throws(SystemCallError) {
-        if listening >= 0 {
-            try loop.add(FileDescriptor(rawValue: listening), for: .readable, token: Self.listenerToken)
-        }
-        self.loop = loop
-        try watchClient()
-    }
-
-    private func watchClient() throws(SystemCallError) {
-        guard number >= 0, let loop else { return }
-        try loop.add(
-            FileDescriptor(rawValue: number), for: [.readable, .writable, .peerClosed, .edgeTriggered],
-            token: clientToken)
-    }
-
-    func unwatch(on loop: EventLoop) {
-        if let timer = resumeTimer { loop.cancel(timer) }
-        resumeTimer = nil
-        if listening >= 0 { loop.remove(FileDescriptor(rawValue: listening)) }
-        if number >= 0 { loop.remove(FileDescriptor(rawValue: number)) }
-        self.loop = nil
+    override func clientDidLeave() {
+        input.reset()
+        mayRead = false
+        output.removeAll()
+        isBlocked = false
     }
 
     /// Handles an event before frames are received: accepts a client, or sends queued bytes.
@@ -205,9 +132,9 @@ final class StreamLink: FrameLink {
     ///   - token: the event's token; a former client's token is ignored.
     ///   - readiness: what happened.
     func ready(_ token: EventToken, _ readiness: Readiness) {
-        if token.index == Source.listener {
+        if token.index == SocketSource.listener {
             acceptClients()
-        } else if token.generation == generation & 0xFF_FFFF, number >= 0 {
+        } else if isOfClient(token) {
             if !readiness.isDisjoint(with: [.readable, .peerClosed, .hangUp, .error]) { mayRead = true }
             if !readiness.isDisjoint(with: [.writable, .hangUp, .error]) {
                 isBlocked = false
@@ -217,92 +144,17 @@ final class StreamLink: FrameLink {
     }
 
     /// Whether there may be frames, or a client that has connected or disconnected, that no event will report.
-    var hasMore: Bool { isOver && !hasReportedEnd || hasLostClient || hasNewClient || mayRead || holdsFrame }
+    var hasMore: Bool { hasLossToReport || hasNewClient || mayRead || holdsFrame }
 
     private var holdsFrame: Bool {
         let bytes = unsafe UnsafeRawBufferPointer(start: base, count: input.end)
         return unsafe input.peek(in: bytes.bytes) != .incomplete
     }
 
-    /// Whether a client has disconnected since the last call; its flows must end.
-    func takeLostGuest() -> Bool {
-        defer { hasLostClient = false }
-        return hasLostClient
-    }
-
     /// Whether a client has connected since the last call; it must be sent all announcements.
     func takeNewGuest() -> Bool {
         defer { hasNewClient = false }
-        return hasNewClient && number >= 0
-    }
-
-    private func acceptClients() {
-        guard listening >= 0, !isOver else { return }
-        // A bounded number at a time, so that a flood of connections does not occupy the loop; the event is repeated.
-        for _ in 0..<16 {
-            let accepted = tapas_accept(listening, nil, nil)
-            guard accepted >= 0 else { return acceptDidFail(currentErrno) }
-            let descriptor = OwnedFileDescriptor(taking: accepted)
-            if number >= 0, clientHasHungUp { dropClient() }
-            guard number < 0, !isOver else {
-                counters.refusedClients += 1
-                continue
-            }
-            number = accepted
-            client = consume descriptor
-            counters.clients += 1
-            mayRead = true
-            hasNewClient = true
-            // This fails only without memory; then the client is dropped.
-            do { try watchClient() } catch { dropClient() }
-        }
-    }
-
-    /// Stops watching the listening socket for a moment if the client still waits: its event would be repeated at once.
-    private func acceptDidFail(_ error: Errno) {
-        switch error {
-        case .resourceTemporarilyUnavailable, .connectionAbort, .interrupted: return
-        default: break
-        }
-        counters.failedAccepts += 1
-        guard let loop, resumeTimer == nil else { return }
-        loop.remove(FileDescriptor(rawValue: listening))
-        resumeTimer = loop.schedule(at: .now.advanced(milliseconds: Size.pause)) { [weak self] _ in
-            self?.resumeListening()
-        }
-    }
-
-    private func resumeListening() {
-        resumeTimer = nil
-        guard let loop, !isOver else { return }
-        do throws(SystemCallError) {
-            try loop.add(FileDescriptor(rawValue: listening), for: .readable, token: Self.listenerToken)
-        } catch {
-            acceptDidFail(error.errno)
-        }
-    }
-
-    /// Whether the client has disconnected although its event has not arrived yet; its last bytes may still be unread.
-    private var clientHasHungUp: Bool {
-        var state = pollfd(fd: number, events: 0, revents: 0)
-        return unsafe poll(&state, 1, 0) == 1 && CInt(state.revents) & (POLLHUP | POLLERR) != 0
-    }
-
-    /// Closes the client's connection, and discards everything that belongs to it.
-    private func dropClient() {
-        guard number >= 0 else { return }
-        // Another process may hold the socket, too; then closing it does not end its events.
-        loop?.remove(FileDescriptor(rawValue: number))
-        number = -1
-        client = nil
-        generation = (generation + 1) & 0xFF_FFFF
-        input.reset()
-        mayRead = false
-        output.removeAll()
-        isBlocked = false
-        counters.lostClients += 1
-        hasLostClient = true
-        if isForOneClient { isOver = true }
+        return hasNewClient && hasClient
     }
 
     // MARK: From the guest
@@ -311,10 +163,7 @@ final class StreamLink: FrameLink {
     func receive(into arena: inout FrameArena) -> ReceivedFrame {
         if arena.used == 0 { unsafe base = arena.next }
         while true {
-            if number < 0 {
-                hasReportedEnd = isOver
-                return isOver ? .gone : .empty
-            }
+            if number < 0 { return receiveWithoutClient() }
             let bytes = unsafe UnsafeRawBufferPointer(start: base, count: input.end)
             switch unsafe input.next(in: bytes.bytes) {
             case .frame(let offset, let count):
@@ -411,10 +260,6 @@ final class StreamLink: FrameLink {
             sendPieces(waiting, queued: waiting)
         }
     }
-
-    func setCarrier(_ isOn: Bool) {}
-
-    var showsCarrier: Bool? { nil }
 
     /// Whether a frame can be accepted; checked before any of it is sent, because the rest may have to be queued.
     @inline(__always)

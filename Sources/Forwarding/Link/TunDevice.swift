@@ -2,10 +2,10 @@
 //
 // Theory of operation
 //
-// A tun device carries IP packets without an Ethernet header. The data path works with frames, so a header is put in
-// front of what comes, with addresses that stand for the two ends, and is left out of what goes. There is no ARP on such
-// a link; frames that carry no IP are dropped. Where the device has `IFF_VNET_HDR`, positions in that header count from
-// the packet's start, and are moved by the length of the Ethernet header.
+// A tun device carries IP packets without an Ethernet header. The data path works with frames. So this link puts an
+// Ethernet header with fixed addresses in front of received packets, and removes the header of sent frames. There is no
+// ARP on such a link; frames that contain no IP packet are dropped. If the device has `IFF_VNET_HDR`, the positions in
+// that header count from the start of the packet, and the link adds the length of the Ethernet header to them.
 //
 // syscalls: setup(main): fcntl
 // syscalls: running(data-path): readv writev
@@ -17,7 +17,7 @@ internal import NetworkTypes
 public import SystemPackage
 internal import Wire
 
-/// A tun device that somebody else has made and configured: bare IP packets.
+/// A tun device that another program has made and configured: IP packets without an Ethernet header.
 @safe
 public struct TunDevice: ~Copyable, Sendable {
     /// The address that stands for the guest, which has none.
@@ -117,12 +117,12 @@ extension TunDevice: FrameLink {
 
     var showsCarrier: Bool? { nil }
 
-    /// Sends the pieces of a frame, which ``vectors`` has from its second entry on, without its Ethernet header.
+    /// Sends a frame without its Ethernet header; its pieces are the second and later entries of ``vectors``.
     private func send(_ pieces: Int, _ told: VirtioNetHeader) -> Bool {
         guard let frame = unsafe vectors[1].iov_base, unsafe vectors[1].iov_len >= EthernetHeader.length,
             let ethernet = try? EthernetHeader(unsafe DataPath.bytes(frame, EthernetHeader.length))
         else { return false }
-        // Nobody asks for hardware addresses here, so nobody misses announcements of them.
+        // There are no hardware addresses on this link, so announcements of them are dropped without being counted.
         guard ethernet.type == .ipv4 || ethernet.type == .ipv6 else { return true }
         unsafe vectors[1].iov_base = frame + EthernetHeader.length
         unsafe vectors[1].iov_len -= EthernetHeader.length
@@ -139,7 +139,7 @@ extension TunDevice: FrameLink {
 }
 
 extension VirtioNetHeader {
-    /// The header with positions that count from another place, `count` bytes further to the front.
+    /// The header with `count` added to its positions.
     fileprivate func moved(by count: Int) -> VirtioNetHeader {
         var moved = self
         if flags.contains(.needsChecksum) { moved.checksumStart = UInt16(clamping: Int(checksumStart) + count) }

@@ -10,17 +10,17 @@ internal import VirtualMachine
 
 /// Reads the messages of a virtual machine's program from its socket, with the descriptors that come along.
 ///
-/// A message may come in pieces. No more bytes are read than it has, so that the descriptors are its own: the kernel
-/// gives those of two messages by two calls.
+/// A message may arrive in pieces. One call never reads bytes of two messages, so all descriptors that a call returns
+/// belong to the same message.
 @safe
 struct VhostUserChannel: ~Copyable {
-    /// What reading came to.
+    /// The result of reading.
     enum Next {
-        /// A whole message; its descriptors are here until the next call.
+        /// A whole message; its descriptors can be taken until the next call.
         case message(VhostUserHeader, VhostUserMessage, descriptors: Int)
-        /// The rest has not come yet.
+        /// The rest has not arrived yet.
         case incomplete
-        /// The other end is closed, or in error.
+        /// The other end is closed, or the socket has an error.
         case ended
         /// Bytes that are no message, or too many descriptors.
         case broken
@@ -29,7 +29,7 @@ struct VhostUserChannel: ~Copyable {
     private static var capacity: Int { VhostUserHeader.length + VhostUserHeader.longestPayload }
 
     private let bytes: UnsafeMutableRawPointer
-    /// The bytes of the message that have come.
+    /// The number of bytes of the message that have arrived.
     private var count = 0
     private let descriptors: UnsafeMutablePointer<CInt>
     private var descriptorCount: CInt = 0
@@ -47,7 +47,7 @@ struct VhostUserChannel: ~Copyable {
         unsafe descriptors.deallocate()
     }
 
-    /// Forgets what has come: another client begins.
+    /// Discards an incomplete message, for another client.
     mutating func reset() {
         count = 0
         closeDescriptors()
@@ -69,8 +69,8 @@ struct VhostUserChannel: ~Copyable {
     ///
     /// - Parameters:
     ///   - socket: the client's socket.
-    ///   - rings: how many rings there are.
-    /// - Returns: The message, or why there is none.
+    ///   - rings: the number of rings.
+    /// - Returns: The message, or the reason why there is none.
     mutating func next(from socket: CInt, rings: Int) -> Next {
         if count == 0 { closeDescriptors() }
         while true {

@@ -1,8 +1,8 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// The messages of a virtual machine's program. `VhostUserSession` says which hold, and has the numbers; memory, rings
-// and descriptors follow it here. A message that does not hold is answered so if its sender waits for an answer;
-// otherwise the client is dropped, since it believes that it holds.
+// The messages of a virtual machine's program. `VhostUserSession` decides which are valid and keeps their numbers; this
+// file applies them to memory, rings and descriptors. An invalid message is answered with an error if its sender waits
+// for an answer. Otherwise the client is dropped, because it assumes that its message was applied.
 //
 // syscalls: running(data-path): sendto
 
@@ -15,7 +15,7 @@ internal import VirtualMachine
 extension VhostUserLink {
     /// Answers the messages that have come.
     func answerMessages() {
-        // The event comes again for what is left.
+        // The event is repeated for the rest.
         for _ in 0..<Size.messages {
             guard number >= 0 else { return }
             switch channel.next(from: number, rings: RingNumber.count) {
@@ -30,9 +30,9 @@ extension VhostUserLink {
         }
     }
 
-    /// Does what a message says, and answers it; false if the client is to be dropped.
+    /// Applies a message and answers it; false if the client must be dropped.
     private func handle(_ message: VhostUserMessage, _ header: VhostUserHeader, descriptors: Int) -> Bool {
-        // Rings go on from where they have got to, whatever happens to them.
+        // The session must know the positions of the rings, because a message may stop them or ask for them.
         noteBases()
         switch session.handle(message, header: header, descriptors: descriptors) {
         case .refused(let answer):
@@ -55,11 +55,11 @@ extension VhostUserLink {
         let bytes = answer.bytes
         let socket = number
         let flags = CInt(MSG_DONTWAIT | MSG_NOSIGNAL)
-        // Who does not read twenty bytes of an answer that it waits for is no client.
+        // A client that waits for an answer has room for its twenty bytes.
         return transferring { unsafe Glibc.send(socket, bytes, bytes.count, flags) } == .bytes(bytes.count)
     }
 
-    /// Does what a message says that was accepted; false if that is impossible.
+    /// Applies an accepted message; false if that is impossible.
     private func adopt(_ message: VhostUserMessage) -> Bool {
         switch message {
         case .setFeatures: adoptFeatures()
@@ -68,7 +68,7 @@ extension VhostUserLink {
         case .getRingBase(let ring):
             stop(ring)
             unwatchKick(of: ring)
-            withRing(ring) { $0.closeKick() }
+            withRing(ring) { $0.kick.close() }
         case .resetOwner:
             for ring in 0..<RingNumber.count { stop(ring) }
             unwatchKicks()
@@ -85,11 +85,11 @@ extension VhostUserLink {
             return ring == RingNumber.receive ? toGuest.setCall(descriptor) : fromGuest.setCall(descriptor)
         case .setRingError(let ring, let hasDescriptor):
             guard hasDescriptor else {
-                withRing(ring) { $0.closeError() }
+                withRing(ring) { $0.error.close() }
                 return true
             }
             guard let descriptor = channel.takeDescriptor(0) else { return false }
-            return ring == RingNumber.receive ? toGuest.setError(descriptor) : fromGuest.setError(descriptor)
+            return ring == RingNumber.receive ? toGuest.error.take(descriptor) : fromGuest.error.take(descriptor)
         default: break
         }
         return true
@@ -101,7 +101,7 @@ extension VhostUserLink {
 
     // MARK: Memory
 
-    /// Maps the regions of a table, and removes those of the last one; the rings that run begin anew in them.
+    /// Maps the regions of a table in place of the present ones; running rings are set up again in them.
     private func adoptMemory(_ table: [VhostUserRegion]) -> Bool {
         var mapped = GuestRegions()
         for (position, region) in table.enumerated() {
@@ -134,7 +134,7 @@ extension VhostUserLink {
                 queue = try Virtqueue(
                     size: state.size, addresses: addresses, base: state.base, memory: regions.memory)
             } catch {
-                // A table with its memory may come.
+                // The memory of the ring may come with a later table.
                 counters.brokenRings += 1
                 continue
             }
@@ -154,13 +154,13 @@ extension VhostUserLink {
     private func adoptKick(of ring: Int) -> Bool {
         unwatchKick(of: ring)
         guard let descriptor = channel.takeDescriptor(0) else { return false }
-        let isTaken = ring == RingNumber.receive ? toGuest.setKick(descriptor) : fromGuest.setKick(descriptor)
+        let isTaken = ring == RingNumber.receive ? toGuest.kick.take(descriptor) : fromGuest.kick.take(descriptor)
         guard isTaken, let loop else { return isTaken }
-        let number = ring == RingNumber.receive ? toGuest.kickNumber : fromGuest.kickNumber
-        let token = EventToken(
-            kind: TokenKind.link, generation: generation, index: Source.kicks + UInt32(truncatingIfNeeded: ring))
+        let number = ring == RingNumber.receive ? toGuest.kick.number : fromGuest.kick.number
         do {
-            try loop.add(FileDescriptor(rawValue: number), for: [.readable, .edgeTriggered], token: token)
+            try loop.add(
+                FileDescriptor(rawValue: number), for: [.readable, .edgeTriggered],
+                token: token(Source.kicks + UInt32(truncatingIfNeeded: ring)))
             return true
         } catch {
             return false
@@ -173,8 +173,8 @@ extension VhostUserLink {
     }
 
     private func unwatchKick(of ring: Int) {
-        let number = ring == RingNumber.receive ? toGuest.kickNumber : fromGuest.kickNumber
-        // The guest's program has the descriptor, too: closing ours would not end its events.
+        let number = ring == RingNumber.receive ? toGuest.kick.number : fromGuest.kick.number
+        // The guest's program holds the descriptor, too; then closing ours does not end its events.
         if number >= 0 { loop?.remove(FileDescriptor(rawValue: number)) }
     }
 }

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// Frames to the guest: each is copied into as many of its buffers as it needs, or waits until there are enough.
+// Frames to the guest: each is copied into as many of the guest's buffers as it needs, or waits until there are enough.
 
 internal import CLinux
 internal import Glibc
@@ -31,7 +31,7 @@ extension VhostUserLink {
         unsafe send(pieces, count: count, header: header)
     }
 
-    /// Delivers a frame, or has it wait; false if it is neither.
+    /// Delivers or queues a frame; false if neither is possible.
     private func send(_ pieces: UnsafeMutablePointer<iovec>, count: Int, header: VirtioNetHeader) -> Bool {
         guard number >= 0, toGuest.isRunning else {
             counters.withoutGuest += 1
@@ -59,7 +59,7 @@ extension VhostUserLink {
         case dropped
     }
 
-    /// Delivers what waits, as far as there are buffers.
+    /// Delivers queued frames as long as there are buffers.
     func deliverWaiting() {
         while let frame = unsafe waiting.first, let start = frame.baseAddress {
             let length = VirtioNetHeader.length
@@ -67,7 +67,7 @@ extension VhostUserLink {
             var piece = unsafe iovec(iov_base: start + length, iov_len: frame.count - length)
             let delivery = unsafe deliver(&piece, count: 1, header: header)
             if delivery == .noBuffers {
-                // Those that came before the guest knew that we wait are not told: once more.
+                // The guest does not kick for buffers that it provided before it saw this: look once more.
                 if toGuest.wantsKicks { return }
                 toGuest.wantKicks(true)
             } else {
@@ -93,7 +93,7 @@ extension VhostUserLink {
         }
     }
 
-    /// Takes buffers until a frame is in them; they are used, and not published.
+    /// Copies a frame into buffers, which are marked as used but not shown to the guest yet.
     private func fill(
         _ pieces: UnsafeMutablePointer<iovec>, count: Int, header: VirtioNetHeader
     ) throws(VirtqueueFault) -> Delivery {
@@ -102,7 +102,7 @@ extension VhostUserLink {
         var span = unsafe MutableSpan(
             _unsafeStart: self.header.assumingMemoryBound(to: UInt8.self), count: Size.header)
         header.write(into: &span)
-        // One buffer; if they are more, that is written at the end.
+        // One buffer; if there are more, their number is written at the end.
         span[10] = 1
         span[11] = 0
         var written = unsafe chain.append(UnsafeRawBufferPointer(start: self.header, count: frameHeader))

@@ -17,7 +17,6 @@ final class VhostUserMachine {
     private(set) var lost = 0
     /// Frames of the guest that were none.
     private(set) var truncated = 0
-    private let memory = UnsafeMutableRawPointer.allocate(byteCount: 1 << 17, alignment: 16)
 
     init(ringSize: Int = 256, bufferSize: Int = 1600, queue: Int = VhostUserLink.Size.queue) throws {
         var ends: [CInt] = [-1, -1]
@@ -31,8 +30,6 @@ final class VhostUserMachine {
             link.ready(ring == nil ? link.clientToken : kick, .readable)
         }
     }
-
-    deinit { memory.deallocate() }
 
     /// What the data path would receive in one turn, in batches of at most `most` frames.
     func receive(batch most: Int = 256, turns: Int = 100) -> [(frame: [UInt8], header: VirtioNetHeader)] {
@@ -62,26 +59,6 @@ final class VhostUserMachine {
 
     /// Has the link send a frame, in `pieces` pieces.
     func transmit(_ frame: [UInt8], header: VirtioNetHeader = VirtioNetHeader(), pieces: Int = 1) -> Bool {
-        let start = memory + 64
-        start.copyMemory(from: frame, byteCount: frame.count)
-        if pieces == 1 { return link.transmit(start, count: frame.count, header: header) }
-        let size = (frame.count + pieces - 1) / pieces
-        var vectors = stride(from: 0, to: frame.count, by: size).map { offset in
-            iovec(iov_base: start + offset, iov_len: min(size, frame.count - offset))
-        }
-        let count = vectors.count
-        return vectors.withUnsafeMutableBufferPointer { buffer in
-            guard let first = buffer.baseAddress else { return false }
-            return link.transmit(first, count: count, header: header)
-        }
+        ForwardingTests.transmit(frame, over: link, header: header, pieces: pieces)
     }
-}
-
-/// Bytes that differ from place to place.
-private let pattern = (0..<70_000).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 8) }
-
-/// A frame that differs from those of numbers near.
-func numberedFrame(_ number: Int, _ count: Int) -> [UInt8] {
-    let start = number * 31 % 4001
-    return Array(pattern[start..<(start + count)])
 }

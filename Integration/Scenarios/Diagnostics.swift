@@ -152,6 +152,37 @@ extension Scenarios {
             }
         }
 
+        @Test("each thread, and each process beside the engine, has its filter of system calls; the command has none")
+        func filtersAreLoaded() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab, serving: false)
+                let program = try await laptop.host.startTapas(
+                    ["--config-net", "-t", "8080"],
+                    ["sh", "-c", "grep Seccomp: /proc/self/status; echo up; exec sleep 100"])
+                try await program.wrote("up")
+                let script = """
+                    for process in $(pgrep -P \(program.processID)); do
+                        echo /proc/$process/status
+                        for child in $(pgrep -P $process tapas); do echo /proc/$child/status; done
+                    done | xargs cat /proc/\(program.processID)/task/*/status |
+                        awk '$1 == "Name:" { name = $2 } $1 == "Seccomp:" { print name, $2 }' | sort
+                    """
+                let names = [
+                    "tapas", "tapas-control", "tapas-init", "tapas-namespace", "tapas-ports", "tapas-reserve",
+                    "tapas-resolver",
+                ]
+                var found: [String] = []
+                try await eventually("filters (mode 2) in all of them") {
+                    found = try await laptop.host.run(["sh", "-c", script]).lines
+                    return found == names.map { "\($0) 2" }
+                }
+                let own = try await laptop.host.run(["grep", "Seccomp:", "/proc/self/status"]).lines
+                #expect(program.output.hasPrefix(own.joined()), "\(program.output), \(own)")
+                program.send(SIGTERM)
+                _ = try await program.end(within: .seconds(3))
+            }
+        }
+
         @Test("a host change starts no thread: the runtime's pool of threads does not work in an empty root")
         func aHostChangeStartsNoThread() async throws {
             try await withLab { lab in

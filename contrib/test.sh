@@ -69,6 +69,10 @@ case " ${stages[*]} " in
     *" integration "*)
         say "allocations on the data path"
         Integration/Platform/allocations.sh "$binary"
+        if [ "$(id -u)" -eq 0 ]; then
+            say "what real root is told"
+            Integration/Platform/real-root.sh "$binary"
+        fi
         say "integration tests, in namespaces of their own"
         export TAPAS_BINARY=$binary
         run_tests contrib/dev/lab swift test --skip-build --filter '^Scenarios\.'

@@ -89,16 +89,18 @@ public struct OutputFile {
         let made = call(O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | always)
         if made >= 0 { return OwnedFileDescriptor(taking: made) }
         guard currentErrno == .fileExists else { throw OutputFileError(currentErrno) }
-        var number = call(O_RDWR | always)
+        // Opening a pipe for writing is seen at its other end: a reader takes the closing of a first descriptor for the
+        // end. And a pipe that this process has open for reading would never lack a reader. So a pipe is recognised first,
+        // by a descriptor that opens nothing (O_PATH), and then opened once, for writing only.
+        let isPipe = Self.isPipe(call(CInt(TAPAS_O_PATH) | O_CLOEXEC))
+        var number = isPipe ? -1 : call(O_RDWR | always)
         let isReadable = number >= 0
         if !isReadable { number = call(O_WRONLY | always) }
         let file = try Self.taking(number)
         var status = stat()
         guard unsafe fstat(file.rawValue, &status) == 0 else { throw OutputFileError(currentErrno) }
-        if status.st_mode & S_IFMT == S_IFIFO && isReadable {
-            // A pipe that is open for reading, too, would never lack a reader.
-            _ = consume file
-            return try Self.taking(call(O_WRONLY | always))
+        guard (status.st_mode & S_IFMT == S_IFIFO) == isPipe else {
+            throw OutputFileError("was replaced while it was opened")
         }
         switch status.st_mode & S_IFMT {
         case S_IFREG:
@@ -110,6 +112,14 @@ public struct OutputFile {
         default: throw OutputFileError("is neither a file nor a pipe nor a character device")
         }
         return file
+    }
+
+    /// Whether a descriptor, which is closed, is that of a named pipe.
+    private static func isPipe(_ number: CInt) -> Bool {
+        guard number >= 0 else { return false }
+        let descriptor = OwnedFileDescriptor(taking: number)
+        var status = stat()
+        return unsafe fstat(descriptor.rawValue, &status) == 0 && status.st_mode & S_IFMT == S_IFIFO
     }
 
     private static func taking(_ number: CInt) throws(OutputFileError) -> OwnedFileDescriptor {

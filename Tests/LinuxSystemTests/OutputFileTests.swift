@@ -68,6 +68,21 @@ import Testing
         #expect(write(file.rawValue, "x", 1) == 1)
     }
 
+    @Test("a reader that waits for a writer of the pipe meets no other one, whose end it would take for the end")
+    func pipesAreOpenedOnce() throws {
+        shell("mkfifo pipe")
+        let reader = open("\(folder)/pipe", O_RDONLY | O_NONBLOCK)
+        defer { close(reader) }
+        let events = inotify_init1(CInt(IN_NONBLOCK))
+        defer { close(events) }
+        try #require(inotify_add_watch(events, "\(folder)/pipe", UInt32(IN_CLOSE_WRITE)) >= 0)
+        let file = try output("pipe").open(becoming: nil)
+        var buffer = [UInt8](repeating: 0, count: 256)
+        #expect(read(events, &buffer, buffer.count) < 0 && errno == EAGAIN, "it was opened for writing, and closed")
+        _ = consume file
+        #expect(read(events, &buffer, buffer.count) > 0, "the watch works")
+    }
+
     @Test("devices can be written; folders and sockets cannot")
     func others() throws {
         _ = try OutputFile("/dev/null", purpose: "list") { _ in false }.open(becoming: nil)

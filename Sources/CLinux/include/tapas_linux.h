@@ -109,8 +109,9 @@ enum {
     TAPAS_IP_BIND_ADDRESS_NO_PORT = 24,
 };
 
-/// Request numbers that Swift does not import.
+/// Flags and request numbers that Swift does not import.
 enum {
+    TAPAS_O_PATH = 010000000,         // open(2)
     TAPAS_F_SETPIPE_SZ = 1031,        // fcntl(2)
     TAPAS_TUNSETCARRIER = 0x400454e2, // linux/if_tun.h
 };

@@ -1,6 +1,7 @@
 # Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 """Rows about floods and greedy peers (issue 19): what they leave to everybody else."""
 
+import json
 import os
 import statistics
 import time
@@ -51,12 +52,19 @@ class Flooded:
         begin = time.monotonic()
         lab.eventually(lambda: time.monotonic() > begin + 1.5, "the undisturbed rate is known", 5)
         flood = start_flood(place, "guest", *arguments)
-        used = machine.cpu_seconds(pid)
+        used, dropped = machine.cpu_seconds(pid), self.dropped(place)
         words = flood.communicate(timeout=60)[0].split()
         used = machine.cpu_seconds(pid) - used
         start, end = float(words[words.index("from") + 1]), float(words[words.index("to") + 1])
         requests = place.result(client, flood_seconds + 40)["requests"]
-        return dict(self.figures(requests, start, end), cpu_share=used / (end - start))
+        return dict(self.figures(requests, start, end), cpu_share=used / (end - start),
+                    dropped=self.dropped(place) - dropped, sent=self.count)
+
+    @staticmethod
+    def dropped(place):
+        """Frames that the namespace's kernel has dropped because the tap's queue was full."""
+        shown = json.loads(place.run(place.enter("guest") + ["ip", "-j", "-s", "link", "show", "eth0"]))
+        return shown[0]["stats64"]["tx"]["dropped"]
 
     @staticmethod
     def figures(requests, start, end):

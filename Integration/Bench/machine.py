@@ -67,6 +67,18 @@ def cpu_seconds(pid):
     return total / 1e9
 
 
+def cpu_seconds_when_idle(pid, quiet=0.3, patience=10):
+    """CPU seconds that a process has used, once it uses less than a millisecond in `quiet` seconds."""
+    deadline = time.monotonic() + patience
+    used = cpu_seconds(pid)
+    while time.monotonic() < deadline:
+        time.sleep(quiet)
+        before, used = used, cpu_seconds(pid)
+        if used - before < 0.001:
+            break
+    return used
+
+
 def memory(pid):
     """Memory of a process in KiB: resident, resident without file pages, and the proportional share of its tree."""
     values = {"rss_kib": 0, "anonymous_kib": 0, "tree_pss_kib": 0}

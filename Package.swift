@@ -126,7 +126,7 @@ let package = Package(
         // Tests without root.
         // A test target without tests: ordinary targets are built by a plain `swift build`, where Testing may be missing.
         .testTarget(
-            name: "TestSupport", dependencies: ["NetworkTypes"], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["CLinux", "NetworkTypes"], path: "Tests/TestSupport",
             swiftSettings: commonSettings),
         tests(of: "NetworkTypes"),
         tests(of: "NetworkModel", ["NetworkTypes"]),
@@ -154,9 +154,10 @@ let package = Package(
             ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", systemPackage]),
         tests(
             of: "Forwarding",
-            ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
+            ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", "CLinux", systemPackage, logging]),
         tests(
-            of: "PortForwarding", ["Netlink", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
+            of: "PortForwarding",
+            ["Netlink", "CLinux", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
         tests(
             of: "Control", ["JSON", "LinuxSystem", "NetworkModel", "NetworkTypes", systemPackage, logging]),
         tests(of: "ControlClient", ["Control", "JSON", "LinuxSystem", "NetworkTypes", systemPackage, logging]),

@@ -54,11 +54,28 @@ public struct ControlError: Error, Hashable, Sendable, CustomStringConvertible {
     public var code: Code
     /// One line for people, with the object and the remedy.
     public var message: String
+    /// A port of the host that another process has: a client may find out which, the instance has no /proc.
+    public var portInUse: PortInUse?
+
+    /// A port as `tcp` or `udp` and a number.
+    public struct PortInUse: Hashable, Sendable {
+        /// `tcp` or `udp`.
+        public var transport: String
+        /// The port.
+        public var number: UInt16
+
+        /// Makes one.
+        public init(_ transport: String, _ number: UInt16) {
+            self.transport = transport
+            self.number = number
+        }
+    }
 
     /// Makes an error.
-    public init(_ code: Code, _ message: String) {
+    public init(_ code: Code, _ message: String, portInUse: PortInUse? = nil) {
         self.code = code
         self.message = message
+        self.portInUse = portInUse
     }
 
     /// The line for people.
@@ -176,7 +193,14 @@ public struct ControlAnswer: Hashable, Sendable {
         case .result(let value): object["result"] = value
         case .event(let value): object["event"] = value
         case .error(let error):
-            object["error"] = ["code": .string(error.code.rawValue), "message": .string(error.message)]
+            var members = JSONObject()
+            members["code"] = .string(error.code.rawValue)
+            members["message"] = .string(error.message)
+            if let port = error.portInUse {
+                members["protocol"] = .string(port.transport)
+                members["port"] = .integer(Int64(port.number))
+            }
+            object["error"] = .object(members)
         }
         return Array(JSONValue.object(object).compactText.utf8) + [0x0A]
     }
@@ -200,7 +224,13 @@ public struct ControlAnswer: Hashable, Sendable {
         } else if let event = value["event"] {
             body = .event(event)
         } else if let code = value["error"]?["code"]?.string, let message = value["error"]?["message"]?.string {
-            body = .error(ControlError(ControlError.Code(rawValue: code) ?? .refused, message))
+            var error = ControlError(ControlError.Code(rawValue: code) ?? .refused, message)
+            if let transport = value["error"]?["protocol"]?.string, transport == "tcp" || transport == "udp",
+                let number = value["error"]?["port"]?.integer.flatMap({ UInt16(exactly: $0) })
+            {
+                error.portInUse = .init(transport, number)
+            }
+            body = .error(error)
         } else {
             throw ControlError(.malformed, "the answer has neither result, event nor error")
         }

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: running(client): recvfrom sendto
+// syscalls: running(client): recvfrom sendto setsockopt
 
 internal import Control
 internal import CLinux
@@ -25,6 +25,11 @@ public struct ClientError: Error, Hashable, Sendable, CustomStringConvertible {
 public struct ControlConnection: ~Copyable {
     /// The longest line that is accepted from an instance, in bytes.
     private static let greatestLine = 64 << 20
+
+    /// Methods whose answers come when something happens.
+    private static let unboundedMethods: Set<String> = ["watch", "wait"]
+    /// How long a part of any other answer may take, in seconds.
+    private static let patience = 10
 
     /// The path of the socket.
     public let path: String
@@ -79,6 +84,7 @@ public struct ControlConnection: ~Copyable {
         guard request.line.count <= ControlRequest.greatestLength else {
             throw ClientError("the request is longer than \(ControlRequest.greatestLength) bytes: ask for less at once")
         }
+        bound(Self.unboundedMethods.contains(method) ? 0 : Self.patience)
         try send(request.line, with: descriptor)
         while true {
             let line = try nextLine()
@@ -92,8 +98,18 @@ public struct ControlConnection: ~Copyable {
             switch answer.body {
             case .result(let value): return value
             case .event(let value): if try !onEvent(value) { return nil }
-            case .error(let error): throw ClientError("\(error)")
+            case .error(let error): throw ClientError("\(error)\(PortOwner.remark(error))")
             }
+        }
+    }
+
+    /// Bounds the time that each part of an answer may take: an instance that is stopped holds up nobody for ever.
+    private func bound(_ seconds: Int) {
+        for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
+            var time = timeval(tv_sec: seconds, tv_usec: 0)
+            // This cannot fail with a socket and a sound time; without it the client would wait for longer.
+            unsafe _ = setsockopt(
+                socket.rawValue, SOL_SOCKET, option, &time, socklen_t(MemoryLayout<timeval>.size))
         }
     }
 
@@ -116,6 +132,7 @@ public struct ControlConnection: ~Copyable {
                         number, $0.baseAddress?.advanced(by: rest), $0.count - rest, CInt(MSG_NOSIGNAL))
                 }
             }
+            if case .wouldBlock = result { throw silent }
             guard case .bytes(let count) = result else { throw ended }
             done += count
         }
@@ -139,9 +156,14 @@ public struct ControlConnection: ~Copyable {
             var buffer = [UInt8](repeating: 0, count: 65_536)
             let number = socket.rawValue
             let result = transferring { unsafe recv(number, &buffer, buffer.count, 0) }
+            if case .wouldBlock = result { throw silent }
             guard case .bytes(let count) = result, count > 0 else { throw ended }
             input += buffer[..<count]
         }
+    }
+
+    private var silent: ClientError {
+        ClientError("'\(path)': no answer within \(Self.patience) s; the instance is stopped or very busy")
     }
 
     private var ended: ClientError { Self.endOfInstance(path) }

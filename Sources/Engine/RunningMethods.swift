@@ -158,7 +158,9 @@ struct RunningMethods: Sendable {
                     }
                 })
         } catch {
-            throw ControlError(.refused, "nothing was changed: \(error)")
+            throw ControlError(
+                .refused, "nothing was changed: \(error)",
+                portInUse: error.portInUse.map { .init("\($0.transport)".lowercased(), $0.number) })
         }
     }
 

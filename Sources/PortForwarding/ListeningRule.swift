@@ -81,7 +81,7 @@ struct ListeningRule {
     func name(_ place: Int, _ port: UInt16) -> PortForwardingError.Port {
         .init(
             direction: rule.direction, transport: rule.transport,
-            place: rule.direction == .inbound ? places[place].text(port: port) : "\(port)")
+            place: rule.direction == .inbound ? places[place].text(port: port) : "\(port)", number: port)
     }
 }
 

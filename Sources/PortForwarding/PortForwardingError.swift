@@ -25,11 +25,23 @@ public enum PortForwardingError: Error {
         var direction: ForwardDirection
         var transport: TransportProtocol
         var place: String
+        /// The port alone.
+        var number: UInt16
 
         /// `TCP port 127.0.0.1:8080`, `UDP port 53 in the namespace`.
         public var description: String {
             "\(transport) port \(place)\(direction == .outbound ? " in the namespace" : "")"
         }
+    }
+}
+
+extension PortForwardingError {
+    /// The port of the host that another process has, where that is what went wrong.
+    public var portInUse: (transport: TransportProtocol, number: UInt16)? {
+        guard case .cannotListen(let port, let error, _) = self, error.errno == .addressInUse,
+            port.direction == .inbound
+        else { return nil }
+        return (port.transport, port.number)
     }
 }
 

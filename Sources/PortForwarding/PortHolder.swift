@@ -4,8 +4,8 @@
 // only for processes that may be inspected: those of the same user, and none from inside a user namespace of our own.
 // So the owners of the requested ports are determined at the very start.
 //
-// syscalls: setup(main): close fstat getdents64 geteuid newfstatat openat read readlinkat
-// syscalls: running(ports): close geteuid openat read
+// syscalls: setup(main): geteuid
+// syscalls: running(ports): geteuid
 
 internal import Glibc
 internal import LinuxSystem
@@ -52,52 +52,25 @@ public struct PortHolders: Sendable {
 
 /// The process that listens on a port of the host.
 struct PortHolder: Sendable {
-    /// Its process id and name, if they can be determined.
-    var process: (id: Int, name: String)?
+    /// The process, if it can be determined.
+    var process: SocketOwner?
     /// The user that the socket belongs to.
     var user: UInt32?
 
     /// Finds the owner of a socket.
     init(of socket: ListedSocket) {
         user = socket.user
-        process = Self.process(holding: "socket:[\(socket.inode)]")
+        process = SocketOwner(of: socket.inode)
     }
 
     /// Whether it may be an instance of this program that is about to end, so that waiting a moment is worthwhile.
     var mayBeSibling: Bool {
-        if let process { return process.name == Self.name(of: "self") }
+        if let process { return process.name == SocketOwner.name(of: "self") }
         return user == nil || user == geteuid()
     }
 
     /// `nginx, process 1234`; nil if unknown.
     var description: String? {
-        process.map { "\($0.name), process \($0.id)" }
-    }
-
-    private static func process(holding link: String) -> (id: Int, name: String)? {
-        for name in rules(of: "/proc") {
-            guard let id = Int(name) else { continue }
-            for file in rules(of: "/proc/\(name)/fd") where SymbolicLink.target("/proc/\(name)/fd/\(file)") == link {
-                return (id, self.name(of: name) ?? "?")
-            }
-        }
-        return nil
-    }
-
-    private static func name(of process: String) -> String? {
-        SmallFile.line("/proc/\(process)/comm")
-    }
-
-    private static func rules(of path: String) -> [String] {
-        guard let folder = unsafe opendir(path) else { return [] }
-        defer { unsafe closedir(folder) }
-        var names: [String] = []
-        while let entry = unsafe readdir(folder) {
-            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-                unsafe pointer.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
-            }
-            names.append(name)
-        }
-        return names
+        process?.description
     }
 }

@@ -25,6 +25,10 @@ import Testing
                 ControlAnswer(id: nil, .error(ControlError(.malformed, "no"))),
                 #"{"v":1,"id":null,"error":{"code":"malformed","message":"no"}}"#
             ),
+            (
+                ControlAnswer(id: .number(2), .error(ControlError(.refused, "no", portInUse: .init("tcp", 80)))),
+                #"{"v":1,"id":2,"error":{"code":"refused","message":"no","protocol":"tcp","port":80}}"#
+            ),
         ]
         for (answer, expected) in answers {
             #expect(text(answer.line) == expected + "\n")

@@ -1,0 +1,51 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: called(any): close fstat getdents64 newfstatat openat read readlinkat
+
+internal import Glibc
+
+/// The process that holds a socket, as /proc tells it to those who may look into that process (proc(5)).
+public struct SocketOwner: Sendable {
+    /// Its process id.
+    public let id: Int
+    /// Its name, at most 15 bytes.
+    public let name: String
+
+    /// Finds the first process that has a socket open; nil if there is none that may be looked into.
+    ///
+    /// - Parameter inode: the number of the socket.
+    public init?(of inode: UInt32) {
+        let link = "socket:[\(inode)]"
+        for name in Self.names(in: "/proc") {
+            guard let id = Int(name) else { continue }
+            for file in Self.names(in: "/proc/\(name)/fd")
+            where SymbolicLink.target("/proc/\(name)/fd/\(file)") == link {
+                self.id = id
+                self.name = Self.name(of: name) ?? "?"
+                return
+            }
+        }
+        return nil
+    }
+
+    /// `nginx, process 1234`.
+    public var description: String { "\(name), process \(id)" }
+
+    /// The name of a process; nil if there is none such.
+    ///
+    /// - Parameter process: its process id, or `self`.
+    public static func name(of process: String) -> String? { SmallFile.line("/proc/\(process)/comm") }
+
+    private static func names(in path: String) -> [String] {
+        guard let folder = unsafe opendir(path) else { return [] }
+        defer { unsafe closedir(folder) }
+        var names: [String] = []
+        while let entry = unsafe readdir(folder) {
+            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                unsafe pointer.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
+            }
+            names.append(name)
+        }
+        return names
+    }
+}

@@ -25,7 +25,14 @@ let programLinkerSettings: [LinkerSetting] = [
 ]
 
 /// Products also declare every unsafe construct; tests cannot (`#expect` expands to code that does not say `unsafe`).
-let productSettings: [SwiftSetting] = commonSettings + [.strictMemorySafety()]
+///
+/// Without the implicit import of `_StringProcessing`, `text.contains(":")` means the character, and nothing links the
+/// parser of regular expressions to the program.
+let productSettings: [SwiftSetting] =
+    commonSettings + [
+        .strictMemorySafety(),
+        .unsafeFlags(["-Xfrontend", "-disable-implicit-string-processing-module-import"]),
+    ]
 
 let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")

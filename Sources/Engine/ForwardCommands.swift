@@ -94,7 +94,7 @@ struct ForwardCommands: Sendable {
     ///
     /// - Throws: `invalid-parameters`, if it is neither.
     func wanted(_ text: String) throws(ControlError) -> Wanted {
-        if text.contains(" => ") { return .text(text) }
+        if text.hasPart(" => ") { return .text(text) }
         let words = text.split(separator: " ").map(String.init)
         var options = Self.options
         if words.count == 2 {

@@ -1,6 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
 internal import LinuxSystem
+internal import NetworkTypes
 public import SystemPackage
 
 /// A netlink request that failed: the request in ip(8)'s words, the cause, and the kernel's own message.
@@ -62,8 +63,8 @@ public struct NetlinkError: Error, Hashable, Sendable, CustomStringConvertible {
         guard kind == .refused else { return false }
         if errno == .networkUnreachable || errno == .noRouteToHost || errno == .networkDown { return true }
         guard errno == .invalidArgument, let message = message?.lowercased() else { return false }
-        return message.contains("gateway") || message.contains("prefsrc") || message.contains("preferred source")
-            || message.contains("source address")
+        return message.hasPart("gateway") || message.hasPart("prefsrc") || message.hasPart("preferred source")
+            || message.hasPart("source address")
     }
 
     /// `ip route add default via 192.0.2.1 dev 3: Nexthop has invalid gateway: Network is unreachable (ENETUNREACH)`.

@@ -27,7 +27,7 @@ struct CommandLineParser {
     init(ephemeralRange: ClosedRange<Port>, program: String = "") {
         self.ephemeralRange = ephemeralRange
         let base = program.split(separator: "/").last ?? ""
-        isCalledPasst = base.contains("passt") && !base.contains("pasta")
+        isCalledPasst = base.hasPart("passt") && !base.hasPart("pasta")
     }
 
     /// Processes an option.

@@ -80,7 +80,9 @@ extension PortForward {
 
     /// The listening part: `TCP 127.0.0.1%lo:80-90`.
     var listeningDescription: String {
-        description.split(separator: " =>").first.map(String.init) ?? description
+        // The target begins with "=>".
+        let end = description.firstIndex(of: "=").map { description[..<$0] } ?? description[...]
+        return String(end.last == " " ? end.dropLast() : end)
     }
 }
 

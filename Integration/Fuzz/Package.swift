@@ -53,12 +53,32 @@ let package = Package(
             ],
             [.unsafeFlags(["-enable-testing"])]),
         room("VirtualMachine"),
+        .systemLibrary(name: "CMnl", path: "Rooms/CMnl", pkgConfig: "libmnl"),
+        room("Netlink", ["CMnl", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes", systemPackage]),
+        room("Policy", ["Wire", "JSON", "NetworkTypes"]),
         room("Options", ["NetworkModel", "NetworkTypes", "CLinux"]),
         room("JSON"),
         room("OCIHook", ["JSON", "Options", "NetworkTypes"]),
         // The pure part of the room Control, as links to single files.
         room("ControlProtocol", ["JSON", "NetworkModel", "NetworkTypes"]),
 
+        // The same of the room HostMonitor.
+        room("ResolverFiles", ["NetworkModel", "NetworkTypes"]),
+        .target(
+            name: "FuzzSupport", dependencies: ["NetworkModel", "NetworkTypes"], path: "Sources/Support",
+            swiftSettings: settings),
+
+        fuzzer(of: "CommandLine", ["Options"]),
+        fuzzer(of: "DHCPv4", ["FuzzSupport", "Services", "Wire", "NetworkModel", "NetworkTypes"]),
+        fuzzer(of: "DHCPv6", ["FuzzSupport", "Services", "Wire", "NetworkModel", "NetworkTypes"]),
+        fuzzer(of: "DNS", ["Wire", "NetworkTypes"]),
+        fuzzer(of: "EgressRules", ["Policy", "Wire", "NetworkTypes"]),
+        fuzzer(of: "NDP", ["FuzzSupport", "Services", "Wire", "NetworkModel", "NetworkTypes"]),
+        fuzzer(of: "Netlink", ["Netlink"]),
+        fuzzer(of: "Resolver", ["ResolverFiles", "NetworkModel"]),
+        fuzzer(of: "ServerNames", ["Policy", "Wire", "NetworkTypes"]),
+        fuzzer(of: "SocketList", ["Netlink"]),
+        fuzzer(of: "TCPOptions", ["FuzzSupport", "Wire", "NetworkTypes"]),
         fuzzer(
             of: "DataPath", ["Forwarding", "LinuxSystem", "Services", "Wire", "NetworkModel", "NetworkTypes", logging]),
         fuzzer(of: "Control", ["ControlProtocol", "JSON"]),

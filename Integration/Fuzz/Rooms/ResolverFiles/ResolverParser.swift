@@ -1,0 +1,1 @@
+../../../../Sources/HostMonitor/ResolverParser.swift

@@ -58,7 +58,9 @@ extension Scenarios {
                 try await holder.wrote("held")
                 let refused = try await ask("forward", "add", "-t", "6011:7009", "-t", "6010:7009")
                 #expect(refused.status == 1 && refused.errors.contains("6010"), "\(refused)")
-                #expect(refused.errors.contains("it belongs to python3, process \(holder.processID)\n"), "the process that has it: \(refused)")
+                #expect(
+                    refused.errors.contains("it belongs to python3, process \(holder.processID)\n"),
+                    "the process that has it: \(refused)")
                 #expect(try await !answers(6011))
                 #expect(try await ask("forward", "list").output == listed)
                 #expect(try await ask("forward", "replace", "-t", "6012:7009").status == 0)
@@ -180,11 +182,17 @@ extension Scenarios {
                     laptop.guest, ["--config-net", "--quiet", "-c", socket, "-u", "none", "-t", "none"])
                 // To a host that is silent: they stay.
                 try await laptop.server.must(
-                    ["nft", "add table inet lab; add chain inet lab in { type filter hook input priority 0; }; "
-                        + "add rule inet lab in udp dport != 7001 drop"])
+                    [
+                        "nft",
+                        "add table inet lab; add chain inet lab in { type filter hook input priority 0; }; "
+                            + "add rule inet lab in udp dport != 7001 drop",
+                    ])
                 try await laptop.guest.must(
-                    ["python3", helperProgram("flood.py"), "udp", "eth0", "15000", "\(Self.manyFlows)", Laptop.own[0],
-                        Laptop.beyond[0]], within: .seconds(60))
+                    [
+                        "python3", helperProgram("flood.py"), "udp", "eth0", "15000", "\(Self.manyFlows)",
+                        Laptop.own[0],
+                        Laptop.beyond[0],
+                    ], within: .seconds(60))
                 func list() async throws -> Int {
                     try await laptop.host.must(
                         ["sh", "-c", "\(controlBinary) -s \(socket).ctl --json flows | grep -c '\"protocol\"'"],

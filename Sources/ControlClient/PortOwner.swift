@@ -12,7 +12,9 @@ internal import NetworkTypes
 enum PortOwner {
     /// `; it belongs to nginx, process 1234`; empty if that is not known, or the message has it already.
     static func remark(_ error: ControlError) -> String {
-        guard let port = error.portInUse, !error.message.hasPart("belongs to"), let owner = find(port) else { return "" }
+        guard let port = error.portInUse, !error.message.hasPart("belongs to"), let owner = find(port) else {
+            return ""
+        }
         return "; it belongs to \(owner.description.escapingControlCharacters)"
     }
 

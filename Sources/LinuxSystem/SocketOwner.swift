@@ -31,9 +31,10 @@ public struct SocketOwner: Sendable {
     /// `nginx, process 1234`.
     public var description: String { "\(name), process \(id)" }
 
-    /// The name of a process; nil if there is none such.
+    /// The name of a process.
     ///
     /// - Parameter process: its process id, or `self`.
+    /// - Returns: its name; nil if there is no such process.
     public static func name(of process: String) -> String? { SmallFile.line("/proc/\(process)/comm") }
 
     private static func names(in path: String) -> [String] {

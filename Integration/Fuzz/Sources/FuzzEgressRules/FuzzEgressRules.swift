@@ -19,7 +19,8 @@ public func fuzz(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
             func half(_ bytes: ArraySlice<UInt8>) -> UInt64 { bytes.reduce(0) { $0 << 8 | UInt64($1) } }
             let address = IPv6Address(high: half(rest.prefix(8)), low: half(rest.dropFirst(8).prefix(8)))
             rest = rest.dropFirst(16)
-            let opening = EgressPolicy.Opening([.tcp, .udp, .icmp][Int(kind) % 3], to: IPAddress(unmapping: address), port: port)
+            let opening = EgressPolicy.Opening(
+                [.tcp, .udp, .icmp][Int(kind) % 3], to: IPAddress(unmapping: address), port: port)
             let decision = policy.decide(opening, in: surroundings)
             if let rule = decision.rule { precondition(rule < rules.count) }
         }

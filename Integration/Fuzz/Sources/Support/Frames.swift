@@ -6,7 +6,8 @@ internal import NetworkTypes
 /// Frames around an input, so that a fuzzer of one message spends its time in that message.
 public enum Frames {
     /// Ethernet, IPv4 and UDP from an address without a number, or from one that was given.
-    public static func udpv4(_ payload: some Collection<UInt8>, from source: UInt16, to destination: UInt16) -> [UInt8] {
+    public static func udpv4(_ payload: some Collection<UInt8>, from source: UInt16, to destination: UInt16) -> [UInt8]
+    {
         let length = 28 + payload.count
         let addresses: [UInt8] = [0, 0, 0, 0, 255, 255, 255, 255]
         var header: [UInt8] = [0x45, 0, UInt8(truncatingIfNeeded: length >> 8), UInt8(truncatingIfNeeded: length)]
@@ -18,7 +19,8 @@ public enum Frames {
     }
 
     /// Ethernet, IPv6 and UDP from a link-local address to a group of DHCPv6.
-    public static func udpv6(_ payload: some Collection<UInt8>, from source: UInt16, to destination: UInt16) -> [UInt8] {
+    public static func udpv6(_ payload: some Collection<UInt8>, from source: UInt16, to destination: UInt16) -> [UInt8]
+    {
         ethernet(0x86DD) + ipv6(8 + payload.count, 17, [0xFF, 2] + [UInt8](repeating: 0, count: 11) + [1, 0, 2])
             + udp(payload, source, destination, 0xFFFF) + payload
     }
@@ -37,7 +39,9 @@ public enum Frames {
         let sum = checksum(header)
         header[10] = UInt8(truncatingIfNeeded: sum >> 8)
         header[11] = UInt8(truncatingIfNeeded: sum)
-        let tcp: [UInt8] = [0x80, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, UInt8((20 + options.count) / 4) << 4, 2, 255, 255, 0, 0, 0, 0]
+        let tcp: [UInt8] = [
+            0x80, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, UInt8((20 + options.count) / 4) << 4, 2, 255, 255, 0, 0, 0, 0,
+        ]
         return ethernet(0x0800) + header + tcp + options
     }
 
@@ -50,14 +54,18 @@ public enum Frames {
             + [0xFE, 0x80] + [UInt8](repeating: 0, count: 13) + [1] + destination
     }
 
-    private static func udp(_ payload: some Collection<UInt8>, _ source: UInt16, _ destination: UInt16, _ sum: UInt16) -> [UInt8] {
+    private static func udp(_ payload: some Collection<UInt8>, _ source: UInt16, _ destination: UInt16, _ sum: UInt16)
+        -> [UInt8]
+    {
         let length = UInt16(truncatingIfNeeded: 8 + payload.count)
         return [source, destination, length, sum].flatMap { [UInt8($0 >> 8), UInt8(truncatingIfNeeded: $0)] }
     }
 
     private static func checksum(_ header: [UInt8]) -> UInt16 {
         var sum = 0
-        for index in stride(from: 0, to: header.count, by: 2) { sum += Int(header[index]) << 8 | Int(header[index + 1]) }
+        for index in stride(from: 0, to: header.count, by: 2) {
+            sum += Int(header[index]) << 8 | Int(header[index + 1])
+        }
         while sum > 0xFFFF { sum = sum & 0xFFFF + sum >> 16 }
         return ~UInt16(sum)
     }

@@ -67,7 +67,7 @@ let package = Package(
         room("NetworkTypes"),
         room("NetworkModel", ["NetworkTypes"]),
         room("Wire", ["NetworkTypes"]),
-        room("Options", ["NetworkModel", "NetworkTypes", "CLinux"]),
+        room("Options", ["NetworkModel", "NetworkTypes", "Policy", "CLinux"]),
         room("Planning", ["NetworkModel", "NetworkTypes"]),
         room("Services", ["Wire", "NetworkModel", "NetworkTypes"]),
         room("VirtualMachine"),
@@ -87,12 +87,12 @@ let package = Package(
         room(
             "Forwarding",
             [
-                "Wire", "Services", "VirtualMachine", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
+                "Wire", "Services", "VirtualMachine", "Policy", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
                 systemPackage, logging,
             ]),
         room(
             "PortForwarding",
-            ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
+            ["Netlink", "Policy", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
         room("Sandbox", ["CCap", "CSeccomp", "CLinux", "LinuxSystem", systemPackage]),
         room(
             "Control", ["JSON", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
@@ -104,7 +104,7 @@ let package = Package(
             "Engine",
             [
                 "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
-                "Sandbox", "Diagnostics", "Control", "JSON", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
+                "Sandbox", "Diagnostics", "Control", "JSON", "Policy", "Wire", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
                 systemPackage, logging,
             ]),
         .executableTarget(

@@ -47,6 +47,7 @@ public enum Engine {
         defer { controlFiles.removeAll() }
         do {
             if let lack = ProcessLimits.lack { throw Failure(lack) }
+            let egress = invocation.egress.hasRules ? try EgressRules(invocation.egress) : nil
             let namespaces = try GivenNamespaces(invocation)
             let supervisor = try SupervisorChannels(invocation)
             var entrance = try GuestEntrance(invocation)
@@ -58,7 +59,7 @@ public enum Engine {
             console = log.destinations
             let session = try Session(
                 invocation, log: log, namespaces: namespaces, supervisor: supervisor, background: background,
-                becoming: identity, helpers: helpers, controlFiles: controlFiles, entrance: entrance.take())
+                becoming: identity, helpers: helpers, controlFiles: controlFiles, entrance: entrance.take(), egress: egress)
             return try session.run()
         } catch {
             if let console {

@@ -31,6 +31,7 @@ struct Session: ~Copyable {
     private var window: ControlSocketSetup?
     private let controlFiles: ControlFiles
     private let helpers: HelperProcesses
+    private let egress: EgressRules?
 
     /// Sets up everything except the last restrictions.
     ///
@@ -38,7 +39,7 @@ struct Session: ~Copyable {
     init(
         _ invocation: Invocation, log: Log, namespaces: consuming GivenNamespaces, supervisor: SupervisorChannels,
         background: consuming Background?, becoming identity: Identity?, helpers: HelperProcesses,
-        controlFiles: ControlFiles, entrance: consuming GuestEntrance?
+        controlFiles: ControlFiles, entrance: consuming GuestEntrance?, egress: EgressRules?
     ) throws {
         var entrance = entrance
         // In a user namespace of our own, the owners of ports can no longer be determined.
@@ -82,6 +83,7 @@ struct Session: ~Copyable {
         self.window = window
         self.controlFiles = controlFiles
         self.helpers = helpers
+        self.egress = egress
         command = setup.command
         // The setup's other descriptors are closed here.
         signals = setup.signals
@@ -113,7 +115,7 @@ struct Session: ~Copyable {
             loop: loop, command: command, signals: signals, watch: watch, exit: supervisor.exit,
             logger: log.logger)
         let forwarder = try Self.makeForwarder(
-            invocation, network.link.take(), network.plan, capture.take(), server, log)
+            invocation, network.link.take(), network.plan, capture.take(), server, log, egress)
         let tap = forwarder.map { TapFlowBridge($0, on: loop) }
         let ports = try Ports.open(
             invocation, network.thread, tap, portHolders, log.logger, isControlled: !controlFiles.isEmpty)
@@ -239,13 +241,15 @@ struct Session: ~Copyable {
 
     private static func makeForwarder(
         _ invocation: Invocation, _ link: consuming LinkSource?, _ plan: NamespacePlan,
-        _ capture: consuming FrameCapture?, _ server: Server, _ log: Log
+        _ capture: consuming FrameCapture?, _ server: Server, _ log: Log,
+        _ egress: EgressRules?
     ) throws -> Forwarder? {
         guard let link else { return nil }
         var options = ForwardingOptions(logger: log.logger)
         options.forwardsTCP = invocation.isEnabled(.tcp)
         options.forwardsUDP = invocation.isEnabled(.udp)
         options.forwardsICMP = invocation.isEnabled(.icmp)
+        options.egress = egress?.settings
         server.tap = link.tap
         let forwarder = try Forwarder(
             source: link, rules: plan.rules, services: plan.services, options: options, loop: server.loop,

@@ -49,6 +49,8 @@ public enum FlowDropReason: Int, Sendable, CaseIterable {
     case strangeSource
     /// Flows were opened faster than possible, most of them by the sender of this one.
     case flood
+    /// A flow that the rules on what may leave deny.
+    case denied
 }
 
 /// The data path's counters.

@@ -1,0 +1,59 @@
+// Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+
+internal import Policy
+
+extension CommandLineParser {
+    /// Processes an option on what may leave.
+    mutating func applyEgress(_ value: OptionValue) throws(UsageError) {
+        switch value.option.name {
+        case .egress:
+            guard let verdict = Verdict(rawValue: value.text) else { throw value.failure("give allow or deny") }
+            invocation.egress.defaultVerdict = verdict
+        case .allow: try addRule(.allow, value)
+        case .deny: try addRule(.deny, value)
+        case .egressFile: invocation.egress.parts.append(.file(try value.path()))
+        case .denySilently: invocation.egress.deniesSilently = true
+        case .deniedNames:
+            guard ["refused", "nxdomain"].contains(value.text) else { throw value.failure("give refused or nxdomain") }
+            invocation.egress.deniesNamesAsAbsent = value.text == "nxdomain"
+        case .flowLog: invocation.egress.flowLog = try logTarget(value)
+        case .learn: invocation.egress.learnPath = try value.path()
+        default: break
+        }
+    }
+
+    private mutating func addRule(_ verdict: Verdict, _ value: OptionValue) throws(UsageError) {
+        guard invocation.egress.parts.count < RuleFile.maximumCount else {
+            throw value.failure("more than \(RuleFile.maximumCount) rules; use prefixes or '*.'")
+        }
+        do throws(PolicyError) {
+            let rule = try PolicyRule(verdict, specification: value.text, place: value.option.displayName)
+            invocation.egress.parts.append(.rule(rule))
+        } catch {
+            throw UsageError(error.description)
+        }
+    }
+
+    /// `FILE` or `fd:N`.
+    private func logTarget(_ value: OptionValue) throws(UsageError) -> EgressRequest.LogTarget {
+        guard value.text.hasPrefix("fd:") else { return .file(try value.path()) }
+        guard let number = OptionValue.decimal(value.text.dropFirst(3)), (1...UInt64(Int32.max)).contains(number) else {
+            throw value.failure("give fd:N with a descriptor that is open for writing, 1 or more")
+        }
+        return .descriptor(Int32(clamping: number))
+    }
+
+    /// Checks the options on what may leave together.
+    mutating func settleEgress() throws(UsageError) {
+        let egress = invocation.egress
+        if egress.deniesSilently, !egress.hasRules {
+            throw UsageError(OptionDescription.of(.denySilently), "nothing is denied; add --egress, --deny or --allow")
+        }
+        if case .descriptor(let number)? = egress.flowLog,
+            number == invocation.readyDescriptor || number == invocation.exitDescriptor
+        {
+            throw UsageError(
+                OptionDescription.of(.flowLog), "fd:\(number)", "also that of --ready-fd or --exit-fd; give another")
+        }
+    }
+}

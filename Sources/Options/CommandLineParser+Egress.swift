@@ -1,5 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+internal import NetworkModel
+internal import NetworkTypes
 internal import Policy
 
 extension CommandLineParser {
@@ -18,6 +20,14 @@ extension CommandLineParser {
             invocation.egress.deniesNamesAsAbsent = value.text == "nxdomain"
         case .flowLog: invocation.egress.flowLog = try logTarget(value)
         case .learn: invocation.egress.learnPath = try value.path()
+        case .allowFrom:
+            guard let prefix = Prefix(value.text) ?? IPAddress(value.text).map({ Prefix(host: $0) }) else {
+                throw value.failure("no prefix; give ADDRESS or ADDRESS/LENGTH")
+            }
+            guard prefix.network == prefix else {
+                throw value.failure("bits beyond the length; give \(prefix.network), or \(prefix.address) for one host")
+            }
+            invocation.egress.allowedSources.append(prefix)
         default: break
         }
     }
@@ -46,6 +56,11 @@ extension CommandLineParser {
     /// Checks the options on what may leave together.
     mutating func settleEgress() throws(UsageError) {
         let egress = invocation.egress
+        if !egress.allowedSources.isEmpty, invocation.forwards.allSatisfy({ $0.direction == .outbound }),
+            invocation.defaultedForwards.isDisjoint(with: [.tcpInbound, .udpInbound])
+        {
+            throw UsageError(OptionDescription.of(.allowFrom), "no port is forwarded; add -t or -u")
+        }
         if egress.deniesSilently, !egress.hasRules {
             throw UsageError(OptionDescription.of(.denySilently), "nothing is denied; add --egress, --deny or --allow")
         }

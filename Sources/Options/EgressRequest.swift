@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+public import NetworkTypes
 public import Policy
 
 /// What the command line says on flows that leave the namespace: rules in order, and the record of flows.
@@ -28,6 +29,8 @@ public struct EgressRequest: Hashable, Sendable {
     public var deniesSilently = false
     /// `--denied-names nxdomain`: queries for names that are not allowed are answered with NXDOMAIN, not REFUSED.
     public var deniesNamesAsAbsent = false
+    /// `--allow-from`: the sources that may use forwarded ports; empty for all.
+    public var allowedSources: [Prefix] = []
     /// `--flow-log`.
     public var flowLog: LogTarget?
     /// `--learn`: the file of rules.

@@ -183,5 +183,8 @@ extension OptionDescription {
         .init(
             .learn, ["learn"], argument: "FILE", .egress,
             "Write the rules that would have allowed what was seen"),
+        .init(
+            .allowFrom, ["allow-from"], argument: "PREFIX", .egress,
+            "Sources that may use the ports of -t and -u, repeatable (default all)"),
     ]
 }

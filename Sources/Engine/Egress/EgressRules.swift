@@ -63,6 +63,14 @@ struct EgressRules: Sendable {
         }
     }
 
+    /// No rules, to which clients may add some.
+    init() {
+        defaultVerdict = .allow
+        deniesSilently = false
+        deniesNamesAsAbsent = false
+        parts = []
+    }
+
     private static func read(_ path: String) throws(Failure) -> [PolicyRule] {
         let content: [UInt8]
         do throws(SystemCallError) {

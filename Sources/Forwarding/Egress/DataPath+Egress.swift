@@ -25,6 +25,8 @@ enum FlowEnding: String {
     case addressGone = "address-gone"
     /// Ended by `tapasctl flows kill`.
     case killed
+    /// The program has ended.
+    case ended
     /// The rules have changed, or its destination has become the host's.
     case denied
 }

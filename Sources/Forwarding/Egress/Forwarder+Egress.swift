@@ -47,10 +47,20 @@ extension Forwarder {
         withPath { path in
             path.options.flowEvents = events
             if let gate = path.gate {
-                gate.events = events
+                if gate.events == nil { gate.events = events }
             } else {
                 path.gate = EgressGate(.allowingAll, rules: path.translator.rules, events: events)
             }
+        }
+    }
+
+    /// Records the end of all flows: the program ends.
+    public func endRecord() {
+        withPath { path in
+            path.now = .now
+            path.ending = .ended
+            defer { path.ending = nil }
+            for index in (path.gate?.notes.keys).map({ Array($0) }) ?? [] { path.endAtGate(index) }
         }
     }
 

@@ -132,7 +132,7 @@ let package = Package(
         tests(of: "NetworkModel", ["NetworkTypes"]),
         tests(of: "Wire", ["NetworkTypes"]),
         tests(of: "JSON"),
-        tests(of: "Options", ["NetworkModel", "NetworkTypes"]),
+        tests(of: "Options", ["Policy", "NetworkModel", "NetworkTypes"]),
         tests(of: "Planning", ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", systemPackage]),
         tests(of: "Services", ["Wire", "NetworkModel", "NetworkTypes"]),
         tests(of: "VirtualMachine"),
@@ -154,7 +154,7 @@ let package = Package(
             ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", systemPackage]),
         tests(
             of: "Forwarding",
-            ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
+            ["Wire", "Services", "Policy", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
         tests(
             of: "PortForwarding", ["Netlink", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
         tests(
@@ -165,7 +165,7 @@ let package = Package(
             of: "Engine",
             [
                 "Planning", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding", "Control",
-                "ControlClient", "JSON", "Options", "Wire", "Netlink", "LinuxSystem", "NetworkModel",
+                "ControlClient", "JSON", "Options", "Policy", "Wire", "Netlink", "LinuxSystem", "NetworkModel",
                 "NetworkTypes", systemPackage, logging,
             ]),
         .target(

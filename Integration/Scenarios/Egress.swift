@@ -120,6 +120,155 @@ extension Scenarios {
             }
         }
 
+        @Test("the flow log, the learned rules, and rules that change while the program runs")
+        func recordAndChange() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab)
+                let (log, learned, rules) = (lab.newPath("log"), lab.newPath("learned"), lab.newPath("rules"))
+                let socket = lab.newPath("c")
+                try await laptop.host.must(["sh", "-c", "echo deny tcp:203.0.113.1:7001 > \(rules)"])
+                try await laptop.host.attach(
+                    laptop.guest,
+                    Self.base + [
+                        "--egress-file", rules, "--flow-log", log, "--learn", learned, "-c", socket,
+                    ])
+                func ask(_ words: String...) async throws -> Outcome {
+                    try await laptop.host.run([controlBinary, "-s", socket + ".ctl"] + words)
+                }
+                #expect(try await Self.connect(laptop.guest, "tcp", Self.far[0], 7009) == "ok at once\n")
+                #expect(try await Self.connect(laptop.guest, "tcp", Self.far[0], 7001) == "ECONNREFUSED at once\n")
+                try await eventually("the end is recorded") { contents(of: log).contains(#""event":"close""#) }
+                let lines = contents(of: log)
+                #expect(lines.contains(#""event":"open","verdict":"allow","rule":"default","protocol":"tcp""#), "\(lines)")
+                #expect(lines.contains(#""remote_address":"203.0.113.1","remote_port":7009,"interface":"eth0""#), "\(lines)")
+                #expect(lines.contains(#""event":"deny","verdict":"deny","rule":"deny tcp:203.0.113.1:7001""#), "\(lines)")
+                try await eventually("rules are learned") {
+                    contents(of: learned).hasSuffix("allow tcp:203.0.113.1:7009\nallow tcp:203.0.113.1:7001\n")
+                }
+
+                // A connection that is open when a rule denies it is reset; so are new ones.
+                let held = try await laptop.guest.start([
+                    "python3", "-c",
+                    "import socket; s = socket.create_connection(('203.0.113.1', 7007)); print('open', flush=True)\n"
+                        + "try: s.recv(1)\nexcept OSError as error: print(error.errno, flush=True)",
+                ])
+                try await held.wrote("open")
+                let watch = try await laptop.host.start([controlBinary, "-s", socket + ".ctl", "watch", "--flows"])
+                #expect(try await ask("policy", "test", "203.0.113.1:7007").status == 0)
+                #expect(try await ask("policy", "deny", "203.0.113.0/24").status == 0)
+                try await held.wrote("104")
+                let test = try await ask("policy", "test", "203.0.113.1:7007")
+                #expect(test.status == 1 && test.output == "deny: deny 203.0.113.0/24\n", "\(test)")
+                try await eventually("the watch has the denial") {
+                    _ = try await Self.connect(laptop.guest, "tcp", Self.far[0], 7009)
+                    return watch.output.contains("deny tcp 203.0.113.1:7009 (deny 203.0.113.0/24)")
+                }
+                #expect(try await ask("policy", "allow", "203.0.113.0/24").status == 0)
+                #expect(try await Self.connect(laptop.guest, "tcp", Self.far[0], 7009) == "ok at once\n")
+
+                // The file is read again as a whole, or not at all.
+                try await laptop.host.must(["sh", "-c", "printf 'deny any\\nallow nothing here\\n' > \(rules)"])
+                let wrong = try await ask("policy", "reload")
+                #expect(wrong.status == 1 && wrong.errors.contains(":2:"), "\(wrong)")
+                try await laptop.host.must(["sh", "-c", "echo deny 198.51.100.0/24 > \(rules)"])
+                #expect(try await ask("policy", "reload").status == 0)
+                let list = try await ask("policy", "list")
+                #expect(list.output.contains("allow 203.0.113.0/24  (tapasctl, "), "\(list)")
+                #expect(list.output.contains("deny 198.51.100.0/24  (\(rules), 0 flows)"), "\(list)")
+
+                // The log continues in another file.
+                let next = lab.newPath("next")
+                #expect(try await ask("flow-log", "rotate", next).status == 0)
+                #expect(try await Self.connect(laptop.guest, "tcp", Self.far[0], 7009) == "ok at once\n")
+                try await eventually("the other file has a line") { contents(of: next).contains(#""event":"open""#) }
+            }
+        }
+
+        @Test("a reader of the flow log that does not read holds up nothing")
+        func aSlowReader() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab)
+                let pipe = lab.newPath("pipe")
+                try await laptop.host.must(["mkfifo", pipe])
+                let reader = try await laptop.host.start([
+                    "python3", "-c",
+                    "import sys; f = open('\(pipe)'); print('open', flush=True); sys.stdin.read()",
+                ])
+                try await laptop.host.attach(laptop.guest, Self.base + ["--flow-log", pipe, "--deny", "203.0.113.9"])
+                try await reader.wrote("open")
+                let flood = try await laptop.guest.must([
+                    "python3", "-c",
+                    """
+                    import socket
+                    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                    for number in range(20000):
+                        try: sock.sendto(b"x", ("203.0.113.9", 1 + number))
+                        except OSError: pass
+                    print("sent")
+                    """,
+                ])
+                #expect(flood == "sent\n")
+                #expect(try await Self.connect(laptop.guest, "tcp", Self.far[0], 7009) == "ok at once\n")
+            }
+        }
+
+        @Test("nothing that is denied leaves the host at any moment of a roam")
+        func nothingLeaksInARoam() async throws {
+            try await withLab { lab in
+                let net = try await Roaming(in: lab)
+                // All frames of all interfaces to the denied address; the address that is not denied shows that they
+                // are seen.
+                let sniffer = try await net.host.start([
+                    "python3", "-u", "-c",
+                    """
+                    import socket
+                    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
+                    print("ready")
+                    seen = set()
+                    while True:
+                        data = sock.recv(2048)
+                        if len(data) < 20 or data[0] >> 4 != 4: continue
+                        target = socket.inet_ntoa(data[16:20])
+                        if target in ("203.0.113.1", "192.0.2.53", "198.51.100.53") and target not in seen:
+                            seen.add(target)
+                            print("seen", target)
+                    """,
+                ])
+                try await sniffer.wrote("ready")
+                try await net.attach([
+                    "--hold-down", "0", "-T", "none", "-U", "none", "--egress", "deny", "--allow", "192.0.2.53",
+                    "--allow", "198.51.100.53",
+                ])
+                let tries = try await net.guest.start([
+                    "python3", "-u", "-c",
+                    """
+                    import socket, time
+                    count = 0
+                    while True:
+                        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                            for target in ("203.0.113.1", "192.0.2.53", "198.51.100.53"):
+                                with socket.socket(socket.AF_INET, kind) as sock:
+                                    sock.setblocking(False)
+                                    try:
+                                        sock.connect((target, 7))
+                                        sock.send(b"x")
+                                    except OSError:
+                                        pass
+                        count += 1
+                        if count % 100 == 0: print("round", count)
+                        time.sleep(0.001)
+                    """,
+                ])
+                for state in [Net.wifi, Net.wifiLeft, Net.wifi] {
+                    try await net.change(state)
+                    let before = tries.output.count
+                    try await eventually("more rounds") { tries.output.count > before + 20 }
+                }
+                try await sniffer.wrote("seen 192.0.2.53")
+                #expect(!sniffer.output.contains("seen 203.0.113.1"), "\(sniffer.output)")
+            }
+        }
+
         @Test("a file of rules, and a wrong line in it")
         func file() async throws {
             try await withLab { lab in

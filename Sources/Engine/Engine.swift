@@ -47,7 +47,7 @@ public enum Engine {
         defer { controlFiles.removeAll() }
         do {
             if let lack = ProcessLimits.lack { throw Failure(lack) }
-            let egress = invocation.egress.hasRules ? try EgressRules(invocation.egress) : nil
+            let egress = invocation.egress.decidesFlows ? try EgressRules(invocation.egress) : nil
             var records = try FlowRecordFiles(handedOver: invocation.egress)
             let namespaces = try GivenNamespaces(invocation)
             let supervisor = try SupervisorChannels(invocation)

@@ -149,6 +149,10 @@ struct Session: ~Copyable {
         if let background = background.take() { try background.becomeReady() }
         try supervisor.reportReady(processID: getpid())
         defer { supervisor.reportStopping() }
+        if egress?.settings.policy.hasNameRules == true, !invocation.hasRelay {
+            log.logger.warning(
+                "rules by name open nothing without a relay of queries: add --dns-forward")
+        }
         if invocation.startsWithoutConfiguration {
             log.logger.notice("the interface is not configured: add --config-net, or run a DHCP client")
         }
@@ -283,6 +287,9 @@ struct Session: ~Copyable {
 }
 
 extension Invocation {
+    /// Whether queries can go through tapas.
+    fileprivate var hasRelay: Bool { configuration.dnsForward.v4 != nil || configuration.dnsForward.v6 != nil }
+
     /// Whether a command starts with an interface that is not configured.
     fileprivate var startsWithoutConfiguration: Bool {
         isSpawn && !spliceOnly && !configuration.configuresNamespace

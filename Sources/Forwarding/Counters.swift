@@ -51,6 +51,8 @@ public enum FlowDropReason: Int, Sendable, CaseIterable {
     case flood
     /// A flow that the rules on what may leave deny.
     case denied
+    /// A flow beyond `--max-flows` or `--max-flow-rate`.
+    case limited
 }
 
 /// The data path's counters.

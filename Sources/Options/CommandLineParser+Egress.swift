@@ -28,6 +28,14 @@ extension CommandLineParser {
                 throw value.failure("bits beyond the length; give \(prefix.network), or \(prefix.address) for one host")
             }
             invocation.egress.allowedSources.append(prefix)
+        case .maxFlows:
+            invocation.egress.maximumFlows = Int(try value.decimal(1...131_072, "a number of flows"))
+        case .maxFlowRate:
+            let digits = value.text.hasSuffix("/s") ? value.text.dropLast(2) : value.text[...]
+            guard let number = OptionValue.decimal(digits), (1...1_000_000).contains(number) else {
+                throw value.failure("give a number of flows a second, 1/s to 1000000/s")
+            }
+            invocation.egress.maximumFlowRate = number
         default: break
         }
     }
@@ -43,6 +51,21 @@ extension CommandLineParser {
             throw UsageError(error.description)
         }
     }
+
+    /// Rules by name open what the relay has answered, so that there must be a relay.
+    private mutating func settleRelay() throws(UsageError) {
+        let configuration = invocation.configuration
+        guard invocation.egress.hasNameRules, !invocation.spliceOnly, configuration.dnsForward == .init(v4: nil, v6: nil)
+        else { return }
+        guard !configuration.suppressesDNS, configuration.families.contains(.v4), let address = Self.relay else {
+            throw UsageError(
+                OptionDescription.of(.allow), "a rule by name opens what the relay of queries has answered; add --dns-forward")
+        }
+        invocation.configuration.dnsForward.v4 = address
+    }
+
+    /// The relay's address where rules by name need one and none is given.
+    private static var relay: IPAddress? { IPAddress("169.254.1.1") }
 
     /// `FILE` or `fd:N`.
     private func logTarget(_ value: OptionValue) throws(UsageError) -> EgressRequest.LogTarget {
@@ -61,6 +84,7 @@ extension CommandLineParser {
         {
             throw UsageError(OptionDescription.of(.allowFrom), "no port is forwarded; add -t or -u")
         }
+        try settleRelay()
         if egress.deniesSilently, !egress.hasRules {
             throw UsageError(OptionDescription.of(.denySilently), "nothing is denied; add --egress, --deny or --allow")
         }

@@ -31,6 +31,10 @@ public struct EgressRequest: Hashable, Sendable {
     public var deniesNamesAsAbsent = false
     /// `--allow-from`: the sources that may use forwarded ports; empty for all.
     public var allowedSources: [Prefix] = []
+    /// `--max-flows`; nil for no limit of the user's.
+    public var maximumFlows: Int?
+    /// `--max-flow-rate` in flows a second; nil for no limit.
+    public var maximumFlowRate: UInt64?
     /// `--flow-log`.
     public var flowLog: LogTarget?
     /// `--learn`: the file of rules.
@@ -41,6 +45,8 @@ public struct EgressRequest: Hashable, Sendable {
 
     /// Whether rules are requested, even if only their default.
     public var hasRules: Bool { defaultVerdict != nil || !parts.isEmpty }
+    /// Whether flows that open are decided.
+    public var decidesFlows: Bool { hasRules || maximumFlows != nil || maximumFlowRate != nil }
     /// Whether flows are recorded.
     public var recordsFlows: Bool { flowLog != nil || learnPath != nil }
     /// Whether a rule of an option has a name; those of files are not known here.

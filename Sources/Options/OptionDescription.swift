@@ -89,5 +89,6 @@ public enum OptionName: Int, CaseIterable, Sendable {
     // Virtual machines.
     case socket, fd, oneOff, vhostUser, slirp, printCapabilities, repairPath, migrateExit, migrateNoLinger
     // What may leave.
-    case egress, allow, deny, egressFile, denySilently, deniedNames, flowLog, learn, allowFrom
+    case egress, allow, deny, egressFile, denySilently, deniedNames, flowLog, learn, allowFrom, maxFlows,
+        maxFlowRate
 }

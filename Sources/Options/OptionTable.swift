@@ -186,5 +186,10 @@ extension OptionDescription {
         .init(
             .allowFrom, ["allow-from"], argument: "PREFIX", .egress,
             "Sources that may use the ports of -t and -u, repeatable (default all)"),
+        .init(
+            .maxFlows, ["max-flows"], argument: "N", .egress, "Refuse further flows while there are so many"),
+        .init(
+            .maxFlowRate, ["max-flow-rate"], argument: "N/s", .egress,
+            "Drop what would open more flows than so many a second"),
     ]
 }

@@ -40,6 +40,8 @@ struct EgressRules: Sendable {
     private(set) var changes: [PolicyRule] = []
     private let deniesSilently: Bool
     private let deniesNamesAsAbsent: Bool
+    private let maximumFlows: Int?
+    private let maximumFlowRate: UInt64?
 
     /// The greatest number of rules that clients may add.
     static let mostChanges = 4096
@@ -51,6 +53,8 @@ struct EgressRules: Sendable {
         defaultVerdict = request.defaultVerdict ?? .allow
         deniesSilently = request.deniesSilently
         deniesNamesAsAbsent = request.deniesNamesAsAbsent
+        maximumFlows = request.maximumFlows
+        maximumFlowRate = request.maximumFlowRate
         parts = []
         for part in request.parts {
             switch part {
@@ -68,6 +72,8 @@ struct EgressRules: Sendable {
         defaultVerdict = .allow
         deniesSilently = false
         deniesNamesAsAbsent = false
+        maximumFlows = nil
+        maximumFlowRate = nil
         parts = []
     }
 
@@ -115,6 +121,8 @@ struct EgressRules: Sendable {
         var settings = EgressSettings(policy: EgressPolicy(rules: entries.map(\.rule), default: defaultVerdict))
         settings.deniesSilently = deniesSilently
         settings.deniesNamesAsAbsent = deniesNamesAsAbsent
+        settings.maximumFlows = maximumFlows
+        settings.maximumFlowRate = maximumFlowRate
         return settings
     }
 

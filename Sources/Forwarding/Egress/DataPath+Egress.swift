@@ -40,10 +40,15 @@ extension DataPath {
         guard let gate else { return true }
         let isForRelay = isForRelay(key)
         // The relay's queries are decided by name. Those over UDP never come here.
-        if isForRelay ? gate.allowsAllQueries : gate.admits(key, now: now.nanoseconds) { return true }
-        counters.drop(FlowDropReason.denied)
-        record(.deny, key, isForRelay ? EgressGate.Note() : gate.latest)
-        if gate.settings.deniesSilently { return false }
+        var limit: EgressGate.Limit?
+        if isForRelay ? gate.allowsAllQueries : gate.admits(key, now: now.nanoseconds) {
+            limit = gate.exceededLimit(count: table.count, now: now.nanoseconds)
+            if limit == nil { return true }
+        }
+        counters.drop(limit == nil ? FlowDropReason.denied : .limited)
+        record(.deny, key, isForRelay ? EgressGate.Note() : gate.latest, reason: limit?.rawValue)
+        // What opens too fast is dropped, so that the namespace's kernel tries again.
+        if gate.settings.deniesSilently || limit == .rate { return false }
         if summary.kind == .tcp {
             refuseSegment(summary)
         } else if ICMPError.mayAnswer(summary) {

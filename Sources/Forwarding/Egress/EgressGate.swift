@@ -48,6 +48,8 @@ final class EgressGate {
     var events: FlowEventQueue?
     /// How often each rule has decided, then the default.
     private(set) var hits: [UInt64]
+    /// The flows that may open now (`--max-flow-rate`).
+    private var openings: TokenBucket?
     /// The decision on the flow that opens now.
     private var pending = Note()
     private var nextExpiry: Int64 = 0
@@ -58,6 +60,11 @@ final class EgressGate {
         surroundings = PolicySurroundings(rules)
         self.events = events
         hits = Self.zeros(settings)
+        openings = Self.openings(settings)
+    }
+
+    private static func openings(_ settings: EgressSettings) -> TokenBucket? {
+        settings.maximumFlowRate.map { TokenBucket(rate: $0, burst: $0, now: 0) }
     }
 
     private static func zeros(_ settings: EgressSettings) -> [UInt64] {
@@ -66,6 +73,7 @@ final class EgressGate {
 
     /// Replaces the rules; the known names stay.
     func adopt(_ settings: EgressSettings) {
+        if settings.maximumFlowRate != self.settings.maximumFlowRate { openings = Self.openings(settings) }
         self.settings = settings
         hits = Self.zeros(settings)
         names.adopt(settings.policy)
@@ -105,6 +113,24 @@ final class EgressGate {
         hits[decision.rule ?? hits.count - 1] &+= 1
         pending = Note(rule: decision.rule.map { settings.policy.rules[$0] }, name: decision.name)
         return decision.verdict == .allow
+    }
+
+    /// The limits on the number of flows.
+    enum Limit: String {
+        /// `--max-flows`.
+        case flows = "max-flows"
+        /// `--max-flow-rate`.
+        case rate = "max-flow-rate"
+    }
+
+    /// The limit that a further flow would exceed; nil if it may open, and counts as opened.
+    ///
+    /// - Parameters:
+    ///   - count: the number of flows.
+    ///   - now: the time in nanoseconds.
+    func exceededLimit(count: Int, now: Int64) -> Limit? {
+        if let most = settings.maximumFlows, count >= most { return .flows }
+        return openings?.take(1, now: UInt64(clamping: now)) == false ? .rate : nil
     }
 
     /// The decision of ``admits(_:now:)`` now belongs to a flow.

@@ -11,6 +11,11 @@ public struct EgressSettings: Sendable {
     /// `--denied-names nxdomain`: queries for names that are not allowed are answered with NXDOMAIN, not REFUSED.
     public var deniesNamesAsAbsent = false
 
+    /// `--max-flows`: flows of all kinds, beyond which further ones are refused; nil for no limit.
+    public var maximumFlows: Int?
+    /// `--max-flow-rate`: the number of flows that may open in a second, on average, and at once; nil for no limit.
+    public var maximumFlowRate: UInt64?
+
     /// Makes settings with the defaults of the options.
     public init(policy: EgressPolicy) {
         self.policy = policy

@@ -10,6 +10,7 @@ internal import Logging
 internal import NamespaceControl
 internal import NetworkModel
 internal import Options
+internal import Policy
 internal import PortForwarding
 internal import Sandbox
 internal import SystemPackage

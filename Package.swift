@@ -104,7 +104,8 @@ let package = Package(
             "Engine",
             [
                 "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
-                "Sandbox", "Diagnostics", "Control", "JSON", "Policy", "Wire", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
+                "Sandbox", "Diagnostics", "Control", "JSON", "Policy", "Wire", "LinuxSystem", "CLinux", "NetworkModel",
+                "NetworkTypes",
                 systemPackage, logging,
             ]),
         .executableTarget(

@@ -55,11 +55,13 @@ extension CommandLineParser {
     /// Rules by name open what the relay has answered, so that there must be a relay.
     private mutating func settleRelay() throws(UsageError) {
         let configuration = invocation.configuration
-        guard invocation.egress.hasNameRules, !invocation.spliceOnly, configuration.dnsForward == .init(v4: nil, v6: nil)
+        guard invocation.egress.hasNameRules, !invocation.spliceOnly,
+            configuration.dnsForward == .init(v4: nil, v6: nil)
         else { return }
         guard !configuration.suppressesDNS, configuration.families.contains(.v4), let address = Self.relay else {
             throw UsageError(
-                OptionDescription.of(.allow), "a rule by name opens what the relay of queries has answered; add --dns-forward")
+                OptionDescription.of(.allow),
+                "a rule by name opens what the relay of queries has answered; add --dns-forward")
         }
         invocation.configuration.dnsForward.v4 = address
     }

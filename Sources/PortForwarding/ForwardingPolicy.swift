@@ -22,6 +22,7 @@ public struct ForwardingPolicy: Sendable {
     ///   - transport: its protocol.
     ///   - address: the loopback address.
     ///   - port: the host's port.
+    /// - Returns: whether it may.
     func allows(_ transport: PolicyTransport, to address: IPv6Address, port: UInt16) -> Bool {
         guard let egress else { return true }
         let opening = EgressPolicy.Opening(transport, to: IPAddress(unmapping: address), port: port)

@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+import NetworkModel
 import NetworkTypes
 import Policy
 import Testing

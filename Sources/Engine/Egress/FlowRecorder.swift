@@ -62,13 +62,15 @@ final class FlowRecorder: Sendable {
     ///   - learned: the file of learned rules, which is empty; nil for none.
     ///   - wake: called on any thread when there is something to drain.
     init(
-        log: consuming OwnedFileDescriptor?, learned: consuming OwnedFileDescriptor?, wake: @escaping @Sendable () -> Void
+        log: consuming OwnedFileDescriptor?, learned: consuming OwnedFileDescriptor?,
+        wake: @escaping @Sendable () -> Void
     ) {
         queue = FlowEventQueue(wake: wake)
         var state = State()
         if let file = log { state.log = Output(file: file) }
         if let file = learned {
-            state.learned = Output(file: file, waiting: Array("# tapas: the rules that would have allowed what was seen\n".utf8))
+            let header = "# tapas: the rules that would have allowed what was seen\n"
+            state.learned = Output(file: file, waiting: Array(header.utf8))
         }
         self.state = Mutex(state)
     }

@@ -142,7 +142,8 @@ extension DataPath {
         var record = Policy.FlowRecord(
             event, time: UInt64(clamping: MonotonicTime.wallNanoseconds), verdict: event == .deny ? .deny : .allow,
             rule: note.rule, transport: PolicyTransport(key.transport),
-            guest: .init(IPAddress(key.family, key.guest), key.guestPort), remote: .init(key.remoteAddress, key.remotePort))
+            guest: .init(IPAddress(key.family, key.guest), key.guestPort),
+            remote: .init(key.remoteAddress, key.remotePort))
         record.name = note.name?.text
         record.traffic = traffic
         record.reason = reason
@@ -211,7 +212,8 @@ extension DataPath {
         var record = Policy.FlowRecord(
             .refuse, time: UInt64(clamping: MonotonicTime.wallNanoseconds), verdict: .deny, rule: rule,
             transport: PolicyTransport(key.transport),
-            guest: .init(IPAddress(key.family, key.guest), key.guestPort), remote: .init(key.remoteAddress, key.remotePort))
+            guest: .init(IPAddress(key.family, key.guest), key.guestPort),
+            remote: .init(key.remoteAddress, key.remotePort))
         record.name = name
         record.reason = reason
         events.add(FlowEvent(record))

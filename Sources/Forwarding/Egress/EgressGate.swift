@@ -35,7 +35,6 @@ final class EgressGate {
         var isRecorded = false
     }
 
-
     /// How long expired names may stay in the table, in nanoseconds.
     static let expiryInterval: Int64 = 60_000_000_000
 
@@ -123,11 +122,12 @@ final class EgressGate {
         case rate = "max-flow-rate"
     }
 
-    /// The limit that a further flow would exceed; nil if it may open, and counts as opened.
+    /// Counts a further flow, unless it would exceed a limit.
     ///
     /// - Parameters:
     ///   - count: the number of flows.
     ///   - now: the time in nanoseconds.
+    /// - Returns: the limit that it would exceed; nil if it may open.
     func exceededLimit(count: Int, now: Int64) -> Limit? {
         if let most = settings.maximumFlows, count >= most { return .flows }
         return openings?.take(1, now: UInt64(clamping: now)) == false ? .rate : nil

@@ -4,6 +4,7 @@ import ArgumentParser
 import ControlClient
 import JSON
 import LinuxSystem
+import SystemPackage
 
 /// `policy`.
 struct PolicyCommand: ParsableCommand {

@@ -74,7 +74,7 @@ let package = Package(
         room("NetworkTypes"),
         room("NetworkModel", ["NetworkTypes"]),
         room("Wire", ["NetworkTypes"]),
-        room("Options", ["NetworkModel", "NetworkTypes", "CLinux"]),
+        room("Options", ["NetworkModel", "NetworkTypes", "Policy", "CLinux"]),
         room("Planning", ["NetworkModel", "NetworkTypes"]),
         room("Services", ["Wire", "NetworkModel", "NetworkTypes"]),
         room("VirtualMachine"),
@@ -94,12 +94,12 @@ let package = Package(
         room(
             "Forwarding",
             [
-                "Wire", "Services", "VirtualMachine", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
+                "Wire", "Services", "VirtualMachine", "Policy", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
                 systemPackage, logging,
             ]),
         room(
             "PortForwarding",
-            ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
+            ["Netlink", "Policy", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
         room("Sandbox", ["CCap", "CSeccomp", "CLinux", "LinuxSystem", systemPackage]),
         room(
             "Control", ["JSON", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage, logging]),
@@ -111,7 +111,8 @@ let package = Package(
             "Engine",
             [
                 "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
-                "Sandbox", "Diagnostics", "Control", "JSON", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
+                "Sandbox", "Diagnostics", "Control", "JSON", "Policy", "Wire", "LinuxSystem", "CLinux", "NetworkModel",
+                "NetworkTypes",
                 systemPackage, logging,
             ]),
         .executableTarget(
@@ -139,7 +140,7 @@ let package = Package(
         tests(of: "NetworkModel", ["NetworkTypes"]),
         tests(of: "Wire", ["NetworkTypes"]),
         tests(of: "JSON"),
-        tests(of: "Options", ["NetworkModel", "NetworkTypes"]),
+        tests(of: "Options", ["Policy", "NetworkModel", "NetworkTypes"]),
         tests(of: "Planning", ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", systemPackage]),
         tests(of: "Services", ["Wire", "NetworkModel", "NetworkTypes"]),
         tests(of: "VirtualMachine"),
@@ -161,7 +162,10 @@ let package = Package(
             ["NetlinkTestSupport", "NetworkModel", "NetworkTypes", "LinuxSystem", "Netlink", systemPackage]),
         tests(
             of: "Forwarding",
-            ["Wire", "Services", "NetworkModel", "NetworkTypes", "LinuxSystem", "CLinux", systemPackage, logging]),
+            [
+                "Wire", "Services", "Policy", "NetworkModel", "NetworkTypes", "LinuxSystem", "CLinux", systemPackage,
+                logging,
+            ]),
         tests(
             of: "PortForwarding",
             ["Netlink", "CLinux", "NetworkModel", "NetworkTypes", "LinuxSystem", systemPackage, logging]),
@@ -173,7 +177,7 @@ let package = Package(
             of: "Engine",
             [
                 "Planning", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding", "Control",
-                "ControlClient", "JSON", "Options", "Wire", "Netlink", "LinuxSystem", "NetworkModel",
+                "ControlClient", "JSON", "Options", "Policy", "Wire", "Netlink", "LinuxSystem", "NetworkModel",
                 "NetworkTypes", systemPackage, logging,
             ]),
         .target(

@@ -37,7 +37,7 @@ enum LabFiles {
         let names = [
             "agent", "client", "deciding_rule", "dns", "flood", "freeze_thread", "left_behind", "netstate", "pattern",
             "pesto", "raw", "device",
-            "serve", "terminal",
+            "serve", "terminal", "zone",
         ]
         for name in names {
             try copy(programs.appending(name + ".py").string, to: "\(directory)/programs/\(name).py", mode: 0o644)

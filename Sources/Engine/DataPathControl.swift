@@ -5,6 +5,7 @@ internal import LinuxSystem
 internal import Logging
 internal import NetworkModel
 internal import NetworkTypes
+internal import Policy
 
 /// The control plane's access to the data path: an actor on the data path's own loop, so that a call runs on that
 /// thread between two turns, without a lock.
@@ -46,6 +47,31 @@ actor DataPathControl: FlowControl {
 
     func connectionCounts(_ unplanned: Set<IPAddress>) -> [IPAddress: Int] {
         dataPath.onLoop { $0.connectionCounts(unplanned) }
+    }
+
+    // MARK: What may leave
+
+    /// Sets the rules on what may leave, and ends the flows that they deny.
+    ///
+    /// - Returns: the number of flows that were ended.
+    func publish(egress settings: EgressSettings) -> Int { dataPath.onLoop { $0.publish(egress: settings) } }
+
+    /// Records flows from now on.
+    func record(in events: FlowEventQueue) { dataPath.onLoop { $0.record(in: events) } }
+
+    /// The state of the rules on what may leave; nil if there are none.
+    var egressState: EgressState? { dataPath.onLoop { $0.egressState } }
+
+    /// Decides as on flows that open now, without effect; nil if there are no rules.
+    func decide(_ openings: [EgressPolicy.Opening]) -> [EgressPolicy.Decision]? {
+        dataPath.onLoop { forwarder in
+            var decisions: [EgressPolicy.Decision] = []
+            for opening in openings {
+                guard let decision = forwarder.decide(opening) else { return nil }
+                decisions.append(decision)
+            }
+            return decisions
+        }
     }
 
     // MARK: Asked by a control client

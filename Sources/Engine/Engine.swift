@@ -47,18 +47,23 @@ public enum Engine {
         defer { controlFiles.removeAll() }
         do {
             if let lack = ProcessLimits.lack { throw Failure(lack) }
+            let egress = invocation.egress.decidesFlows ? try EgressRules(invocation.egress) : nil
+            var records = try FlowRecordFiles(handedOver: invocation.egress)
             let namespaces = try GivenNamespaces(invocation)
             let supervisor = try SupervisorChannels(invocation)
             var entrance = try GuestEntrance(invocation)
             InheritedDescriptors.closeAll(
-                keeping: namespaces.descriptors + supervisor.descriptors + (entrance?.descriptors ?? []))
+                keeping: namespaces.descriptors + supervisor.descriptors + (entrance?.descriptors ?? [])
+                    + records.descriptors)
             let identity = try RunAs.identity(invocation)
             let background = try goToBackground(invocation)
             let log = try Log(invocation, becoming: identity)
             console = log.destinations
+            try records.open(invocation.egress, becoming: identity)
             let session = try Session(
                 invocation, log: log, namespaces: namespaces, supervisor: supervisor, background: background,
-                becoming: identity, helpers: helpers, controlFiles: controlFiles, entrance: entrance.take())
+                becoming: identity, helpers: helpers, controlFiles: controlFiles, entrance: entrance.take(),
+                egress: egress, records: records.take())
             return try session.run()
         } catch {
             if let console {

@@ -20,12 +20,13 @@ struct Ports {
     ///   - tap: the data path; nil with `--splice-only`.
     ///   - holders: the owners of the host's ports at start.
     ///   - logger: where optional ports that could not be opened are logged.
+    ///   - policy: who may use the ports.
     ///   - isControlled: whether rules may be added later.
     /// - Returns: The forwarded ports, which are not served yet; nil if none are needed.
     /// - Throws: The first port that cannot be opened.
     static func open(
         _ invocation: Invocation, _ thread: NamespaceThread?, _ tap: TapFlowBridge?, _ holders: PortHolders,
-        _ logger: Logger, isControlled: Bool
+        _ logger: Logger, policy: ForwardingPolicy = ForwardingPolicy(), isControlled: Bool
     ) throws -> Ports? {
         let rules = invocation.forwards + invocation.defaultForwards(ephemeralRange: Engine.ephemeralRange())
         guard !rules.isEmpty || isControlled else { return nil }
@@ -33,6 +34,7 @@ struct Ports {
         options.splicesInbound = invocation.splicesInbound
         options.hostLoopbackToNamespaceLoopback = invocation.hostLoopbackToNamespaceLoopback
         options.holders = holders
+        options.policy = policy
         options.followsHost = invocation.monitorsHost
         options.expectsAbsentAddresses = invocation.bindsAbsentAddresses
         let configuration = invocation.configuration

@@ -16,6 +16,11 @@ actor PortsControl {
         self.ports = ports
     }
 
+    /// Sets who may use the ports from now on.
+    func publish(_ policy: ForwardingPolicy) {
+        ports.onLoop { $0.policy = policy }
+    }
+
     /// The rules in force.
     var forwards: [PortForward] { ports.onLoop { $0.forwards } }
 

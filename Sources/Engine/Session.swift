@@ -10,6 +10,7 @@ internal import Logging
 internal import NamespaceControl
 internal import NetworkModel
 internal import Options
+internal import Policy
 internal import PortForwarding
 internal import Sandbox
 internal import SystemPackage
@@ -31,6 +32,8 @@ struct Session: ~Copyable {
     private var window: ControlSocketSetup?
     private let controlFiles: ControlFiles
     private let helpers: HelperProcesses
+    private let egress: EgressRules?
+    private var records: FlowRecordFiles
 
     /// Sets up everything except the last restrictions.
     ///
@@ -38,7 +41,8 @@ struct Session: ~Copyable {
     init(
         _ invocation: Invocation, log: Log, namespaces: consuming GivenNamespaces, supervisor: SupervisorChannels,
         background: consuming Background?, becoming identity: Identity?, helpers: HelperProcesses,
-        controlFiles: ControlFiles, entrance: consuming GuestEntrance?
+        controlFiles: ControlFiles, entrance: consuming GuestEntrance?, egress: EgressRules?,
+        records: consuming FlowRecordFiles
     ) throws {
         var entrance = entrance
         // In a user namespace of our own, the owners of ports can no longer be determined.
@@ -82,6 +86,8 @@ struct Session: ~Copyable {
         self.window = window
         self.controlFiles = controlFiles
         self.helpers = helpers
+        self.egress = egress
+        self.records = records
         command = setup.command
         // The setup's other descriptors are closed here.
         signals = setup.signals
@@ -112,11 +118,19 @@ struct Session: ~Copyable {
         let server = Server(
             loop: loop, command: command, signals: signals, watch: watch, exit: supervisor.exit,
             logger: log.logger)
+        let egressControl = EgressControl(
+            egress, request: invocation.egress, loop: host.control, records: records.take(),
+            isControlled: !controlFiles.isEmpty)
         let forwarder = try Self.makeForwarder(
-            invocation, network.link.take(), network.plan, capture.take(), server, log)
+            invocation, network.link.take(), network.plan, capture.take(), server, log, egressControl)
+        defer {
+            forwarder?.endRecord()
+            egressControl.recorder?.drain()
+        }
         let tap = forwarder.map { TapFlowBridge($0, on: loop) }
         let ports = try Ports.open(
-            invocation, network.thread, tap, portHolders, log.logger, isControlled: !controlFiles.isEmpty)
+            invocation, network.thread, tap, portHolders, log.logger, policy: egressControl.portsPolicy,
+            isControlled: !controlFiles.isEmpty)
         // Everything that reads files comes before the empty root.
         let start = MonotonicTime.now
         let forwardCommands =
@@ -136,6 +150,10 @@ struct Session: ~Copyable {
         if let background = background.take() { try background.becomeReady() }
         try supervisor.reportReady(processID: getpid())
         defer { supervisor.reportStopping() }
+        if egress?.settings.policy.hasNameRules == true, !invocation.hasRelay {
+            log.logger.warning(
+                "rules by name open nothing without a relay of queries: add --dns-forward")
+        }
         if invocation.startsWithoutConfiguration {
             log.logger.notice("the interface is not configured: add --config-net, or run a DHCP client")
         }
@@ -154,6 +172,7 @@ struct Session: ~Copyable {
             Filters.load(filters.namespace, for: .namespace)
         }
         let dataPath = forwarder.map { DataPathControl(LoopBound($0, on: loop)) }
+        let servedPorts = served.map { PortsControl($0) }
         if let interval = invocation.statsInterval {
             let printer = EventPrinter(
                 loop: control, interval: interval.wholeMilliseconds, dataPath: dataPath,
@@ -162,17 +181,22 @@ struct Session: ~Copyable {
         }
         let chronicle = Chronicle(
             loop: control, .init(snapshot: host.snapshot, plan: network.plan, failures: network.failures))
+        control.perform {
+            egressControl.assumeIsolated {
+                $0.start(dataPath: dataPath, ports: servedPorts, chronicle: chronicle)
+            }
+        }
         if let window = window.take(), let forwardCommands {
             let counters = host.counters
             let follows = invocation.monitorsHost
             let methods = RunningMethods(
-                dataPath: dataPath, ports: served.map { PortsControl($0) }, forwards: forwardCommands,
+                dataPath: dataPath, ports: servedPorts, forwards: forwardCommands,
                 log: log.destinations, memory: memory, start: start,
                 monitorFigures: { (await counters(), follows ? await chronicle.figures : nil) })
             window.serve(
                 ControlContext(
                     invocation: invocation, loop: control, chronicle: chronicle, dataPath: dataPath, methods: methods,
-                    log: log),
+                    log: log, egress: egressControl),
                 files: controlFiles)
         }
         guard let forwarder, let dataPath else {
@@ -239,13 +263,16 @@ struct Session: ~Copyable {
 
     private static func makeForwarder(
         _ invocation: Invocation, _ link: consuming LinkSource?, _ plan: NamespacePlan,
-        _ capture: consuming FrameCapture?, _ server: Server, _ log: Log
+        _ capture: consuming FrameCapture?, _ server: Server, _ log: Log,
+        _ egress: EgressControl
     ) throws -> Forwarder? {
         guard let link else { return nil }
         var options = ForwardingOptions(logger: log.logger)
         options.forwardsTCP = invocation.isEnabled(.tcp)
         options.forwardsUDP = invocation.isEnabled(.udp)
         options.forwardsICMP = invocation.isEnabled(.icmp)
+        options.egress = egress.first?.settings
+        if invocation.egress.recordsFlows { options.flowEvents = egress.recorder?.queue }
         server.tap = link.tap
         let forwarder = try Forwarder(
             source: link, rules: plan.rules, services: plan.services, options: options, loop: server.loop,
@@ -261,6 +288,9 @@ struct Session: ~Copyable {
 }
 
 extension Invocation {
+    /// Whether queries can go through tapas.
+    fileprivate var hasRelay: Bool { configuration.dnsForward.v4 != nil || configuration.dnsForward.v6 != nil }
+
     /// Whether a command starts with an interface that is not configured.
     fileprivate var startsWithoutConfiguration: Bool {
         isSpawn && !spliceOnly && !configuration.configuresNamespace

@@ -49,6 +49,10 @@ public enum FlowDropReason: Int, Sendable, CaseIterable {
     case strangeSource
     /// Flows were opened faster than possible, most of them by the sender of this one.
     case flood
+    /// A flow that the rules on what may leave deny.
+    case denied
+    /// A flow beyond `--max-flows` or `--max-flow-rate`.
+    case limited
 }
 
 /// The data path's counters.

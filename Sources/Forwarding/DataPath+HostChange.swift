@@ -40,6 +40,8 @@ extension DataPath {
     /// - Returns: The number of flows.
     mutating func endOrMoveFlows(at gone: Set<IPv6Address>, present: Set<IPv6Address>? = nil) -> Int {
         flushGathered()
+        ending = .addressGone
+        defer { ending = nil }
         var count = 0
         var answers: [IPv6Address: Bool] = [:]
         for index in 0..<table.end where table[index].state != .free {

@@ -73,6 +73,8 @@ extension DataPath {
     private mutating func giveUp(_ victim: Int, at bound: Evictions.Bounds) {
         counters.flowsEvicted &+= 1
         evictions.count(FlowShares.kind(of: table[victim]), at: bound, now: now.nanoseconds)
+        ending = .evicted
+        defer { ending = nil }
         if table[victim].key.transport == .tcp {
             carryOut(table[victim].evicted(), for: victim)
         } else {

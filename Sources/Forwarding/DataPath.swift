@@ -25,6 +25,7 @@ internal import Glibc
 internal import LinuxSystem
 internal import NetworkModel
 internal import NetworkTypes
+internal import Policy
 internal import Services
 internal import SystemPackage
 internal import Wire
@@ -98,6 +99,10 @@ struct DataPath: ~Copyable {
     var carrier = CarrierToggle()
     /// Queries for the host's resolvers.
     var dns = DNSRelay()
+    /// The rules on what may leave; nil if there are none and no record of flows.
+    var gate: EgressGate?
+    /// Why the flow that is being closed ends, where its state does not tell.
+    var ending: FlowEnding?
     /// Datagrams of other clients that arrived at the sockets of forwarded flows.
     var strays = StrayDatagrams()
     /// Datagrams that arrive in fragments.
@@ -175,6 +180,9 @@ struct DataPath: ~Copyable {
         services = GuestServices(settings: settings, seed: .now(), now: now.milliseconds)
         gatewayMAC = rules.gatewayMAC
         seen.adopt(rules)
+        if options.egress != nil || options.flowEvents != nil {
+            gate = EgressGate(options.egress ?? .allowingAll, rules: rules, events: options.flowEvents)
+        }
         self.now = now
         firstReservedDescriptor = Self.reserveStart(limit: Self.openFilesLimit)
         expired.reserveCapacity(256)
@@ -225,6 +233,7 @@ struct DataPath: ~Copyable {
     /// Closes a flow's socket and frees all its resources.
     mutating func closeFlow(_ index: Int) {
         if trace.flows { traceFlow(index, "ends") }
+        if gate != nil { endAtGate(index) }
         if gather.flow == index { gather = Gather() }
         if table[index].socket >= 0 { HostSocket.close(table[index].socket) }
         backlog.discard(&table[index])

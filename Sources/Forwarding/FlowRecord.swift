@@ -189,6 +189,8 @@ extension Forwarder {
         withPath { path in
             path.now = .now
             path.flushGathered()
+            path.ending = .killed
+            defer { path.ending = nil }
             let end = min(max(start, 0) + Self.slotsPerDetailedSlice, path.table.end)
             var count = 0
             for index in max(start, 0)..<max(end, start, 0)

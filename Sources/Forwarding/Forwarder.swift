@@ -96,6 +96,7 @@ public final class Forwarder: EventSink {
         path.seen.adopt(rules)
         path.seen.exclude(unplanned, rules: rules)
         path.followCarrier()
+        path.adoptSurroundings()
         reportGuestAddresses()
         if let services { path.adopt(services) }
         if hasOtherResolvers { path.restartQueries() }

@@ -16,6 +16,10 @@ public struct ForwardingOptions: Sendable {
     public var udpTimeout: Int64 = 30_000
     /// As ``udpTimeout``, after several datagrams have gone both ways.
     public var udpStreamTimeout: Int64 = 120_000
+    /// The rules on what may leave; nil if everything may.
+    public var egress: EgressSettings?
+    /// Where flows are recorded; nil if they are not.
+    public var flowEvents: FlowEventQueue?
     /// The resolvers' port, if it is not the one that the namespace uses (for tests, whose resolvers may not use port
     /// 53).
     var resolverPort: UInt16?

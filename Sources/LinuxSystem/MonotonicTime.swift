@@ -24,7 +24,7 @@ public struct MonotonicTime: Hashable, Sendable, Comparable {
     public static var secondsSince1970: Int64 { read(CLOCK_REALTIME).nanoseconds / 1_000_000_000 }
 
     /// Nanoseconds since 1970 by the wall clock.
-    static var wallNanoseconds: Int64 { read(CLOCK_REALTIME).nanoseconds }
+    public static var wallNanoseconds: Int64 { read(CLOCK_REALTIME).nanoseconds }
 
     private static func read(_ clock: clockid_t) -> MonotonicTime {
         var time = timespec()

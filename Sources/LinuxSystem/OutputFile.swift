@@ -46,6 +46,8 @@ public struct OutputFile {
     public var purpose: String
     /// Whether the beginning of an existing file, at most 64 bytes, shows that the file may be replaced.
     public var mayReplace: (_ beginning: ArraySlice<UInt8>) -> Bool
+    /// Whether the content of such a file stays, and what is written follows it.
+    public var appends = false
 
     /// Names a file.
     public init(_ path: String, purpose: String, mayReplace: @escaping (ArraySlice<UInt8>) -> Bool) {
@@ -85,7 +87,7 @@ public struct OutputFile {
     }
 
     private func open(_ call: (_ flags: CInt) -> CInt) throws(OutputFileError) -> OwnedFileDescriptor {
-        let always = O_CLOEXEC | O_NOCTTY | O_NONBLOCK
+        let always = O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (appends ? O_APPEND : 0)
         let made = call(O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | always)
         if made >= 0 { return OwnedFileDescriptor(taking: made) }
         guard currentErrno == .fileExists else { throw OutputFileError(currentErrno) }
@@ -107,7 +109,7 @@ public struct OutputFile {
             guard status.st_size == 0 || isReadable && mayReplace(beginning(of: file)[...]) else {
                 throw OutputFileError("exists and is not a \(purpose): remove it or choose another name")
             }
-            guard ftruncate(file.rawValue, 0) == 0 else { throw OutputFileError(currentErrno) }
+            guard appends || ftruncate(file.rawValue, 0) == 0 else { throw OutputFileError(currentErrno) }
         case S_IFIFO, S_IFCHR: break
         default: throw OutputFileError("is neither a file nor a pipe nor a character device")
         }

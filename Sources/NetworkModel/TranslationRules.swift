@@ -62,6 +62,8 @@ public struct TranslationRules: Hashable, Sendable {
     public var acceptsOtherAddresses = true
     /// Whether the tap has a carrier: in transparent mode that of the interface.
     public var hasCarrier = true
+    /// All addresses that the host has on its links.
+    public var hostAddresses: Set<IPAddress> = []
     /// The device that sockets to resolvers are bound to, unless one of these is on the host's loopback.
     public var resolverInterface: String?
 

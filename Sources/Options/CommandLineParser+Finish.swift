@@ -28,6 +28,7 @@ extension CommandLineParser {
         try settleMTU()
         try settleServices()
         try settleForwards()
+        try settleEgress()
         return invocation
     }
 

@@ -42,6 +42,7 @@ struct CommandLineParser {
         case .translation: try applyTranslation(value)
         case .forwarding: applyForwarding(value)
         case .virtualMachine: try applyVirtualMachine(value)
+        case .egress: try applyEgress(value)
         }
     }
 

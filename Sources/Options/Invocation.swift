@@ -167,6 +167,11 @@ public struct Invocation: Hashable, Sendable {
     /// `--host-lo-to-ns-lo`, and `--splice-only`.
     public var hostLoopbackToNamespaceLoopback = false
 
+    // MARK: What may leave
+
+    /// The request for rules on what may leave, and for a record of it.
+    public var egress = EgressRequest()
+
     // MARK: Remarks
 
     /// Warnings for the user, one line each: deprecated options, values without effect.

@@ -20,6 +20,8 @@ public struct OptionDescription: Hashable, Sendable {
         case forwarding = "Port forwarding"
         /// How a virtual machine is connected.
         case virtualMachine = "Virtual machines"
+        /// What may leave the namespace, and the record of it.
+        case egress = "What may leave"
     }
 
     /// The option.
@@ -86,4 +88,7 @@ public enum OptionName: Int, CaseIterable, Sendable {
     case tcpPorts, udpPorts, tcpNs, udpNs, freebind, hostLoToNsLo, noSplice, spliceOnly
     // Virtual machines.
     case socket, fd, oneOff, vhostUser, slirp, printCapabilities, repairPath, migrateExit, migrateNoLinger
+    // What may leave.
+    case egress, allow, deny, egressFile, denySilently, deniedNames, flowLog, learn, allowFrom, maxFlows,
+        maxFlowRate
 }

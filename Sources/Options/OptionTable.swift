@@ -163,5 +163,33 @@ extension OptionDescription {
             "Refused, but for 'none': there is no migration"),
         .init(.migrateExit, ["migrate-exit"], .virtualMachine, "Refused: there is no migration"),
         .init(.migrateNoLinger, ["migrate-no-linger"], .virtualMachine, "Refused: there is no migration"),
+        .init(
+            .egress, ["egress"], argument: "allow|deny", .egress,
+            "Verdict on flows that no rule matches (default allow)"),
+        .init(
+            .allow, ["allow"], argument: "SPEC", .egress,
+            "Allow [tcp|udp|icmp:]DESTINATION[:PORTS]; the first rule that matches decides"),
+        .init(.deny, ["deny"], argument: "SPEC", .egress, "Deny [tcp|udp|icmp:]DESTINATION[:PORTS]"),
+        .init(
+            .egressFile, ["egress-file"], argument: "PATH", .egress,
+            "Rules from a file, one 'allow SPEC' or 'deny SPEC' a line"),
+        .init(.denySilently, ["deny-silently"], .egress, "Drop what is denied instead of refusing it at once"),
+        .init(
+            .deniedNames, ["denied-names"], argument: "refused|nxdomain", .egress,
+            "Answer to queries for names that are not allowed (default refused)"),
+        .init(
+            .flowLog, ["flow-log"], argument: "FILE|fd:N", .egress,
+            "Write each flow and each denial as a line of JSON"),
+        .init(
+            .learn, ["learn"], argument: "FILE", .egress,
+            "Write the rules that would have allowed what was seen"),
+        .init(
+            .allowFrom, ["allow-from"], argument: "PREFIX", .egress,
+            "Sources that may use the ports of -t and -u, repeatable (default all)"),
+        .init(
+            .maxFlows, ["max-flows"], argument: "N", .egress, "Refuse further flows while there are so many"),
+        .init(
+            .maxFlowRate, ["max-flow-rate"], argument: "N/s", .egress,
+            "Drop what would open more flows than so many a second"),
     ]
 }

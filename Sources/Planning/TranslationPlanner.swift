@@ -20,6 +20,7 @@ struct TranslationPlanner {
         rules.dnsServers = servers(&report, forwards: forwards)
         rules.gatewayMAC = configuration.gatewayMAC
         rules.mtu = configuration.mtu
+        rules.hostAddresses = Set(snapshot.addresses.map(\.address))
         rules.acceptsOtherAddresses = configuration.acceptsOtherAddresses
         if isTransparent {
             let link = configuration.templateInterface.flatMap { snapshot.link(named: $0) }

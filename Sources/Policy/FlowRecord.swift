@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-internal import JSON
+public import JSON
 public import NetworkTypes
 
 /// A line of the flow log (`--flow-log`).
@@ -97,7 +97,10 @@ public struct FlowRecord: Hashable, Sendable {
     /// The record as a line of JSON, with its end.
     ///
     /// Members that have no value are left out.
-    public var jsonLine: String {
+    public var jsonLine: String { json.compactText + "\n" }
+
+    /// The record as a value of JSON.
+    public var json: JSONValue {
         var object = JSONObject()
         object["time"] = .string(Self.text(ofTime: time))
         object["event"] = .string(event.rawValue)
@@ -118,7 +121,26 @@ public struct FlowRecord: Hashable, Sendable {
             object["duration_us"] = JSONValue(traffic.duration / 1000)
         }
         object["reason"] = reason.map { .string($0) }
-        return JSONValue.object(object).compactText + "\n"
+        return .object(object)
+    }
+
+    /// The line of a file of rules that allows this, `allow SPEC`; nil for the end of a flow.
+    ///
+    /// An address that rules by name do not open, as a private one, is named itself. A query names no port, so its
+    /// rule covers all.
+    public var learnedRule: String? {
+        if event == .close { return nil }
+        let known = name.flatMap { DomainName($0) }
+        if event == .refuse {
+            guard let known, reason == "name" else { return nil }
+            return PolicyRule(.allow, to: .name(known)).description
+        }
+        let isProtected = PolicySurroundings().isProtected(remote.address)
+        let destination = known.flatMap { isProtected ? nil : PolicyRule.Destination.name($0) }
+        let ports = transport == .icmp ? [] : [PortRange(remote.port)]
+        return PolicyRule(
+            .allow, transport: transport, to: destination ?? .prefix(Prefix(host: remote.address)), ports: ports
+        ).description
     }
 
     /// A time in the form of RFC 3339, in UTC with microseconds.

@@ -176,6 +176,11 @@ public struct NameTable: Sendable {
         entries[address]?[index].uses = uses - 1
     }
 
+    /// All entries with their addresses, in no order.
+    public var all: [(address: IPAddress, entry: Entry)] {
+        entries.flatMap { address, known in known.map { (address, $0) } }
+    }
+
     // MARK: Upkeep
 
     /// Adopts changed rules: finds the groups of all names anew.

@@ -64,6 +64,14 @@ public struct PolicyRule: Hashable, Sendable {
         case namesBelow(DomainName)
         /// A word.
         case word(Word)
+
+        /// Whether only names that the relay has answered lead there.
+        public var isName: Bool {
+            switch self {
+            case .name, .namesBelow: true
+            case .prefix, .word: false
+            }
+        }
     }
 
     /// Destinations that have a word of their own.

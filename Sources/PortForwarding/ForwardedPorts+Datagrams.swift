@@ -6,6 +6,7 @@ internal import Glibc
 public import LinuxSystem
 internal import NetworkModel
 internal import NetworkTypes
+internal import Policy
 internal import SystemPackage
 
 extension ForwardedPorts {
@@ -47,8 +48,11 @@ extension ForwardedPorts {
         let isLoopback = IPAddress(unmapping: peer.address).isLoopback
         switch rule.rule.direction {
         case .outbound:
-            guard isLoopback, IPAddress(unmapping: local.address).isLoopback else { return }
+            guard isLoopback, IPAddress(unmapping: local.address).isLoopback,
+                policy.allows(.udp, to: local.address, port: target)
+            else { return }
             relay(datagram, to: Endpoint(address: local.address, port: target), .outbound, now)
+        case .inbound where !policy.allows(client: peer): return
         case .inbound where isLoopback && options.splicesInbound:
             guard let address = rule.rule.targetAddress?.asIPv6 ?? spliceTarget(at: local.address, from: peer) else {
                 return

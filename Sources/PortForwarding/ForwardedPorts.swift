@@ -38,6 +38,7 @@ public import LinuxSystem
 internal import Logging
 public import NetworkModel
 internal import NetworkTypes
+internal import Policy
 internal import SystemPackage
 
 /// The kinds of event tokens of this room.
@@ -104,6 +105,8 @@ public final class ForwardedPorts: EventSink {
     var isChanging = false
     /// The counters.
     var counters = ForwardCounters()
+    /// Who may use the ports; it decides on connections and clients that are new.
+    public var policy: ForwardingPolicy
     /// A scan or a retry was postponed until there are sockets of the namespace.
     var scanWaits = false
     var retryWaits = false
@@ -125,6 +128,7 @@ public final class ForwardedPorts: EventSink {
         options: PortForwardingOptions, loop: EventLoop, namespace: NamespaceSockets, tapFlows: (any TapFlows)? = nil
     ) {
         self.options = options
+        policy = options.policy
         pool = NamespaceSocketPool(target: options.socketsAhead)
         self.loop = loop
         self.namespace = namespace
@@ -275,13 +279,14 @@ public final class ForwardedPorts: EventSink {
         if rule.rule.direction == .outbound {
             // Both ends are on the namespace's loopback, so those on the host are on its loopback.
             guard isLoopback, let local = HostSocket.localEndpoint(socket),
-                IPAddress(unmapping: local.address).isLoopback,
+                IPAddress(unmapping: local.address).isLoopback, policy.allows(.tcp, to: local.address, port: target),
                 let server = try? HostSocket.connect(
                     to: Endpoint(address: local.address, port: target), type: HostSocket.stream,
                     source: IPAddress(unmapping: peer.address), device: nil)
             else { return false }
             return splices.join(socket, server, .outbound)
         }
+        guard policy.allows(client: peer) else { return false }
         if isLoopback, options.splicesInbound {
             guard let local = HostSocket.localEndpoint(socket),
                 let address = rule.rule.targetAddress?.asIPv6 ?? spliceTarget(at: local.address, from: peer)

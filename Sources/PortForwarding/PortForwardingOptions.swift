@@ -32,6 +32,8 @@ public struct PortForwardingOptions: Sendable {
     public var maximumRelays = 16_384
     /// The number of sockets of the namespace that are made ahead, of each of the four kinds.
     public var socketsAhead = 32
+    /// Who may use the ports, at first.
+    public var policy = ForwardingPolicy()
     /// Where messages go.
     public var logger: Logger
 

@@ -60,15 +60,24 @@ struct Watch: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "One line for each change of the host, until the instance ends.")
     @OptionGroup var instance: InstanceOptions
+    @Flag(help: "One line for each flow that opens, is denied or ends, instead.") var flows = false
 
     func run() throws {
+        let flows = flows
         let (json, style) = (instance.json, Output.style)
         var connection = try instance.connection()
         let path = connection.path
         var begun = false
         do throws(ClientError) {
-            try connection.request("watch") { event throws(ClientError) in
+            try connection.request(flows ? "watch.flows" : "watch") { event throws(ClientError) in
                 begun = true
+                if flows {
+                    guard let line = PolicyText.flow(event) else { return true }
+                    if !json {
+                        try Output.write([line])
+                        return true
+                    }
+                }
                 if json {
                     try Output.write(event, onOneLine: true)
                 } else {

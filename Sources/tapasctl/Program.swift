@@ -31,6 +31,8 @@ enum Program {
         } catch let error as ClientError {
             Output.writeError("tapasctl: \(error.description.escapingControlCharacters)")
             return Status.failure
+        } catch let code as ExitCode {
+            return code.rawValue
         } catch {
             let text = TapasControl.fullMessage(for: error)
             guard TapasControl.exitCode(for: error) != .success else {
@@ -56,6 +58,6 @@ struct TapasControl: ParsableCommand {
         version: "tapasctl \(ProgramVersion.current)",
         subcommands: [
             Status.self, Explain.self, Watch.self, Wait.self, Flows.self, Forward.self, DNS.self, Metrics.self,
-            LogCommand.self, Capture.self,
+            LogCommand.self, Capture.self, PolicyCommand.self, FlowLogCommand.self,
         ])
 }

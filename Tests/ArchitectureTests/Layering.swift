@@ -27,7 +27,7 @@ enum Layering {
         "NetworkModel": ["NetworkTypes"],
         "Wire": ["NetworkTypes"],
         // getopt_long, through CLinux, is a pure function of its arguments.
-        "Options": ["NetworkModel", "NetworkTypes", "CLinux"],
+        "Options": ["NetworkModel", "NetworkTypes", "Policy", "CLinux"],
         "Planning": ["NetworkModel", "NetworkTypes"],
         "Services": ["Wire", "NetworkModel", "NetworkTypes"],
         "VirtualMachine": [],
@@ -40,9 +40,9 @@ enum Layering {
         "HostMonitor": ["Netlink", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes"],
         "NamespaceControl": ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
         "Forwarding": [
-            "Wire", "Services", "VirtualMachine", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
+            "Wire", "Services", "VirtualMachine", "Policy", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
         ],
-        "PortForwarding": ["Netlink", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
+        "PortForwarding": ["Netlink", "Policy", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
         "Sandbox": ["CCap", "CSeccomp", "CLinux", "LinuxSystem"],
         "Control": ["JSON", "NetworkModel", "NetworkTypes", "LinuxSystem", "CLinux"],
         "ControlClient": ["Control", "JSON", "NetworkTypes", "LinuxSystem", "CLinux"],
@@ -51,7 +51,7 @@ enum Layering {
             "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
             "Sandbox",
             "Control", "JSON", "Diagnostics", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", "Wire",
-            "Services",
+            "Services", "Policy",
         ],
     ]
 

@@ -18,4 +18,6 @@ struct ControlContext: Sendable {
     let methods: RunningMethods
     /// The log, whose level can be changed.
     let log: Log
+    /// The rules on what may leave, and the record of flows.
+    let egress: EgressControl
 }

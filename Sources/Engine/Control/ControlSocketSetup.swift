@@ -109,5 +109,6 @@ extension ControlCommands {
         addWatch(context)
         addWait(context)
         addRunning(context.methods)
+        addEgress(context)
     }
 }

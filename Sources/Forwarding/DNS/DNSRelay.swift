@@ -101,6 +101,7 @@ extension DataPath {
 
     /// A datagram from the namespace for the address that stands for the host's resolvers.
     mutating func receiveQuery(_ summary: FrameSummary, frame: UnsafeMutableRawPointer, count: Int) {
+        if gate != nil, unsafe refusesQuery(summary, frame: frame, count: count) { return }
         guard !translator.rules.dnsServers.isEmpty else {
             dns.statistics.queries &+= 1
             dns.statistics.failures &+= 1
@@ -219,9 +220,14 @@ extension DataPath {
             dns.statistics.countAnswer(from: sender, at: now.nanoseconds)
             table[index].activity = now.nanoseconds
             table.file(index, as: .exchange)
+            let query = dns.queries[index]?[position].message ?? []
+            guard let answer = checkedAnswer(message, to: query, of: table[index].key) else {
+                advance(index, position: position)
+                continue
+            }
             dns.queries[index]?.remove(at: position)
             if dns.queries[index]?.isEmpty == true { dns.queries[index] = nil }
-            deliver(index, message)
+            deliver(index, answer)
         }
         scheduleQueries(index)
     }

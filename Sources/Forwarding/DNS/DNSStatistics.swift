@@ -22,6 +22,8 @@ public struct DNSStatistics: Hashable, Sendable {
     public var answers: UInt64 = 0
     /// Queries without an answer or without a server; the namespace received SERVFAIL.
     public var failures: UInt64 = 0
+    /// Queries that the rules on what may leave deny, and answers that they withhold.
+    public var refusals: UInt64 = 0
     /// Datagrams that no query had asked for.
     public var unexpected: UInt64 = 0
     /// Connections to resolvers that the namespace has opened.

@@ -39,6 +39,7 @@ extension DataPath {
         if let known = table.find(key, hash: hash) {
             index = known
         } else {
+            if gate != nil, !passesGate(key, summary, frame: unsafe Self.bytes(frame, count)) { return }
             switch translator.outbound(to: key.remoteAddress, port: 0, transport: summary.ipProtocol) {
             case .host(let endpoint, _, _) where IPAddress(unmapping: endpoint.address).isLoopback:
                 // The answer of the kernel's own loopback.
@@ -82,6 +83,7 @@ extension DataPath {
         _ key: FlowKey, hash: UInt32, to target: Endpoint, source: IPAddress?, device: String?
     ) -> Int? {
         guard let index = addFlow(key, hash: hash, as: .echo) else { return nil }
+        beginAtGate(index)
         table[index].state = .datagram
         let ipProtocol = key.isIPv4 ? CInt(IPPROTO_ICMP) : CInt(IPPROTO_ICMPV6)
         let number: CInt
@@ -100,7 +102,7 @@ extension DataPath {
             return nil
         }
         if let local = HostSocket.localEndpoint(number) { table[index].local = local.address }
-        return index
+        return openedAtGate(index) ? index : nil
     }
 
     private mutating func echoRefused(_ error: Errno, _ flow: Flow) {

@@ -68,6 +68,8 @@ extension DataPath {
     /// The host socket has an error.
     mutating func hostFailed(_ index: Int, _ error: Errno) {
         if table[index].state == .connecting, table[index].flags.contains(.dns), connectNextResolver(index) { return }
+        ending = .failed
+        defer { ending = nil }
         carryOut(table[index].hostFailed(error), for: index)
     }
 }

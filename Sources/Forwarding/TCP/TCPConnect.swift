@@ -15,6 +15,7 @@ extension DataPath {
 
     /// A SYN for which there is no flow.
     mutating func openOutbound(_ summary: FrameSummary, key: FlowKey, hash: UInt32, options: TCPOptions) {
+        if gate != nil, !passesGate(key, summary, frame: Span()) { return }
         let target: Endpoint
         var source: IPAddress?
         var device: String?
@@ -34,6 +35,7 @@ extension DataPath {
             return
         }
         guard let index = addFlow(key, hash: hash, as: .handshake) else { return }
+        beginAtGate(index)
         table[index].countFromGuest(summary.payloadLength)
         table[index].beginOutbound(
             TCPSegment(summary), options: options, initial: table[index].initialSequence(at: now.nanoseconds))
@@ -46,6 +48,7 @@ extension DataPath {
         guard watch(index, socket: number) else { return closeFlow(index) }
         // The address is known already, and is needed if it goes before there is an answer.
         if let local = HostSocket.localEndpoint(number) { table[index].local = local.address }
+        _ = openedAtGate(index)
     }
 
     // MARK: Queries over TCP

@@ -214,6 +214,7 @@ extension DataPath {
     private mutating func openUDP(
         _ summary: FrameSummary, key: FlowKey, hash: UInt32, frame: UnsafeMutableRawPointer, count: Int
     ) -> Int {
+        if gate != nil, !passesGate(key, summary, frame: unsafe Self.bytes(frame, count)) { return -1 }
         let target: Endpoint
         var source: IPAddress?
         var device: String?
@@ -234,6 +235,7 @@ extension DataPath {
             return -1
         }
         guard let index = addFlow(key, hash: hash, as: .question) else { return -1 }
+        beginAtGate(index)
         table[index].state = .datagram
         let isGroup = key.remoteAddress.isMulticast
         if isGroup { table[index].flags.insert(.group) }
@@ -253,6 +255,7 @@ extension DataPath {
             return -1
         }
         if let local = HostSocket.localEndpoint(number) { table[index].local = local.address }
+        guard openedAtGate(index) else { return -1 }
         setDeadline(index, milliseconds: options.udpTimeout)
         return index
     }

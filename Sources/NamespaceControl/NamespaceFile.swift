@@ -67,7 +67,7 @@ public struct NamespaceFile: ~Copyable, Sendable {
     }
 
     /// Takes over a network namespace that was opened elsewhere.
-    init(network file: consuming OwnedFileDescriptor, path: String) {
+    public init(network file: consuming OwnedFileDescriptor, path: String) {
         kind = .network
         self.path = path
         self.file = file

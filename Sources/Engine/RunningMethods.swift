@@ -33,6 +33,8 @@ struct RunningMethods: Sendable {
     let memory: MemoryMeter?
     /// When the program began.
     let start: MonotonicTime
+    /// The supervisor; nil without `--persist`.
+    let handover: Handover?
     /// The counters of the monitor and of the follower; both nil with `--no-monitor`.
     let monitorFigures: @Sendable () async -> (monitor: MonitorCounters?, following: MetricsReport.FollowingFigures?)
 

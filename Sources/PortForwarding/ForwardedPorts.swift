@@ -68,7 +68,7 @@ public final class ForwardedPorts: EventSink {
     /// The data path; nil if there is no tap.
     let tapFlows: (any TapFlows)?
     var rules: [ListeningRule] = []
-    var listeners = ListenerStore()
+    var listeners: ListenerStore
     var pool: NamespaceSocketPool
     var splices: Splices
     var relays: Relays
@@ -125,6 +125,7 @@ public final class ForwardedPorts: EventSink {
         options: PortForwardingOptions, loop: EventLoop, namespace: NamespaceSockets, tapFlows: (any TapFlows)? = nil
     ) {
         self.options = options
+        listeners = ListenerStore(keeper: options.keeper)
         pool = NamespaceSocketPool(target: options.socketsAhead)
         self.loop = loop
         self.namespace = namespace
@@ -136,7 +137,7 @@ public final class ForwardedPorts: EventSink {
     }
 
     deinit {
-        for index in listeners.indices { listeners.close(index) }
+        listeners.closeAll()
         for connection in waiting { HostSocket.abort(connection.client) }
         pool.close()
         splices.closeAll()

@@ -32,6 +32,8 @@ public struct PortForwardingOptions: Sendable {
     public var maximumRelays = 16_384
     /// The number of sockets of the namespace that are made ahead, of each of the four kinds.
     public var socketsAhead = 32
+    /// Keeps listening sockets for a successor of this process, and has those of its predecessor.
+    public var keeper: (any ListenerKeeper)?
     /// Where messages go.
     public var logger: Logger
 

@@ -88,6 +88,8 @@ public struct TapDevice: ~Copyable, Sendable {
             capabilities.insert(.header)
             capabilities.formUnion(try Self.offloads(of: number))
         }
+        // It may have been off for a moment, to make a DHCP client ask again.
+        _ = tapas_tun_set_carrier(number, 1)
         owner = tap
         observing = socket(AF_INET, CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
         observer = observing >= 0 ? OwnedFileDescriptor(taking: FileDescriptor(rawValue: observing)) : nil

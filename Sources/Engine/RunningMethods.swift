@@ -6,10 +6,13 @@
 // Pure values parse requests and make answers (`FlowCommands`, `ForwardCommands`, `MetricsReport`); this type carries
 // out the requests. Everything runs on the control loop; other loops are reached through their actors, with a bounded
 // amount of work in each call.
+//
+// syscalls: running(control): getpid
 
 internal import Control
 internal import Diagnostics
 internal import Forwarding
+internal import Glibc
 internal import HostMonitor
 internal import JSON
 internal import LinuxSystem
@@ -162,6 +165,19 @@ struct RunningMethods: Sendable {
         } catch {
             throw ControlError(.refused, "nothing was changed: \(error)")
         }
+    }
+
+    // MARK: The program
+
+    /// `upgrade`: asks the supervisor to replace this engine; the answer comes before that happens.
+    func upgrade() throws(ControlError) -> JSONValue {
+        guard let handover else { throw ControlError(.refused, "this instance was started without --persist") }
+        do throws(SystemCallError) {
+            try handover.requestUpgrade()
+        } catch {
+            throw ControlError(.refused, "the supervisor does not answer: \(error.errno.explanation)")
+        }
+        return ["engine": JSONValue(getpid()), "version": JSONValue(Engine.version)]
     }
 
     // MARK: Figures

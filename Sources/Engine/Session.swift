@@ -165,6 +165,7 @@ struct Session: ~Copyable {
             ? nil
             : ForwardCommands(
                 invocation, ephemeralRange: Engine.ephemeralRange())
+        let landlockVersion = Landlock.version
         let memory = controlFiles.isEmpty ? nil : MemoryMeter()
         do {
             try MountIsolation.enterEmptyRoot(fallback: invocation.usesChrootFallback)
@@ -216,7 +217,7 @@ struct Session: ~Copyable {
             window.serve(
                 ControlContext(
                     invocation: invocation, loop: control, chronicle: chronicle, dataPath: dataPath, methods: methods,
-                    log: log),
+                    log: log, landlockVersion: landlockVersion),
                 files: controlFiles)
         }
         guard let forwarder, let dataPath else {

@@ -18,4 +18,6 @@ struct ControlContext: Sendable {
     let methods: RunningMethods
     /// The log, whose level can be changed.
     let log: Log
+    /// The version of Landlock's interface that is in use, as it was at start: the filters allow no question.
+    let landlockVersion: Int32
 }

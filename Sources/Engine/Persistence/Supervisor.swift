@@ -20,7 +20,8 @@
 // (StateFile.swift): rules that were changed at run time, and what of the namespace's configuration is ours.
 //
 // An engine that ends by a signal, or without having said that it ends, is followed by another one, at most five times
-// within a minute. Its flows are lost. The kernel has closed their sockets, so that remote ends know; the new engine lists
+// within a minute. SIGKILL does not count if the engine had served for half a second: it comes from outside, and says
+// nothing of the next engine. Its flows are lost. The kernel has closed their sockets, so that remote ends know; the new engine lists
 // the namespace's connections and has their ends look at their state, which ends in a reset (`Forwarder.challenge`).
 //
 // Trust: an engine is hostile when it has been taken over. The supervisor reads messages of at most 512 bytes from it,
@@ -51,22 +52,20 @@ final class Supervisor {
     private static let mostRestarts = 5
     /// In nanoseconds.
     private static let period: Int64 = 60_000_000_000
+    /// An engine that has served so long, in nanoseconds, works.
+    private static let proof: Int64 = 500_000_000
     /// The most descriptors that are kept, and the longest name.
     private static let greatestCount = 140_000
     private static let greatestName = 128
     /// How long an engine may take to end, in milliseconds, before it is killed.
     private static let patience: CInt = 2_000
 
-    /// How far the engine is.
-    private enum Progress {
-        case starting, ready
-    }
-
     private struct EngineProcess {
         var process: pid_t
         var channel: HandoverChannel
         var source: EventLoop.SourceID
-        var progress = Progress.starting
+        /// When it was ready.
+        var ready: MonotonicTime?
         /// The status that it has said it ends with.
         var status: Int32?
     }
@@ -187,7 +186,7 @@ final class Supervisor {
     }
 
     private func engineIsReady() {
-        engine?.progress = .ready
+        engine?.ready = .now
         formerProgram = nil
         guard let ready = firstReady else { return }
         firstReady = nil
@@ -219,16 +218,22 @@ final class Supervisor {
             program = former
             formerProgram = nil
         }
-        restart()
+        let now = MonotonicTime.now
+        let served = ended.ready.map { now.nanoseconds - $0.nanoseconds } ?? 0
+        if case .signal(SIGKILL) = death, served >= Self.proof { return restartUncounted() }
+        restart(now)
     }
 
-    private func restart() {
-        let now = MonotonicTime.now
+    private func restart(_ now: MonotonicTime) {
         restartTimes.removeAll { now.nanoseconds - $0.nanoseconds > Self.period }
         guard restartTimes.count < Self.mostRestarts else {
             return giveUp("\(cause), and was started anew \(Self.mostRestarts) times within a minute")
         }
         restartTimes.append(now)
+        restartUncounted()
+    }
+
+    private func restartUncounted() {
         restarts &+= 1
         do throws(SystemCallError) {
             try startEngine()
@@ -261,7 +266,7 @@ final class Supervisor {
 
     /// Replaces the engine by the program that is at the program's path now.
     private func upgrade() {
-        guard let engine, engine.progress == .ready else { return }
+        guard let engine, engine.ready != nil else { return }
         let newest: EngineProgram
         do throws(SystemCallError) {
             newest = try program.newest()
@@ -276,12 +281,7 @@ final class Supervisor {
         formerProgram = program
         program = newest
         cause = "upgrade"
-        restarts &+= 1
-        do throws(SystemCallError) {
-            try startEngine()
-        } catch {
-            giveUp("the engine cannot be started anew: \(error)")
-        }
+        restartUncounted()
     }
 
     /// How an engine has ended.

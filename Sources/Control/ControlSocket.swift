@@ -50,6 +50,12 @@ public struct ControlSocket: ~Copyable, Sendable {
         }
     }
 
+    /// Takes over a listening socket that another process has made, which removes the file.
+    public init(continuing listener: consuming OwnedFileDescriptor) {
+        self.listener = listener
+        file = ControlSocketFile()
+    }
+
     /// Removes the file, unless another socket has replaced it.
     public borrowing func remove() { file.remove() }
 

@@ -13,7 +13,7 @@ public import SystemPackage
 public final class ControlSocketFile: Sendable {
     /// The path as it was given.
     public let path: String
-    private let folder: OwnedFileDescriptor
+    private let folder: OwnedFileDescriptor?
     private let name: String
     private let identity: Identity?
 
@@ -27,16 +27,30 @@ public final class ControlSocketFile: Sendable {
         self.path = path
         let parts = Self.split(path)
         name = parts.name
-        folder = try OwnedFileDescriptor.open(parts.folder, .readOnly, options: .directory)
+        let folder = try OwnedFileDescriptor.open(parts.folder, .readOnly, options: .directory)
         identity = Self.identity(of: parts.name, in: folder.descriptor)
+        self.folder = consume folder
     }
 
-    /// The folder, lent: for rules about what may be removed there.
-    public var folderDescriptor: FileDescriptor { folder.descriptor }
+    /// Stands for a file that another process removes.
+    init() {
+        path = ""
+        name = ""
+        folder = nil
+        identity = nil
+    }
+
+    /// The folder, lent: for rules about what may be removed there; nil if there is nothing to remove.
+    public var folderDescriptor: FileDescriptor? {
+        switch folder {
+        case .some(let folder): folder.descriptor
+        case nil: nil
+        }
+    }
 
     /// Removes the file, unless another one has replaced it.
     public func remove() {
-        guard let identity, Self.identity(of: name, in: folder.descriptor) == identity else { return }
+        guard let identity, let folder = folderDescriptor, Self.identity(of: name, in: folder) == identity else { return }
         unsafe unlinkat(folder.rawValue, name, 0)
     }
 

@@ -41,6 +41,13 @@ public enum StatusText {
         for (index, text) in (status["warnings"]?.strings ?? []).enumerated() {
             table.add(index == 0 ? "warnings" : "", text)
         }
+        if status["persist"] == true, let restarts = status["restarts"]?.integer {
+            table.add("persist", "engine \(status["engine"]?.integer ?? 0), \(restarts) restart\(restarts == 1 ? "" : "s")")
+        }
+        if let sandbox = status["sandbox"], let landlock = sandbox["landlock"]?.integer {
+            let filters = sandbox["filters"] == "log" ? "filters that only log" : "filters"
+            table.add("sandbox", filters + (landlock > 0 ? ", Landlock \(landlock)" : ", no Landlock in the kernel"))
+        }
         if let change = status["last_change"], change != .null {
             table.add("last change", WatchText.line(change, TextStyle(isColored: false)))
         }

@@ -8,6 +8,7 @@ internal import LinuxSystem
 public import Logging
 internal import NetworkTypes
 internal import Synchronization
+public import SystemPackage
 
 /// The destinations of log messages, shared by all loggers: standard error, a file, the system's log.
 public final class LogDestinations: Sendable {
@@ -55,6 +56,12 @@ public final class LogDestinations: Sendable {
         get { state.withLock { $0.level } }
         set { state.withLock { $0.level = newValue } }
     }
+
+    /// The log file, lent; nil if there is none.
+    public var fileDescriptor: FileDescriptor? { state.withLock { $0.file?.descriptor } }
+
+    /// Goes on behind what another process has written to the log file meanwhile.
+    public func followOthers() { state.withLock { $0.file?.followOthers() } }
 
     /// Writes one message to all destinations.
     public func write(_ level: Logger.Level, _ text: String) {

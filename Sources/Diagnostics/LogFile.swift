@@ -5,7 +5,7 @@
 
 internal import Glibc
 public import LinuxSystem
-internal import SystemPackage
+public import SystemPackage
 
 /// A log file of bounded size: when it is full, the oldest messages are removed, about three tenths of it at a time.
 public struct LogFile: ~Copyable, Sendable {
@@ -42,6 +42,30 @@ public struct LogFile: ~Copyable, Sendable {
         self.header = header
         self.limit = max(limit, Self.smallestLimit)
         write(header + "\n")
+    }
+
+    /// Goes on with a log that a process before this one began.
+    ///
+    /// - Parameters:
+    ///   - file: the file.
+    ///   - limit: the greatest size in bytes.
+    ///   - header: the first line of the file when the oldest messages have been removed.
+    public init(continuing file: consuming OwnedFileDescriptor, limit: Int, header: String) {
+        var status = stat()
+        isRegular = unsafe fstat(file.rawValue, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+        self.file = file
+        self.header = header
+        self.limit = max(limit, Self.smallestLimit)
+        length = isRegular ? Int(status.st_size) : 0
+    }
+
+    /// The file, lent.
+    public var descriptor: FileDescriptor { file.descriptor }
+
+    /// Goes on behind what another process has written meanwhile.
+    public mutating func followOthers() {
+        var status = stat()
+        if isRegular, unsafe fstat(file.rawValue, &status) == 0 { length = Int(status.st_size) }
     }
 
     /// Adds a line; if it does not fit, the oldest lines are removed first.

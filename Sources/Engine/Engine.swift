@@ -46,6 +46,9 @@ public enum Engine {
         let controlFiles = ControlFiles()
         defer { controlFiles.removeAll() }
         do {
+            if let handover = try Handover() {
+                return try runSupervised(invocation, handover, helpers, controlFiles, console: &console)
+            }
             if let lack = ProcessLimits.lack { throw Failure(lack) }
             let egress = invocation.egress.decidesFlows ? try EgressRules(invocation.egress) : nil
             var records = try FlowRecordFiles(handedOver: invocation.egress)
@@ -60,6 +63,12 @@ public enum Engine {
             let log = try Log(invocation, becoming: identity)
             console = log.destinations
             try records.open(invocation.egress, becoming: identity)
+            log.warn(invocation)
+            if invocation.persists {
+                return try SupervisedRun.run(
+                    invocation, log: log, program: try EngineProgram.own(), namespaces: namespaces, channels: supervisor,
+                    background: background, becoming: identity, controlFiles: controlFiles)
+            }
             let session = try Session(
                 invocation, log: log, namespaces: namespaces, supervisor: supervisor, background: background,
                 becoming: identity, helpers: helpers, controlFiles: controlFiles, entrance: entrance.take(),
@@ -73,6 +82,29 @@ public enum Engine {
             }
             return .status(failureStatus)
         }
+    }
+
+    /// Runs as the engine of a supervisor (Persistence/Supervisor.swift).
+    private static func runSupervised(
+        _ invocation: Invocation, _ handover: Handover, _ helpers: HelperProcesses, _ controlFiles: ControlFiles,
+        console: inout LogDestinations?
+    ) throws -> Ending {
+        let log = try Log(invocation, becoming: nil, continuing: handover.take(Handover.Name.log))
+        console = log.destinations
+        if handover.isRestart {
+            // The terminal is the command's already.
+            log.setUpIsComplete()
+            log.logger.warning("\(handover.cause): started anew (restart \(handover.restarts))")
+        }
+        let egress = invocation.egress.decidesFlows ? try EgressRules(invocation.egress) : nil
+        var records = try FlowRecordFiles(handedOver: invocation.egress)
+        try records.open(invocation.egress, becoming: nil)
+        let session = try Session(
+            invocation, log: log, handover: handover, helpers: helpers, controlFiles: controlFiles, egress: egress,
+            records: records.take())
+        let ending = try session.run()
+        if case .status(let status) = ending { handover.reportEnd(status) }
+        return ending
     }
 
     private static func goToBackground(_ invocation: Invocation) throws(Failure) -> Background? {

@@ -21,7 +21,9 @@ struct Log {
     /// Opens the log.
     ///
     /// - Throws: If the file of `--log-file` cannot be opened.
-    init(_ invocation: Invocation, becoming identity: Identity?) throws(Failure) {
+    init(
+        _ invocation: Invocation, becoming identity: Identity?, continuing opened: consuming OwnedFileDescriptor? = nil
+    ) throws(Failure) {
         let isVerbose = invocation.verbosity >= .debug
         let isForeground = invocation.foreground && !invocation.isSpawn
         let level: Logger.Level =
@@ -34,11 +36,15 @@ struct Log {
         if let path = invocation.logFile {
             let header = "\(Engine.name) \(Engine.version): \(CommandLine.arguments.first ?? "?") (\(getpid()))"
             let file: LogFile
-            do throws(OutputFileError) {
+            if let opened = opened.take() {
+                file = LogFile(continuing: opened, limit: invocation.logSize, header: header)
+            } else {
+              do throws(OutputFileError) {
                 let opened = try LogFile.output(path, program: Engine.name).open(becoming: identity?.numbers)
                 file = LogFile(opened, limit: invocation.logSize, header: header)
             } catch {
                 throw Failure("--log-file '\(path)': \(error)")
+              }
             }
             destinations = LogDestinations(
                 program: Engine.name, showsTimes: isVerbose, stampsTimes: isForeground, file: file)
@@ -63,6 +69,10 @@ struct Log {
             }
         // The summary is for users who attach to a namespace, not for those who start a command.
         if invocation.isSpawn, invocation.verbosity == .standard { destinations.limitStandardError(to: .notice) }
+    }
+
+    /// Writes the warnings about the command line.
+    func warn(_ invocation: Invocation) {
         for warning in invocation.warnings { logger.warning("\(warning)") }
     }
 

@@ -12,6 +12,7 @@ internal import NetworkModel
 internal import NetworkTypes
 internal import Options
 internal import Planning
+internal import PortForwarding
 internal import Sandbox
 internal import SystemPackage
 
@@ -29,6 +30,8 @@ struct Network: ~Copyable {
     var interface: NamespaceInterface?
     /// The operations that the namespace's kernel has refused.
     let failures: [String]
+    /// The namespace's connections of which a predecessor of this engine had the other ends.
+    let lostConnections: [ConnectionList.Ends]
 
     /// Plans, makes the tap and programs the namespace.
     ///
@@ -41,17 +44,34 @@ struct Network: ~Copyable {
     init(
         _ invocation: Invocation, snapshot: HostSnapshot, setup: inout NamespaceSetup, logger: Logger
     ) throws {
-        let namespace = try setup.takeNetwork()
+        try self.init(
+            invocation, snapshot: snapshot, namespace: try setup.takeNetwork(), opener: setup.opener.take(), nil, logger)
+    }
+
+    /// The same for an engine that a supervisor has started.
+    ///
+    /// - Parameters:
+    ///   - handover: has the namespace, and the tap if there was an engine before.
+    /// - Throws: If the tap cannot be made or taken over.
+    init(_ invocation: Invocation, snapshot: HostSnapshot, handover: Handover, logger: Logger) throws {
+        guard let file = handover.take(Handover.Name.network) else { throw Failure("there is no network namespace") }
+        let namespace = NamespaceFile(network: file, path: invocation.networkNamespacePath ?? "the command's")
+        try self.init(invocation, snapshot: snapshot, namespace: namespace, opener: nil, handover, logger)
+    }
+
+    private init(
+        _ invocation: Invocation, snapshot: HostSnapshot, namespace: consuming NamespaceFile,
+        opener: consuming DeviceOpener?, _ handover: Handover?, _ logger: Logger
+    ) throws {
         let thread = try NamespaceThread.start(in: namespace)
         let families = thread.run { NamespaceInterface.families() }
         let plan = Self.plan(snapshot, invocation, families, logger)
-        var opened: FileDescriptor?
-        if !invocation.spliceOnly, let opener = setup.opener.take() {
-            opened = try opener.open(in: namespace).release()
-        }
+        var opened = handover?.take(Handover.Name.device)?.release()
+        if !invocation.spliceOnly, let opener = opener.take() { opened = try opener.open(in: namespace).release() }
         let made = try thread.run { () throws(NamespaceError) in
-            try NamespaceObjects.make(invocation, plan, opened)
+            try NamespaceObjects.make(invocation, plan, opened, handover)
         }
+        lostConnections = made.lostConnections
         for failure in made.failures { logger.warning("skipped: \(failure)") }
         self.thread = thread
         self.families = families
@@ -75,6 +95,7 @@ struct Network: ~Copyable {
         self.link = consume link
         interface = nil
         failures = []
+        lostConnections = []
     }
 
     private static func plan(
@@ -93,11 +114,15 @@ private struct NamespaceObjects: ~Copyable, Sendable {
     let link: LinkSource?
     let interface: NamespaceInterface?
     let failures: [OperationFailure]
+    var lostConnections: [ConnectionList.Ends] = []
 
     /// Sets `lo` up, makes the tap (not with `--splice-only`), and programs it (with `--config-net`).
     static func make(
-        _ invocation: Invocation, _ plan: NamespacePlan, _ opened: FileDescriptor?
+        _ invocation: Invocation, _ plan: NamespacePlan, _ opened: FileDescriptor?, _ handover: Handover?
     ) throws(NamespaceError) -> NamespaceObjects {
+        if let handover, let tap = handover.take(Handover.Name.tap) {
+            return try takeOver(invocation, plan, tap, handover)
+        }
         try NamespaceInterface.bringLoopbackUp()
         guard !invocation.spliceOnly else {
             try giveUpCapabilities()
@@ -105,14 +130,43 @@ private struct NamespaceObjects: ~Copyable, Sendable {
         }
         let tap = try makeTap(plan.interfaceName, opened)
         NamespaceInterface.lengthenQueue(of: tap.name)
+        do throws(SystemCallError) {
+            try handover?.keep(tap: tap.descriptor)
+        } catch {
+            throw NamespaceError("the supervisor has ended", error)
+        }
         try giveUpCapabilities()
         guard invocation.configuration.configuresNamespace else {
             return NamespaceObjects(link: .tap(tap), interface: nil, failures: [])
         }
         var interface = try NamespaceInterface(interfaceName: tap.name)
+        if let handover { interface.record { handover.record($0) } }
         interface.prepare()
         let failures = interface.apply(diff(applied: interface.initialState, plan: plan))
         return NamespaceObjects(link: .tap(tap), interface: interface, failures: failures)
+    }
+
+    /// Goes on with the tap of a predecessor, from the state that the namespace is in.
+    private static func takeOver(
+        _ invocation: Invocation, _ plan: NamespacePlan, _ tap: consuming OwnedFileDescriptor, _ handover: Handover
+    ) throws(NamespaceError) -> NamespaceObjects {
+        let device: TapDevice
+        do throws(SystemCallError) {
+            device = try TapDevice(continuing: tap)
+        } catch {
+            throw .tapInterface(plan.interfaceName, error)
+        }
+        let lost = ConnectionList.leaving()
+        try giveUpCapabilities()
+        guard invocation.configuration.configuresNamespace else {
+            return NamespaceObjects(link: .tap(device), interface: nil, failures: [], lostConnections: lost)
+        }
+        var interface = try NamespaceInterface(interfaceName: device.name)
+        interface.record { handover.record($0) }
+        interface.prepare()
+        try interface.adopt(handover.ownedFingerprints)
+        let failures = interface.apply(diff(applied: try interface.state(), plan: plan))
+        return NamespaceObjects(link: .tap(device), interface: interface, failures: failures, lostConnections: lost)
     }
 
     private static func makeTap(_ name: String, _ opened: FileDescriptor?) throws(NamespaceError) -> TapDevice {

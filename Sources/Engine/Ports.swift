@@ -22,19 +22,23 @@ struct Ports {
     ///   - logger: where optional ports that could not be opened are logged.
     ///   - policy: who may use the ports.
     ///   - isControlled: whether rules may be added later.
+    ///   - handover: keeps the listening sockets, and has those of a predecessor; nil without `--persist`.
     /// - Returns: The forwarded ports, which are not served yet; nil if none are needed.
     /// - Throws: The first port that cannot be opened.
     static func open(
         _ invocation: Invocation, _ thread: NamespaceThread?, _ tap: TapFlowBridge?, _ holders: PortHolders,
-        _ logger: Logger, policy: ForwardingPolicy = ForwardingPolicy(), isControlled: Bool
+        _ logger: Logger, policy: ForwardingPolicy = ForwardingPolicy(), isControlled: Bool, handover: Handover?
     ) throws -> Ports? {
-        let rules = invocation.forwards + invocation.defaultForwards(ephemeralRange: Engine.ephemeralRange())
+        let rules =
+            handover?.changedForwards
+            ?? invocation.forwards + invocation.defaultForwards(ephemeralRange: Engine.ephemeralRange())
         guard !rules.isEmpty || isControlled else { return nil }
         var options = PortForwardingOptions(logger: logger)
         options.splicesInbound = invocation.splicesInbound
         options.hostLoopbackToNamespaceLoopback = invocation.hostLoopbackToNamespaceLoopback
         options.holders = holders
         options.policy = policy
+        options.keeper = handover
         options.followsHost = invocation.monitorsHost
         options.expectsAbsentAddresses = invocation.bindsAbsentAddresses
         let configuration = invocation.configuration

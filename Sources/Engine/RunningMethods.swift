@@ -6,10 +6,13 @@
 // Pure values parse requests and make answers (`FlowCommands`, `ForwardCommands`, `MetricsReport`); this type carries
 // out the requests. Everything runs on the control loop; other loops are reached through their actors, with a bounded
 // amount of work in each call.
+//
+// syscalls: running(control): getpid
 
 internal import Control
 internal import Diagnostics
 internal import Forwarding
+internal import Glibc
 internal import HostMonitor
 internal import JSON
 internal import LinuxSystem
@@ -33,6 +36,8 @@ struct RunningMethods: Sendable {
     let memory: MemoryMeter?
     /// When the program began.
     let start: MonotonicTime
+    /// The supervisor; nil without `--persist`.
+    let handover: Handover?
     /// The counters of the monitor and of the follower; both nil with `--no-monitor`.
     let monitorFigures: @Sendable () async -> (monitor: MonitorCounters?, following: MetricsReport.FollowingFigures?)
 
@@ -162,6 +167,19 @@ struct RunningMethods: Sendable {
                 .refused, "nothing was changed: \(error)",
                 portInUse: error.portInUse.map { .init("\($0.transport)".lowercased(), $0.number) })
         }
+    }
+
+    // MARK: The program
+
+    /// `upgrade`: asks the supervisor to replace this engine; the answer comes before that happens.
+    func upgrade() throws(ControlError) -> JSONValue {
+        guard let handover else { throw ControlError(.refused, "this instance was started without --persist") }
+        do throws(SystemCallError) {
+            try handover.requestUpgrade()
+        } catch {
+            throw ControlError(.refused, "the supervisor does not answer: \(error.errno.explanation)")
+        }
+        return ["engine": JSONValue(getpid()), "version": JSONValue(Engine.version)]
     }
 
     // MARK: Figures

@@ -13,10 +13,12 @@ final class Server {
     /// The tap, without ownership; nil if there is none.
     var tap: FileDescriptor?
     private let command: WrappedCommand?
-    private let signals: SignalDescriptor
+    private let signals: SignalDescriptor?
     private let watch: NamespaceWatch?
     /// `--exit-fd`, without ownership.
     private let exit: FileDescriptor?
+    /// The supervisor, with `--persist`.
+    private let handover: Handover?
     private let logger: Logger
     private var ending = Ending.status(0)
     /// The signals that were passed on to the command.
@@ -26,14 +28,15 @@ final class Server {
 
     /// Makes a server, which does nothing before ``run(_:)``.
     init(
-        loop: EventLoop, command: WrappedCommand?, signals: consuming SignalDescriptor, watch: NamespaceWatch?,
-        exit: FileDescriptor?, logger: Logger
+        loop: EventLoop, command: WrappedCommand?, signals: consuming SignalDescriptor?, watch: NamespaceWatch?,
+        exit: FileDescriptor?, handover: Handover? = nil, logger: Logger
     ) {
         self.loop = loop
         self.command = command
         self.signals = signals
         self.watch = watch
         self.exit = exit
+        self.handover = handover
         self.logger = logger
     }
 
@@ -42,7 +45,15 @@ final class Server {
     /// - Returns: how the program ends.
     /// - Throws: If the kernel refuses to watch a descriptor.
     func run(_ sink: some EventSink) throws -> Ending {
-        _ = try loop.watch(signals.descriptor) { [unowned self] _ in takeSignals() }
+        if let descriptor = signalDescriptor {
+            _ = try loop.watch(descriptor) { [unowned self] _ in takeSignals() }
+        }
+        if let handover {
+            _ = try loop.watch(handover.descriptor, for: [.readable, .peerClosed]) { [unowned self] readiness in
+                if readiness.contains(.peerClosed) { return end(.status(0)) }
+                if let refusal = handover.nextRefusal() { logger.error("\(refusal)") }
+            }
+        }
         if let command {
             _ = try loop.watch(command.descriptor) { [unowned self] _ in takeReports(of: command) }
         }
@@ -78,7 +89,8 @@ final class Server {
         end(.status(0))
     }
 
-    private func end(_ ending: Ending) {
+    /// Ends the program.
+    func end(_ ending: Ending) {
         self.ending = ending
         loop.stop()
     }
@@ -90,8 +102,22 @@ final class Server {
         end(ending)
     }
 
+    private var signalDescriptor: FileDescriptor? {
+        switch signals {
+        case .some(let signals): signals.descriptor
+        case nil: nil
+        }
+    }
+
+    private func nextSignal() -> SignalDescriptor.Received? {
+        switch signals {
+        case .some(let signals): signals.next()
+        case nil: nil
+        }
+    }
+
     private func takeSignals() {
-        while let signal = signals.next() {
+        while let signal = nextSignal() {
             guard let command else {
                 let isOrderly = SignalDescriptor.ending.contains(signal.number)
                 end(isOrderly ? .status(0) : .signal(signal.number))

@@ -20,11 +20,15 @@ struct Session: ~Copyable {
     private let invocation: Invocation
     private let log: Log
     private var background: Background?
-    private let supervisor: SupervisorChannels
+    private let supervisor: SupervisorChannels?
+    /// The supervisor whose engine this is, with `--persist`.
+    private let handover: Handover?
+    /// What takes the place of standard input, output and error when a supervised engine is ready in the background.
+    private let nullDevice: NullDevice?
     private var pidFile: PIDFile?
     private var capture: FrameCapture?
     private let command: WrappedCommand?
-    private let signals: SignalDescriptor
+    private let signals: SignalDescriptor?
     private var network: Network
     private let watch: NamespaceWatch?
     private var host: HostView
@@ -73,10 +77,7 @@ struct Session: ~Copyable {
                 try Network(invocation, snapshot: host.snapshot, setup: &setup, logger: log.logger)
             }
         let watch = try Self.watch(invocation)
-        for failure in try setup.command?.waitUntilReady() ?? [] {
-            guard let consequence = failure.step.consequence else { continue }
-            log.logger.warning("\(consequence): \(failure.errno.explanation)")
-        }
+        try Self.warn(of: setup.command, log.logger)
         self.invocation = invocation
         self.log = log
         self.background = background
@@ -90,10 +91,51 @@ struct Session: ~Copyable {
         self.records = records
         command = setup.command
         // The setup's other descriptors are closed here.
-        signals = setup.signals
+        signals = Optional(setup.signals)
         self.network = network
         self.watch = watch
         self.host = host
+        handover = nil
+        nullDevice = nil
+    }
+
+    /// Sets up an engine that a supervisor has started, with what that has made and what a predecessor has left.
+    ///
+    /// - Throws: One line on the failure.
+    init(
+        _ invocation: Invocation, log: Log, handover: Handover, helpers: HelperProcesses, controlFiles: ControlFiles,
+        egress: EgressRules?, records: consuming FlowRecordFiles
+    ) throws {
+        let portHolders = PortHolders(of: handover.isRestart ? [] : invocation.forwards)
+        try ProcessLimits.forbidTracing()
+        signal(SIGPIPE, SIG_IGN)
+        ProcessLimits.raiseOpenFiles()
+        var capture: FrameCapture?
+        if let file = handover.take(Handover.Name.capture) { capture = FrameCapture(continuing: file) }
+        let window: ControlSocketSetup? = ControlSocketSetup(handover, files: controlFiles)
+        let nullDevice = invocation.goesToBackground ? try NullDevice() : nil
+        let host = try HostView(invocation, helpers: helpers, logger: log.logger)
+        try Self.isolate()
+        let network = try Network(invocation, snapshot: host.snapshot, handover: handover, logger: log.logger)
+        self.portHolders = portHolders
+        self.capture = capture
+        self.window = window
+        self.nullDevice = nullDevice
+        self.network = network
+        self.host = host
+        self.invocation = invocation
+        self.log = log
+        self.handover = handover
+        self.egress = egress
+        self.records = records
+        self.controlFiles = controlFiles
+        self.helpers = helpers
+        supervisor = nil
+        background = nil
+        pidFile = nil
+        command = nil
+        signals = nil
+        watch = nil
     }
 
     /// Drops what is no longer needed, starts the command, and serves until the end.
@@ -116,13 +158,14 @@ struct Session: ~Copyable {
         let loop = try EventLoop()
         let supervisor = supervisor
         let server = Server(
-            loop: loop, command: command, signals: signals, watch: watch, exit: supervisor.exit,
+            loop: loop, command: command, signals: signals, watch: watch, exit: supervisor?.exit, handover: handover,
             logger: log.logger)
         let egressControl = EgressControl(
             egress, request: invocation.egress, loop: host.control, records: records.take(),
             isControlled: !controlFiles.isEmpty)
         let forwarder = try Self.makeForwarder(
             invocation, network.link.take(), network.plan, capture.take(), server, log, egressControl)
+        forwarder?.challenge(network.lostConnections)
         defer {
             forwarder?.endRecord()
             egressControl.recorder?.drain()
@@ -130,7 +173,7 @@ struct Session: ~Copyable {
         let tap = forwarder.map { TapFlowBridge($0, on: loop) }
         let ports = try Ports.open(
             invocation, network.thread, tap, portHolders, log.logger, policy: egressControl.portsPolicy,
-            isControlled: !controlFiles.isEmpty)
+            isControlled: !controlFiles.isEmpty, handover: handover)
         // Everything that reads files comes before the empty root.
         let start = MonotonicTime.now
         let forwardCommands =
@@ -138,6 +181,7 @@ struct Session: ~Copyable {
             ? nil
             : ForwardCommands(
                 invocation, ephemeralRange: Engine.ephemeralRange())
+        let landlockVersion = Landlock.version
         let memory = controlFiles.isEmpty ? nil : MemoryMeter()
         do {
             try MountIsolation.enterEmptyRoot(fallback: invocation.usesChrootFallback)
@@ -148,8 +192,10 @@ struct Session: ~Copyable {
         Self.giveUpFileSystem(except: controlFiles.folders, logger: log.logger)
         if let file = pidFile.take() { try file.write() }
         if let background = background.take() { try background.becomeReady() }
-        try supervisor.reportReady(processID: getpid())
-        defer { supervisor.reportStopping() }
+        try supervisor?.reportReady(processID: getpid())
+        try nullDevice?.replaceStandard()
+        try handover?.reportReady()
+        defer { supervisor?.reportStopping() }
         if egress?.settings.policy.hasNameRules == true, !invocation.hasRelay {
             log.logger.warning(
                 "rules by name open nothing without a relay of queries: add --dns-forward")
@@ -192,11 +238,12 @@ struct Session: ~Copyable {
             let methods = RunningMethods(
                 dataPath: dataPath, ports: servedPorts, forwards: forwardCommands,
                 log: log.destinations, memory: memory, start: start,
+                handover: handover,
                 monitorFigures: { (await counters(), follows ? await chronicle.figures : nil) })
             window.serve(
                 ControlContext(
                     invocation: invocation, loop: control, chronicle: chronicle, dataPath: dataPath, methods: methods,
-                    log: log, egress: egressControl),
+                    log: log, egress: egressControl, landlockVersion: landlockVersion),
                 files: controlFiles)
         }
         guard let forwarder, let dataPath else {
@@ -234,19 +281,35 @@ struct Session: ~Copyable {
         }
     }
 
-    private static func openPIDFile(
+    /// Warns of what the command's namespaces lack, once they are made.
+    static func warn(of command: WrappedCommand?, _ logger: Logger) throws(NamespaceError) {
+        for failure in try command?.waitUntilReady() ?? [] {
+            guard let consequence = failure.step.consequence else { continue }
+            logger.warning("\(consequence): \(failure.errno.explanation)")
+        }
+    }
+
+    static func openPIDFile(
         _ invocation: Invocation, _ identity: Identity?
     ) throws(NamespaceError) -> PIDFile? {
         guard let path = invocation.pidFile else { return nil }
         return try PIDFile(path, becoming: identity?.numbers)
     }
 
-    private static func watch(_ invocation: Invocation) throws(NamespaceError) -> NamespaceWatch? {
+    static func watch(_ invocation: Invocation) throws(NamespaceError) -> NamespaceWatch? {
         guard invocation.quitsWithNamespace, let path = invocation.networkNamespacePath else { return nil }
         return try NamespaceWatch(path: path)
     }
 
     private static func openCapture(_ invocation: Invocation, _ identity: Identity?) throws(Failure) -> FrameCapture? {
+        guard let file = try openCaptureFile(invocation, identity) else { return nil }
+        return FrameCapture(continuing: file)
+    }
+
+    /// Opens the file of `--pcap`, and writes the beginning of a capture.
+    static func openCaptureFile(
+        _ invocation: Invocation, _ identity: Identity?
+    ) throws(Failure) -> OwnedFileDescriptor? {
         guard let path = invocation.capturePath else { return nil }
         let file: OwnedFileDescriptor
         do throws(OutputFileError) {
@@ -255,7 +318,7 @@ struct Session: ~Copyable {
             throw Failure("--pcap '\(path)': \(error)")
         }
         do throws(SystemCallError) {
-            return try FrameCapture(file: file)
+            return try FrameCapture.begin(in: file)
         } catch {
             throw Failure("--pcap '\(path)': cannot write: \(error.errno.explanation)")
         }

@@ -116,6 +116,21 @@ public final class Forwarder: EventSink {
         return gone.isEmpty && present == nil ? 0 : path.endOrMoveFlows(at: gone, present: present)
     }
 
+    /// Has the namespace's ends of connections that a predecessor of this process had look at their state.
+    ///
+    /// The kernel answers a segment that does not fit with an acknowledgement (RFC 9293, section 3.10.7.4). That belongs
+    /// to no flow, and is answered with a reset that fits, so that programs connect anew at once.
+    ///
+    /// - Parameter connections: the ends: the namespace's address and port, and those of the other end.
+    public func challenge(
+        _ connections: [(guest: IPv6Address, guestPort: UInt16, remote: IPv6Address, remotePort: UInt16)]
+    ) {
+        path.now = .now
+        for ends in connections {
+            path.sendChallenge(ends.guest, ends.guestPort, from: ends.remote, ends.remotePort)
+        }
+    }
+
     /// Counts the flows that keep addresses of the namespace that are no longer planned.
     ///
     /// These are established TCP connections that can still carry data. Those that have been idle are probed: if its

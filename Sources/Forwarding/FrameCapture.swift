@@ -48,6 +48,25 @@ public struct FrameCapture: ~Copyable {
         if let place { offset = place + off_t(start.count) }
     }
 
+    /// Writes the beginning of a capture, which other processes go on with (``init(continuing:)``).
+    ///
+    /// - Returns: the file.
+    /// - Throws: The error of write(2).
+    public static func begin(in file: consuming OwnedFileDescriptor) throws(SystemCallError) -> OwnedFileDescriptor {
+        let capture = try FrameCapture(file: file)
+        return try capture.file.duplicate()
+    }
+
+    /// Goes on with a capture that a process before this one began.
+    ///
+    /// - Parameter file: the file, of which the regular one ends with the last frame.
+    public init(continuing file: consuming OwnedFileDescriptor) {
+        var status = stat()
+        let isRegular = unsafe fstat(file.rawValue, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+        offset = isRegular ? status.st_size : nil
+        self.file = file
+    }
+
     /// Starts a capture in a file that another program has opened and handed over.
     ///
     /// - Throws: EINVAL if it is not a regular file, because a slow reader would block the data path; otherwise the

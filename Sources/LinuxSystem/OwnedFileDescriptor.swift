@@ -57,6 +57,13 @@ public struct OwnedFileDescriptor: ~Copyable, Sendable {
     ///
     /// - Throws: The error of fcntl(2).
     public borrowing func duplicate() throws(SystemCallError) -> OwnedFileDescriptor {
+        try Self.duplicate(of: descriptor)
+    }
+
+    /// Duplicates another one's descriptor with `O_CLOEXEC` (`F_DUPFD_CLOEXEC`).
+    ///
+    /// - Throws: The error of fcntl(2).
+    public static func duplicate(of descriptor: FileDescriptor) throws(SystemCallError) -> OwnedFileDescriptor {
         let number = descriptor.rawValue
         return OwnedFileDescriptor(taking: try retrying("fcntl", "F_DUPFD_CLOEXEC") { tapas_dup_cloexec(number, 3) })
     }

@@ -18,7 +18,7 @@ internal import SystemPackage
 /// The child of a program that goes to the background, until it is ready.
 public struct Background: ~Copyable {
     private let ready: OwnedFileDescriptor
-    private let null: OwnedFileDescriptor
+    private let null: NullDevice
 
     /// Forks; returns in the child only, in a session of its own.
     ///
@@ -41,7 +41,7 @@ public struct Background: ~Copyable {
         // clears this setting; then the closed pipe has the same effect.
         _ = tapas_set_parent_death_signal(SIGKILL)
         setsid()
-        let null = try OwnedFileDescriptor.open("/dev/null", .readWrite)
+        let null = try NullDevice()
         return Background(ready: OwnedFileDescriptor(taking: ends.1), null: null)
     }
 
@@ -49,11 +49,9 @@ public struct Background: ~Copyable {
     ///
     /// - Throws: The error of dup2(2), or EPIPE if the launcher is gone.
     public consuming func becomeReady() throws(SystemCallError) {
-        let (ready, null) = (ready.rawValue, null.rawValue)
+        let ready = ready.rawValue
         _ = tapas_set_parent_death_signal(0)
-        for number: CInt in 0...2 {
-            try retrying("dup2") { dup2(null, number) }
-        }
+        try null.replaceStandard()
         Glibc.signal(SIGPIPE, SIG_IGN)
         var byte: UInt8 = 1
         try retrying("write", "the launcher's pipe") { unsafe write(ready, &byte, 1) }
@@ -68,5 +66,27 @@ public struct Background: ~Copyable {
         while unsafe waitpid(child, &status, 0) < 0 && currentErrno == .interrupted {}
         let signal = status & 0x7F
         _exit(signal == 0 && status != 0 ? (status >> 8) & 0xFF : 1)
+    }
+}
+
+/// `/dev/null`, opened while there is a file system.
+public struct NullDevice: ~Copyable {
+    private let file: OwnedFileDescriptor
+
+    /// Opens it.
+    ///
+    /// - Throws: The error of open(2).
+    public init() throws(SystemCallError) {
+        file = try OwnedFileDescriptor.open("/dev/null", .readWrite)
+    }
+
+    /// Puts it on 0, 1 and 2.
+    ///
+    /// - Throws: The error of dup2(2).
+    public borrowing func replaceStandard() throws(SystemCallError) {
+        let null = file.rawValue
+        for number: CInt in 0...2 {
+            try retrying("dup2") { dup2(null, number) }
+        }
     }
 }

@@ -47,6 +47,8 @@ public actor NamespaceConfigurator {
         var failures: [OperationFailure] = []
         var waiting: [NamespaceOperation] = []
         var rest = operations[...]
+        interface.recordOwnership(before: operations)
+        defer { interface.recordOwnership() }
         while let operation = rest.first {
             if case .resetFlows(let address) = operation {
                 await resetFlows(address)

@@ -5,7 +5,7 @@
 
 internal import CLinux
 internal import Glibc
-internal import LinuxSystem
+public import LinuxSystem
 public import SystemPackage
 
 /// An open namespace of a given kind (namespaces(7)).
@@ -67,7 +67,7 @@ public struct NamespaceFile: ~Copyable, Sendable {
     }
 
     /// Takes over a network namespace that was opened elsewhere.
-    init(network file: consuming OwnedFileDescriptor, path: String) {
+    public init(network file: consuming OwnedFileDescriptor, path: String) {
         kind = .network
         self.path = path
         self.file = file
@@ -75,6 +75,11 @@ public struct NamespaceFile: ~Copyable, Sendable {
 
     /// The descriptor; this value keeps the ownership.
     public var descriptor: FileDescriptor { file.descriptor }
+
+    /// Another descriptor of the namespace.
+    ///
+    /// - Throws: The error of fcntl(2).
+    public func duplicate() throws(SystemCallError) -> OwnedFileDescriptor { try file.duplicate() }
 
     /// Whether the calling thread is in this namespace already (same device and inode, namespaces(7)).
     public var isOwn: Bool { Self.isOwn(kind, file.rawValue) }

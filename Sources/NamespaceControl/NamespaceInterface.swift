@@ -64,6 +64,8 @@ public struct NamespaceInterface: ~Copyable, Sendable {
     /// The routes that were read back last.
     private var memory = AppliedRouteMemory()
     private var promotesSecondaries = false
+    /// Records what is ours, for a successor of this process; before it is added, too.
+    private var record: (@Sendable (AppliedState.Ownership) -> Void)?
 
     /// Opens a socket in the calling thread's network namespace and looks up the interface.
     ///
@@ -131,6 +133,37 @@ public struct NamespaceInterface: ~Copyable, Sendable {
         return Sysctl.read("/proc/sys/net/ipv6/conf/default/disable_ipv6") == "1" ? [.v4] : [.v4, .v6]
     }
 
+    // MARK: Predecessor and successor
+
+    /// From now on has it recorded what is ours.
+    ///
+    /// - Parameter record: called before objects are added, with them, and after each change.
+    public mutating func record(by record: @escaping @Sendable (AppliedState.Ownership) -> Void) {
+        self.record = record
+    }
+
+    /// Makes ours what a predecessor of this process had recorded and what still exists.
+    ///
+    /// - Parameter fingerprints: ``AppliedState/Ownership/fingerprints`` as recorded.
+    /// - Throws: If the kernel does not answer.
+    public mutating func adopt(_ fingerprints: Set<UInt64>) throws(NamespaceError) {
+        ours = AppliedState.Ownership(fingerprints, in: try state())
+        memory = AppliedRouteMemory()
+    }
+
+    /// Has it recorded what is ours, and what these operations will add to it.
+    func recordOwnership(before operations: [NamespaceOperation] = []) {
+        guard let record else { return }
+        var future = ours
+        for operation in operations {
+            switch operation {
+            case .removeAddress, .removeRoute: continue
+            default: future.note(operation)
+            }
+        }
+        record(future)
+    }
+
     // MARK: Operations
 
     /// Sets the sysctls of the interface as copying needs them.
@@ -155,6 +188,8 @@ public struct NamespaceInterface: ~Copyable, Sendable {
         var failures: [OperationFailure] = []
         var waiting: [NamespaceOperation] = []
         var rest = operations[...]
+        recordOwnership(before: operations)
+        defer { recordOwnership() }
         while let operation = rest.first {
             if case .resetFlows(let address) = operation {
                 resetFlows(address)

@@ -31,8 +31,25 @@ package final class SocketDiagnostics {
     package func list(
         _ family: AddressFamily, _ transport: TransportProtocol, into sockets: inout [ListedSocket]
     ) -> Bool {
+        ask(SocketListMessage.dump(family, transport)) { datagram, sequence in
+            SocketListMessage.parse(datagram, sequence: sequence, into: &sockets)
+        }
+    }
+
+    /// Lists the TCP connections of a family.
+    ///
+    /// - Returns: Whether the kernel answered in full.
+    package func list(_ family: AddressFamily, into connections: inout [ListedConnection]) -> Bool {
+        ask(SocketListMessage.dumpConnections(family)) { datagram, sequence in
+            SocketListMessage.parse(datagram, sequence: sequence, into: &connections)
+        }
+    }
+
+    private func ask(
+        _ message: consuming MessageWriter, _ parse: (Span<UInt8>, UInt32) -> SocketListMessage.Progress
+    ) -> Bool {
         sequence &+= 1
-        var writer = SocketListMessage.dump(family, transport)
+        var writer = message
         let request = writer.finish(sequence: sequence, portID: 0)
         let number = socket.rawValue
         let sent = transferring { unsafe send(number, request, request.count, 0) }
@@ -48,7 +65,7 @@ package final class SocketDiagnostics {
             guard case .bytes(let count) = result, count > 0, count <= buffer.count else { return false }
             // A process with privileges in the namespace can send to this socket, too.
             guard sender == 0 else { continue }
-            switch SocketListMessage.parse(buffer.span.extracting(..<count), sequence: sequence, into: &sockets) {
+            switch parse(buffer.span.extracting(..<count), sequence) {
             case .more: continue
             case .done: return true
             case .failed(let error): return error == .noSuchFileOrDirectory || error == .invalidArgument

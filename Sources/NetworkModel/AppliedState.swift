@@ -107,6 +107,21 @@ public struct AppliedState: Hashable, Sendable {
         /// Begins with nothing.
         public init() {}
 
+        /// Each object folded into one number, in no order.
+        public var fingerprints: [UInt64] {
+            addresses.map(\.fingerprint) + routes.map(\.fingerprint)
+        }
+
+        /// What of a state has one of these ``fingerprints``.
+        public init(_ fingerprints: Set<UInt64>, in state: AppliedState) {
+            for entry in state.addresses where fingerprints.contains(entry.value.identity.fingerprint) {
+                addresses.insert(entry.value.identity)
+            }
+            for entry in state.routes where fingerprints.contains(entry.value.identity.fingerprint) {
+                routes.insert(entry.value.identity)
+            }
+        }
+
         /// Records what a completed operation has added or removed.
         public mutating func note(_ operation: NamespaceOperation) {
             switch operation {
@@ -121,6 +136,16 @@ public struct AppliedState: Hashable, Sendable {
     }
 }
 
+extension IPAddress {
+    /// The address folded into one number.
+    fileprivate var fold: UInt64 {
+        switch self {
+        case .v4(let address): UInt64(address.rawValue)
+        case .v6(let address): address.high &+ address.low &* 0x9E37_79B9_7F4A_7C15
+        }
+    }
+}
+
 extension PlannedAddress {
     /// The key by which the kernel distinguishes two addresses of a link.
     public struct Identity: Hashable, Sendable {
@@ -131,6 +156,14 @@ extension PlannedAddress {
         init(_ address: PlannedAddress) {
             self.address = address.prefix.address
             subnet = address.prefix.family == .v4 ? address.subnet : nil
+        }
+
+        /// The identity folded into one number, as ``Route/Identity/fingerprint``.
+        public var fingerprint: UInt64 {
+            var mixed = address.fold &* 0xC2B2_AE3D_27D4_EB4F ^ UInt64(address.family == .v4 ? 4 : 6)
+            if let subnet { mixed = (mixed ^ subnet.address.fold) &* 0xC4CE_B9FE_1A85_EC53 &+ UInt64(subnet.length) }
+            mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
+            return mixed ^ mixed >> 31
         }
     }
 
@@ -160,11 +193,7 @@ extension Route {
         /// It is for tables of a host's routes, of which there may be hundreds of thousands: folding costs a few
         /// nanoseconds. The number is not seeded, since only the host's administrator chooses routes.
         public var fingerprint: UInt64 {
-            let place: UInt64
-            switch destination.address {
-            case .v4(let address): place = UInt64(address.rawValue)
-            case .v6(let address): place = address.high &+ address.low &* 0x9E37_79B9_7F4A_7C15
-            }
+            let place = destination.address.fold
             let rest =
                 UInt64(metric) << 24 | UInt64(typeOfService) << 8
                 | UInt64(truncatingIfNeeded: destination.length)

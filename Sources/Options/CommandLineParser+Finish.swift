@@ -63,6 +63,10 @@ extension CommandLineParser {
             throw UsageError(
                 OptionDescription.of(.exitFD), String(number), "also that of --ready-fd; give two descriptors")
         }
+        if invocation.persists, invocation.virtualMachine != nil {
+            throw UsageError(
+                OptionDescription.of(.persist), "only a command or a namespace can be kept, and a virtual machine cannot")
+        }
         if invocation.statsInterval != nil, invocation.goesToBackground {
             throw UsageError(OptionDescription.of(.stats), "there is no terminal in the background; add -f")
         }

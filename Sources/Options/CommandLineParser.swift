@@ -83,6 +83,7 @@ struct CommandLineParser {
         case .pid: invocation.pidFile = try value.path()
         case .chrootFallback: invocation.usesChrootFallback = true
         case .seccompLog: invocation.logsRefusedSystemCalls = true
+        case .persist: invocation.persists = true
         case .readyFD: invocation.readyDescriptor = try handedOver(value)
         case .exitFD: invocation.exitDescriptor = try handedOver(value)
         default: break

@@ -121,6 +121,8 @@ public struct Invocation: Hashable, Sendable {
     public var usesChrootFallback = false
     /// `--seccomp-log`.
     public var logsRefusedSystemCalls = false
+    /// `--persist`.
+    public var persists = false
     /// `--ready-fd`.
     public var readyDescriptor: Int32?
     /// `--exit-fd`.

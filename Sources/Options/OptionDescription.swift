@@ -70,7 +70,7 @@ public enum OptionName: Int, CaseIterable, Sendable {
     // Process and logging.
     case debug, trace, quiet, foreground, stderr, logFile, logSize, stats, runas, verbose, confPath, noControl, help
     case version, pcap, pid
-    case chrootFallback, seccompLog, readyFD, exitFD
+    case chrootFallback, seccompLog, persist, readyFD, exitFD
     // Namespaces.
     case netns, userns, netnsOnly, noNetnsQuit
     // Addresses and the interface.

@@ -33,6 +33,7 @@ extension OptionDescription {
         .init(
             .seccompLog, ["seccomp-log"], .process,
             "Log system calls that the filters do not allow, instead of ending"),
+        .init(.persist, ["persist"], .process, "Start the engine anew if it crashes, and keep what it holds"),
         .init(.readyFD, ["ready-fd"], argument: "FD", .process, "Write 1 to this descriptor once all is ready"),
         .init(.exitFD, ["exit-fd"], argument: "FD", .process, "End when the other end of this descriptor is closed"),
         .init(.netns, ["netns"], argument: "PATH|NAME", .namespaces, "Attach to this network namespace"),

@@ -176,7 +176,12 @@ extension ForwardedPorts {
 
     private func endChange(_ outcome: Result<[PortForward], PortForwardingError>) {
         let change = changes.removeFirst()
-        if case .success = outcome { counters.changes &+= 1 } else { counters.failedChanges &+= 1 }
+        if case .success(let forwards) = outcome {
+            counters.changes &+= 1
+            options.keeper?.rulesDidChange(forwards)
+        } else {
+            counters.failedChanges &+= 1
+        }
         change.completion(outcome)
         isChanging = !changes.isEmpty
         // The next change begins in another turn of the loop.

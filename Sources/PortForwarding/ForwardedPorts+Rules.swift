@@ -50,11 +50,31 @@ extension ForwardedPorts {
         change.commit()
         hasStarted = true
         var skipped = change.skipped
+        takeOverScanned()
         if rules.contains(where: { $0.rule.policy == .scanned }) { scan(&skipped) }
         if !skipped.isEmpty { options.logger.warning("\(skipped.summary)") }
         scheduleScan()
         scheduleRetry()
         prepareSockets()
+    }
+
+    /// Takes over the sockets on which a predecessor of this process listened for `auto` rules, before the first scan
+    /// sees them as ports of other programs.
+    private func takeOverScanned() {
+        guard let keeper = options.keeper else { return }
+        for name in keeper.listenerNames.compactMap({ ListenerName($0) }) {
+            let index = rules.firstIndex {
+                $0.isScanned(name.direction) && $0.rule.transport == name.transport && $0.ports.contains(name.port)
+                    && $0.places.contains(name.place) && !$0.waitsForDevice
+            }
+            guard let index else { continue }
+            do throws(SystemCallError) {
+                _ = try open(index, name.port)
+            } catch {
+                close(index, name.port)
+            }
+        }
+        keeper.releaseOtherListeners()
     }
 
     /// Marks the sockets that the first connections need; the first turn of the loop requests them.
@@ -160,13 +180,20 @@ extension ForwardedPorts {
     func listen(
         _ number: CInt, _ rule: ListeningRule, _ index: Int, _ place: Int, _ port: UInt16
     ) throws(SystemCallError) -> Int {
-        do throws(SystemCallError) {
-            try rule.places[place].listen(number, port: port, transport: rule.rule.transport)
-        } catch {
+        var number = number
+        let name = options.keeper == nil ? nil : ListenerName(rule.rule, rule.places[place], port: port).text
+        if let name, let taken = options.keeper?.takeListener(name) {
             HostSocket.close(number)
-            throw error
+            number = taken.rawValue
+        } else {
+            do throws(SystemCallError) {
+                try rule.places[place].listen(number, port: port, transport: rule.rule.transport)
+            } catch {
+                HostSocket.close(number)
+                throw error
+            }
         }
-        let listener = listeners.add(number, rule: index, place: place, port: port)
+        let listener = listeners.add(number, rule: index, place: place, port: port, keptAs: name)
         do throws(SystemCallError) {
             try loop.add(FileDescriptor(rawValue: number), for: .readable, token: listeners.token(listener))
         } catch {

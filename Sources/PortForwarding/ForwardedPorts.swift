@@ -69,7 +69,7 @@ public final class ForwardedPorts: EventSink {
     /// The data path; nil if there is no tap.
     let tapFlows: (any TapFlows)?
     var rules: [ListeningRule] = []
-    var listeners = ListenerStore()
+    var listeners: ListenerStore
     var pool: NamespaceSocketPool
     var splices: Splices
     var relays: Relays
@@ -129,6 +129,7 @@ public final class ForwardedPorts: EventSink {
     ) {
         self.options = options
         policy = options.policy
+        listeners = ListenerStore(keeper: options.keeper)
         pool = NamespaceSocketPool(target: options.socketsAhead)
         self.loop = loop
         self.namespace = namespace
@@ -140,7 +141,7 @@ public final class ForwardedPorts: EventSink {
     }
 
     deinit {
-        for index in listeners.indices { listeners.close(index) }
+        listeners.closeAll()
         for connection in waiting { HostSocket.abort(connection.client) }
         pool.close()
         splices.closeAll()

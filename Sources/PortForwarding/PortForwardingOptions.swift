@@ -34,6 +34,8 @@ public struct PortForwardingOptions: Sendable {
     public var socketsAhead = 32
     /// Who may use the ports, at first.
     public var policy = ForwardingPolicy()
+    /// Keeps listening sockets for a successor of this process, and has those of its predecessor.
+    public var keeper: (any ListenerKeeper)?
     /// Where messages go.
     public var logger: Logger
 

@@ -27,6 +27,15 @@ public struct Capability: RawRepresentable, Hashable, Sendable {
     public static let bindPrivilegedPorts = Capability(rawValue: CAP_NET_BIND_SERVICE)
     /// Enters namespaces, mounts (`CAP_SYS_ADMIN`).
     public static let systemAdministration = Capability(rawValue: CAP_SYS_ADMIN)
+    /// Empties the bounding set (`CAP_SETPCAP`).
+    public static let capabilitySets = Capability(rawValue: CAP_SETPCAP)
+    /// Changes the root folder (`CAP_SYS_CHROOT`).
+    public static let rootFolder = Capability(rawValue: CAP_SYS_CHROOT)
+
+    /// What an engine needs that is started by a supervisor (`--persist`).
+    public static let ofStartingEngine: [Capability] = [
+        .networkAdministration, .bindPrivilegedPorts, .systemAdministration, .capabilitySets, .rootFolder,
+    ]
 }
 
 /// The capability sets of the calling thread.
@@ -57,6 +66,23 @@ public enum Capabilities {
         unsafe try set { (capabilities) throws(SystemCallError) in
             unsafe try check(
                 "cap_fill_flag", cap_fill_flag(capabilities, CAP_EFFECTIVE, capabilities, CAP_PERMITTED))
+        }
+    }
+
+    /// Lets a program that is executed from now on have the permitted capabilities, whatever its user is: they become
+    /// inheritable and ambient (capabilities(7)).
+    ///
+    /// - Throws: The error of capset(2).
+    public static func leaveToExecutedPrograms() throws(SystemCallError) {
+        unsafe try set { (capabilities) throws(SystemCallError) in
+            unsafe try check(
+                "cap_fill_flag", cap_fill_flag(capabilities, CAP_INHERITABLE, capabilities, CAP_PERMITTED))
+        }
+        // The loop ends at the first number that the kernel does not know. One that is not permitted stays out.
+        var value: Int32 = 0
+        while cap_get_ambient(value) >= 0 {
+            _ = cap_set_ambient(value, CAP_SET)
+            value += 1
         }
     }
 

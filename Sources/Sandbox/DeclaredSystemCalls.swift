@@ -23,7 +23,7 @@ enum DeclaredSystemCalls {
         "accept4", "bind", "clock_nanosleep", "close", "connect", "epoll_ctl", "epoll_wait", "fcntl", "ftruncate",
         "geteuid", "getpeername", "getpid", "getsockname", "getsockopt", "ioctl", "listen", "lseek", "openat", "pipe2",
         "prctl", "pread64", "prlimit64", "pwrite64", "read", "recvfrom", "recvmmsg", "recvmsg", "seccomp", "sendmmsg",
-        "sendto", "setsockopt", "shutdown", "socket", "splice", "write",
+        "sendmsg", "sendto", "setsockopt", "shutdown", "socket", "splice", "write",
     ]
 
     static let namespace = [

@@ -58,6 +58,6 @@ struct TapasControl: ParsableCommand {
         version: "tapasctl \(ProgramVersion.current)",
         subcommands: [
             Status.self, Explain.self, Watch.self, Wait.self, Flows.self, Forward.self, DNS.self, Metrics.self,
-            LogCommand.self, Capture.self, PolicyCommand.self, FlowLogCommand.self,
+            LogCommand.self, Capture.self, PolicyCommand.self, FlowLogCommand.self, Upgrade.self,
         ])
 }

@@ -20,4 +20,6 @@ struct ControlContext: Sendable {
     let log: Log
     /// The rules on what may leave, and the record of flows.
     let egress: EgressControl
+    /// The version of Landlock's interface that is in use, as it was at start: the filters allow no question.
+    let landlockVersion: Int32
 }

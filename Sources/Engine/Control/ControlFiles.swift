@@ -20,7 +20,7 @@ final class ControlFiles: Sendable {
     var isEmpty: Bool { files.withLock { files in !files.contains { $0.isForControl } } }
 
     /// The folders of the files, lent.
-    var folders: [FileDescriptor] { files.withLock { $0.map(\.file.folderDescriptor) } }
+    var folders: [FileDescriptor] { files.withLock { $0.compactMap(\.file.folderDescriptor) } }
 
     /// Adds a file.
     ///

@@ -46,6 +46,26 @@ struct ControlSocketSetup: ~Copyable {
         }
     }
 
+    /// Takes over the sockets of a supervisor, which has made them.
+    init(_ handover: Handover, files: ControlFiles) {
+        if let listener = handover.take(Handover.Name.control) {
+            let socket = ControlSocket(continuing: listener)
+            files.add(socket.file)
+            native = consume socket
+        }
+        if let listener = handover.take(Handover.Name.upstreamControl) {
+            let socket = ControlSocket(continuing: listener)
+            files.add(socket.file)
+            upstream = consume socket
+        }
+    }
+
+    /// Gives the listening sockets away, each under its name.
+    consuming func giveListeners(to keep: (String, consuming OwnedFileDescriptor) -> Void) {
+        if let socket = native.take() { keep(Handover.Name.control, socket.takeListener()) }
+        if let socket = upstream.take() { keep(Handover.Name.upstreamControl, socket.takeListener()) }
+    }
+
     /// Whether the sockets must be made while the program is still root, because only root may write to their folder.
     ///
     /// This applies only to folders that root alone controls, because another user's links must not be followed

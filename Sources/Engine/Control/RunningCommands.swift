@@ -24,6 +24,7 @@ extension ControlCommands {
                 try await methods.changeForwards(parameters.object, change)
             }
         }
+        add("upgrade", changes: true) { _, _ throws(ControlError) in try methods.upgrade() }
         add("dns") { _, _ throws(ControlError) in await methods.dns() }
         add("metrics") { _, _ throws(ControlError) in await methods.metrics() }
         add("log.level", parameters: ["level"]) { parameters, exchange throws(ControlError) in

@@ -178,16 +178,18 @@ extension StatusReport {
         let forwards = await context.forwards()
         let now = MonotonicTime.now
         let chronicle = context.chronicle
+        let handover = context.methods.handover
         let since = await chronicle.since
         func seconds(_ moment: Chronicle.Moment) -> Double {
             Double(now.nanoseconds - moment.monotonic.nanoseconds) / 1e9
         }
         func pair(_ moment: Chronicle.Moment) -> (time: WallTime, seconds: Double) { (moment.wall, seconds(moment)) }
         return StatusReport(
-            process: getpid(), started: chronicle.started.wall, uptime: seconds(chronicle.started),
+            process: handover?.instance ?? getpid(), started: chronicle.started.wall, uptime: seconds(chronicle.started),
             invocation: context.invocation, state: await chronicle.state,
             since: PerFamily(v4: pair(since.v4), v6: pair(since.v6)), flowCount: flowCount, forwards: forwards,
-            lastChange: await chronicle.changes.last)
+            lastChange: await chronicle.changes.last, engine: getpid(), restarts: handover?.restarts ?? 0,
+            landlockVersion: context.landlockVersion)
     }
 }
 

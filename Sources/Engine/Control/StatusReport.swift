@@ -27,6 +27,12 @@ struct StatusReport {
     var forwards: [JSONValue]
     /// The last change of the host, if there was one.
     var lastChange: FollowedChange?
+    /// The process id of the engine, if it is not the instance's (`--persist`).
+    var engine: Int32?
+    /// How often the engine was started anew.
+    var restarts: UInt32 = 0
+    /// The version of Landlock's interface in use; 0 if the kernel has none.
+    var landlockVersion: Int32 = 0
 
     /// The answer (docs/control.md, "status").
     var json: JSONValue {
@@ -49,6 +55,13 @@ struct StatusReport {
             "skipped": .array(skipped),
             "warnings": JSONValue(plan.warnings),
             "last_change": lastChange?.json ?? .null,
+            "persist": .bool(invocation.persists),
+            "engine": JSONValue(engine ?? process),
+            "restarts": JSONValue(restarts),
+            "sandbox": [
+                "filters": JSONValue(invocation.logsRefusedSystemCalls ? "log" : "end"),
+                "landlock": JSONValue(landlockVersion),
+            ],
         ]
     }
 

@@ -72,6 +72,31 @@ public struct TapDevice: ~Copyable, Sendable {
         self.name = name
     }
 
+    /// Takes over the tap of a process before this one, whose interface the kernel has kept.
+    ///
+    /// To be called on a thread in the interface's network namespace.
+    ///
+    /// - Parameter tap: the tap.
+    /// - Throws: The error of an ioctl.
+    public init(continuing tap: consuming OwnedFileDescriptor) throws(SystemCallError) {
+        let number = tap.rawValue
+        var chosen: [CChar] = .init(repeating: 0, count: 16)
+        var flags: CShort = 0
+        try retrying("ioctl", "TUNGETIFF") { unsafe tapas_tun_get_interface(number, &chosen, &flags) }
+        var capabilities: LinkCapabilities = .carrier
+        if CInt(flags) & CInt(IFF_VNET_HDR) != 0 {
+            capabilities.insert(.header)
+            capabilities.formUnion(try Self.offloads(of: number))
+        }
+        // It may have been off for a moment, to make a DHCP client ask again.
+        _ = tapas_tun_set_carrier(number, 1)
+        owner = tap
+        observing = socket(AF_INET, CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
+        observer = observing >= 0 ? OwnedFileDescriptor(taking: FileDescriptor(rawValue: observing)) : nil
+        self.capabilities = capabilities
+        name = String(decoding: chosen.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
     /// Chooses the best set of offloads that the kernel accepts for a device with `IFF_VNET_HDR`.
     ///
     /// - Throws: The error of `TUNSETVNETHDRSZ`.

@@ -65,6 +65,19 @@ extension DataPath {
         }
     }
 
+    /// Sends a segment without data that fits no connection, which an existing connection answers.
+    mutating func sendChallenge(_ guest: IPv6Address, _ guestPort: UInt16, from remote: IPv6Address, _ port: UInt16) {
+        let family: AddressFamily = guest.isIPv4Mapped ? .v4 : .v6
+        let ip = IPHeader(family, source: remote, destination: guest, ipProtocol: .tcp, hopLimit: 64)
+        let tcp = TCPHeader(
+            sourcePort: port, destinationPort: guestPort, sequence: .random(in: 0 ... .max),
+            acknowledgment: .random(in: 0 ... .max), flags: .ack, window: 0)
+        let nothing = unsafe Payload(scratch + Size.headroom, count: 0)
+        sendPacket(ip, headerLength: TCPHeader.length, nothing) { span, offset in
+            tcp.write(into: &span, at: offset, ip: ip, payloadLength: 0)
+        }
+    }
+
     /// Bounds the queue of the host socket while its server is near, in steps of ``Size/queueLook`` bytes received.
     ///
     /// A server that is faster than we are fills any queue, and the kernel lets it grow to 6 or 32 MB

@@ -177,6 +177,23 @@ int tapas_interface_index(int fd, const char *name) {
 
 int tapas_ioctl_structure(int fd, unsigned long request, void *structure) { return ioctl(fd, request, structure); }
 
+int tapas_interface_list(int fd, void *list, int *length) {
+    struct ifconf request = {.ifc_len = list ? *length : 0, .ifc_buf = list};
+    int result = ioctl(fd, SIOCGIFCONF, &request);
+    *length = request.ifc_len;
+    return result;
+}
+
+_Static_assert((unsigned)TAPAS_NOTIFICATION_RECEIVE == (unsigned)SECCOMP_IOCTL_NOTIF_RECV, "the kernel's number");
+_Static_assert((unsigned)TAPAS_NOTIFICATION_SEND == (unsigned)SECCOMP_IOCTL_NOTIF_SEND, "the kernel's number");
+_Static_assert((unsigned)TAPAS_NOTIFICATION_WAITS == (unsigned)SECCOMP_IOCTL_NOTIF_ID_VALID, "the kernel's number");
+_Static_assert((unsigned)TAPAS_NOTIFICATION_ADD == (unsigned)SECCOMP_IOCTL_NOTIF_ADDFD, "the kernel's number");
+_Static_assert((unsigned)TAPAS_NOTIFICATION_SET_FLAGS == (unsigned)SECCOMP_IOCTL_NOTIF_SET_FLAGS, "the kernel's number");
+_Static_assert(TAPAS_CAPABILITY_PTRACE == 1 << CAP_SYS_PTRACE, "the kernel's number");
+_Static_assert(
+    TAPAS_CAPABILITIES_NETWORK == (1 << CAP_NET_BIND_SERVICE | 1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW),
+    "the kernel's numbers");
+
 static int set_capabilities(uint64_t mask, int limits) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
     struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: running(native-sockets): close fcntl fstat getdents64 kcmp newfstatat openat pidfd_open process_vm_readv
+// syscalls: running(native-sockets): close fcntl fstat getdents64 kcmp newfstatat openat pidfd_open poll process_vm_readv
 // syscalls: running(native-sockets): process_vm_writev read readlinkat
 
 internal import CLinux
@@ -30,6 +30,12 @@ final class Caller {
         guard number >= 0 else { throw currentErrno }
         self.thread = thread
         descriptor = OwnedFileDescriptor(taking: number)
+    }
+
+    /// Whether it has ended.
+    var hasEnded: Bool {
+        var poll = pollfd(fd: descriptor.rawValue, events: Int16(POLLIN), revents: 0)
+        return unsafe Glibc.poll(&poll, 1, 0) != 0
     }
 
     // MARK: Memory
@@ -101,7 +107,8 @@ final class Caller {
     private static func link(_ folder: CInt, _ path: String) -> String? {
         var bytes = [UInt8](repeating: 0, count: 64)
         let count = unsafe bytes.withUnsafeMutableBytes { room in
-            unsafe readlinkat(folder, path, room.baseAddress, room.count)
+            guard let base = unsafe room.baseAddress else { return 0 }
+            return unsafe readlinkat(folder, path, base.assumingMemoryBound(to: CChar.self), room.count)
         }
         return count > 0 ? String(decoding: bytes.prefix(count), as: UTF8.self) : nil
     }

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
-internal import JSON
+package import JSON
 package import NetworkModel
 package import NetworkTypes
 

@@ -77,6 +77,23 @@ int tapas_route_interface(int netlink, const void *address, size_t length, uint3
 int tapas_interface_index(int fd, const char *name);
 /// ioctl(2) with a structure.
 int tapas_ioctl_structure(int fd, unsigned long request, void *structure);
+/// SIOCGIFCONF: lists interfaces to `list`, or only their size if that is NULL. `length` is the room and then the size.
+int tapas_interface_list(int fd, void *list, int *length);
+
+/// Capabilities that the supervisor keeps, as bits of a mask.
+enum {
+    TAPAS_CAPABILITY_PTRACE = 1 << 19,
+    TAPAS_CAPABILITIES_NETWORK = 1 << 10 | 1 << 12 | 1 << 13, // NET_BIND_SERVICE, NET_ADMIN, NET_RAW
+};
+
+/// The ioctl(2) requests of a listener.
+enum {
+    TAPAS_NOTIFICATION_RECEIVE = 0x40502100 | 0x80000000,
+    TAPAS_NOTIFICATION_SEND = 0x40182101 | 0x80000000,
+    TAPAS_NOTIFICATION_WAITS = 0x40082102,
+    TAPAS_NOTIFICATION_ADD = 0x40182103,
+    TAPAS_NOTIFICATION_SET_FLAGS = 0x40082104,
+};
 
 /// Sets the effective capabilities of the calling thread to those of `mask` that it is permitted.
 int tapas_set_effective(uint64_t mask);

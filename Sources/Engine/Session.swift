@@ -8,6 +8,7 @@ internal import HostMonitor
 internal import LinuxSystem
 internal import Logging
 internal import NamespaceControl
+internal import NativeSockets
 internal import NetworkModel
 internal import Options
 internal import PortForwarding
@@ -31,6 +32,7 @@ struct Session: ~Copyable {
     private var window: ControlSocketSetup?
     private let controlFiles: ControlFiles
     private let helpers: HelperProcesses
+    private let nativeSockets: SupervisorProcess?
 
     /// Sets up everything except the last restrictions.
     ///
@@ -51,7 +53,8 @@ struct Session: ~Copyable {
         var window = isEarly ? try ControlSocketSetup(invocation, files: controlFiles, logger: log.logger) : nil
         let isListeningEarly = identity == nil || entrance?.needsRoot ?? true
         if isListeningEarly { try entrance?.listen(controlFiles, log.logger) }
-        var setup = try NamespaceSetup(invocation, namespaces, becoming: identity, log.logger)
+        var setup = try NamespaceSetup(
+            invocation, namespaces, becoming: identity, helpers: helpers, log.logger)
         if !isListeningEarly { try entrance?.listen(controlFiles, log.logger) }
         if !isEarly { window = try ControlSocketSetup(invocation, files: controlFiles, logger: log.logger) }
         // The program must not die when a reader of its output ends. The command is not affected, because its init
@@ -83,6 +86,7 @@ struct Session: ~Copyable {
         self.controlFiles = controlFiles
         self.helpers = helpers
         command = setup.command
+        nativeSockets = setup.supervisor
         // The setup's other descriptors are closed here.
         signals = setup.signals
         self.network = network
@@ -108,6 +112,7 @@ struct Session: ~Copyable {
 
     private consuming func serve() throws -> Ending {
         let loop = try EventLoop()
+        let nativeSockets = nativeSockets
         let supervisor = supervisor
         let server = Server(
             loop: loop, command: command, signals: signals, watch: watch, exit: supervisor.exit,
@@ -140,10 +145,15 @@ struct Session: ~Copyable {
             log.logger.notice("the interface is not configured: add --config-net, or run a DHCP client")
         }
         log.setUpIsComplete()
+        if let nativeSockets { NativeSocketsControl.publish(network.plan, host.snapshot, to: nativeSockets) }
         try command?.release()
         // What only threads of the running program have: the command has been started meanwhile.
         let filters = try Filters(invocation, command: command, helpers: helpers)
         let control = host.control
+        let native = nativeSockets.map { supervisor in
+            NativeSocketsControl(loop: control, supervisor: supervisor, helpers: helpers, logger: log.logger)
+        }
+        if let native { control.perform { native.assumeIsolated { $0.start() } } }
         _ = try EventLoopThread.start(control, name: "tapas-control", serving: LoopBound(NoEvents(), on: control)) {
             Filters.load(filters.control, for: .control)
         }
@@ -180,7 +190,8 @@ struct Session: ~Copyable {
             return try server.run(NoEvents())
         }
         host.follow(
-            invocation, network: &network, flows: dataPath, ports: served, chronicle: chronicle, logger: log.logger)
+            invocation, network: &network, flows: dataPath, ports: served, native: native, chronicle: chronicle,
+            logger: log.logger)
         Filters.load(filters.dataPath, for: .dataPath)
         return try server.run(forwarder)
     }

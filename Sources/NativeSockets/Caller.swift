@@ -107,7 +107,7 @@ final class Caller {
     private static func link(_ folder: CInt, _ path: String) -> String? {
         var bytes = [UInt8](repeating: 0, count: 64)
         let count = unsafe bytes.withUnsafeMutableBytes { room in
-            guard let base = unsafe room.baseAddress else { return 0 }
+            guard let base = room.baseAddress else { return 0 }
             return unsafe readlinkat(folder, path, base.assumingMemoryBound(to: CChar.self), room.count)
         }
         return count > 0 ? String(decoding: bytes.prefix(count), as: UTF8.self) : nil

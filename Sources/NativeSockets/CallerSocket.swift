@@ -37,9 +37,13 @@ struct CallerSocket: ~Copyable {
     init(_ descriptor: CInt, of thread: CInt, host: UInt64, namespace: UInt64) throws(Errno) {
         let number = tapas_take_descriptor(thread, descriptor)
         guard number >= 0 else { throw currentErrno }
-        owned = OwnedFileDescriptor(taking: number)
         var cookie: UInt64 = 0
-        guard unsafe tapas_network_namespace_cookie(number, &cookie) == 0 else { throw currentErrno }
+        guard unsafe tapas_network_namespace_cookie(number, &cookie) == 0 else {
+            let error = currentErrno
+            close(number)
+            throw error
+        }
+        owned = OwnedFileDescriptor(taking: number)
         origin = cookie == host ? .host : cookie == namespace ? .namespace : .elsewhere
         domain = HostSocket.get(number, SOL_SOCKET, SO_DOMAIN) ?? 0
         isTCP =

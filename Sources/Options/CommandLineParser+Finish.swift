@@ -36,7 +36,7 @@ extension CommandLineParser {
         guard invocation.usesNativeSockets else { return }
         let option = OptionDescription.of(.nativeSockets)
         guard invocation.isSpawn else {
-            throw UsageError(option, "", "only a command that tapas starts can be given sockets; give a command")
+            throw UsageError(option, "only a command that tapas starts can be given sockets; give a command")
         }
         let contradictions: [(OptionName, Bool, String)] = [
             (.noTCP, !invocation.isEnabled(.tcp), "leave one of them out"),
@@ -44,7 +44,7 @@ extension CommandLineParser {
             (.netnsOnly, invocation.netnsOnly, "the command needs a user namespace of its own; leave one of them out"),
         ]
         for (name, isGiven, remedy) in contradictions where isGiven {
-            throw UsageError(option, "", "contradicts \(OptionDescription.of(name).displayName); \(remedy)")
+            throw UsageError(option, "contradicts \(OptionDescription.of(name).displayName); \(remedy)")
         }
     }
 

@@ -20,7 +20,7 @@ actor NativeSocketsControl {
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
 
-    /// Makes the access; it does nothing before ``start()``.
+    /// Makes the access; it does nothing before ``begin()``.
     init(loop: EventLoop, supervisor: SupervisorProcess, helpers: HelperProcesses, logger: Logger) {
         self.loop = loop
         self.supervisor = supervisor
@@ -40,8 +40,12 @@ actor NativeSocketsControl {
         Self.publish(plan, snapshot, to: supervisor)
     }
 
-    /// Begins to receive.
-    func start() {
+    /// Begins to receive, once the loop is served.
+    nonisolated func begin() {
+        loop.perform { self.assumeIsolated { $0.start() } }
+    }
+
+    private func start() {
         do {
             watch = try loop.watch(supervisor.descriptor) { [unowned self] _ in self.assumeIsolated { $0.receive() } }
         } catch {

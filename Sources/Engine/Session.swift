@@ -150,10 +150,12 @@ struct Session: ~Copyable {
         // What only threads of the running program have: the command has been started meanwhile.
         let filters = try Filters(invocation, command: command, helpers: helpers)
         let control = host.control
-        let native = nativeSockets.map { supervisor in
-            NativeSocketsControl(loop: control, supervisor: supervisor, helpers: helpers, logger: log.logger)
+        var native: NativeSocketsControl?
+        if let nativeSockets {
+            native = NativeSocketsControl(
+                loop: control, supervisor: nativeSockets, helpers: helpers, logger: log.logger)
         }
-        if let native { control.perform { native.assumeIsolated { $0.start() } } }
+        native?.begin()
         _ = try EventLoopThread.start(control, name: "tapas-control", serving: LoopBound(NoEvents(), on: control)) {
             Filters.load(filters.control, for: .control)
         }

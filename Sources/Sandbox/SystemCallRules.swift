@@ -88,7 +88,9 @@ struct SystemCallRules: Hashable, Sendable {
         restrict("prctl", subject.processOptions.map { [Condition(0, $0)] })
         restrict(
             "fcntl",
-            [F_GETFL, F_SETFL, F_GETOWN, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC, CInt(TAPAS_F_SETPIPE_SZ)].map { [Condition(1, $0)] })
+            [F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC, CInt(TAPAS_F_SETPIPE_SZ)].map { [Condition(1, $0)] })
+        // fcntl(F_GETOWN) of the C library.
+        if subject == .nativeSockets { allowed["fcntl"]?.append([Condition(1, TAPAS_F_GETOWN_EX)]) }
         // No new namespaces.
         restrict("clone", [[Condition(0, 0, mask: UInt64(TAPAS_CLONE_NEW_NAMESPACES))]])
     }

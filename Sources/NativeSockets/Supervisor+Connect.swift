@@ -118,6 +118,7 @@ extension Supervisor {
             SwitchedSocket(
                 cookie: CallerSocket.cookie(of: opened), thread: caller.thread, descriptor: number, remote: target,
                 local: HostSocket.localEndpoint(opened) ?? target, opened: .now))
+        forgetClosedSockets()
         guard error != nil else { return .returns(0) }
         guard waits else {
             // A caller that was interrupted at this moment repeats the call, and expects the same answer.

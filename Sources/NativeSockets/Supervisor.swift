@@ -141,12 +141,8 @@ final class Supervisor {
             guard length > 0 else { return loop.stop() }
             // What cannot be read makes nothing eligible.
             let message = try? JSONValue(parsing: Array(bytes.prefix(length)))
-            if let query = message?["query"] {
-                answer(query)
-            } else {
-                settings = message?["settings"].flatMap(NativeSettings.init) ?? NativeSettings()
-                endSocketsOfLostAddresses()
-            }
+            settings = message?["settings"].flatMap(NativeSettings.init) ?? NativeSettings()
+            endSocketsOfLostAddresses()
         }
     }
 
@@ -187,13 +183,18 @@ final class Supervisor {
         let caller: Caller
         do throws(Errno) {
             caller = try self.caller(call.thread)
-            let socket = try CallerSocket(
-                CInt(truncatingIfNeeded: call.arguments.0), of: caller.descriptor.rawValue, host: hostCookie,
-                namespace: namespaceCookie)
+            let socket = try socket(CInt(truncatingIfNeeded: call.arguments.0), of: caller.descriptor.rawValue)
             return try answer(call, of: caller, on: socket)
         } catch {
-            return .fails(error)
+            // What is no socket has no interfaces.
+            let isRequest = call.call == CInt(TAPAS_CALL_IOCTL.rawValue)
+            return .fails(isRequest && error == .notSocket ? Errno(rawValue: ENOTTY) : error)
         }
+    }
+
+    /// Takes a socket of a thread.
+    func socket(_ number: CInt, of thread: CInt) throws(Errno) -> CallerSocket {
+        try CallerSocket(number, of: thread, host: hostCookie, namespace: namespaceCookie)
     }
 
     private func answer(

@@ -293,9 +293,11 @@ static int local(void) {
     printf("mine=%d ", peer.pid == getpid());
     // TCP inside of the namespace.
     int server = new_socket(), inner = new_socket();
-    struct sockaddr_in home = loopback(host_port);
+    struct sockaddr_in home = loopback(0);
+    length = sizeof(home);
     say("bind-tcp", bind(server, (struct sockaddr *)&home, sizeof(home)));
     say("listen-tcp", listen(server, 1));
+    getsockname(server, (struct sockaddr *)&home, &length);
     say("connect-tcp", link_to(inner, &home));
     say("accept-tcp", accept(server, NULL, NULL));
     printf("native=%d\n", is_native(inner));

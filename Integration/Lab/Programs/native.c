@@ -169,7 +169,7 @@ static int race_memory(void) {
     pthread_t thread;
     shared = to;
     pthread_create(&thread, NULL, change_memory, NULL);
-    int reached = 0, made = 0, tries = 3000;
+    int reached = 0, made = 0, tries = 1500;
     for (int index = 0; index < tries; index++) {
         int fd = new_socket();
         if (link_to(fd, &shared) == 0) made++;
@@ -191,7 +191,7 @@ static int race_descriptor(void) {
     slot = dup(plain);
     pthread_create(&thread, NULL, change_descriptor, NULL);
     int reached = 0, listening = 0;
-    for (int index = 0; index < 20000; index++) {
+    for (int index = 0; index < 4000; index++) {
         (void)link_to(slot, &home);
         (void)bind(slot, (struct sockaddr *)&home, sizeof(sa_family_t));
         (void)listen(slot, 1);

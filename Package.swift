@@ -106,14 +106,17 @@ let package = Package(
 
         room("ControlClient", ["Control", "JSON", "LinuxSystem", "CLinux", "NetworkTypes", systemPackage]),
 
+        room(
+            "NativeSockets",
+            ["JSON", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", systemPackage]),
+
         // The order of start-up, following, serving: what the executable calls.
         room(
             "Engine",
             [
                 "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
                 "Sandbox", "Diagnostics", "Control", "JSON", "Policy", "Wire", "LinuxSystem", "CLinux", "NetworkModel",
-                "NetworkTypes",
-                systemPackage, logging,
+                "NetworkTypes", "NativeSockets", systemPackage, logging,
             ]),
         .executableTarget(
             name: "tapas",
@@ -172,6 +175,7 @@ let package = Package(
         tests(
             of: "Control", ["JSON", "LinuxSystem", "NetworkModel", "NetworkTypes", systemPackage, logging]),
         tests(of: "ControlClient", ["Control", "JSON", "LinuxSystem", "NetworkTypes", systemPackage, logging]),
+        tests(of: "NativeSockets", ["CLinux", "JSON", "LinuxSystem", "NetworkModel", "NetworkTypes", systemPackage]),
         tests(of: "Sandbox", ["CLinux", "LinuxSystem", systemPackage]),
         tests(
             of: "Engine",

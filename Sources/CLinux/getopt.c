@@ -9,6 +9,7 @@
 #include <string.h>
 
 enum { LETTER_LIMIT = 256 };
+_Static_assert(no_argument == 0 && required_argument == 1 && optional_argument == 2, "as in tapas_getopt.h");
 
 void tapas_getopt_start(void)
 {
@@ -33,7 +34,7 @@ struct tapas_getopt_result tapas_getopt_next(int argc, char *const argv[], const
         abort();
     for (int i = 0; i < count; i++) {
         table[i].name = options[i].name;
-        table[i].has_arg = options[i].takes_argument ? required_argument : no_argument;
+        table[i].has_arg = options[i].takes_argument;
         table[i].val = options[i].value;
     }
     int found = getopt_long(argc, argv, notation, table, NULL);

@@ -22,18 +22,20 @@
 // syscalls: called(any): getgroups getpid inotify_add_watch inotify_init1 ioctl kill mount move_mount open_tree openat
 // syscalls: called(any): pidfd_open pidfd_send_signal read readlink statx
 // syscalls: called(any): pivot_root prctl recvfrom recvmsg rt_sigaction rt_sigprocmask rt_sigtimedwait sendmsg sendto
-// syscalls: called(any): setgroups sethostname setns setresgid setresuid socketpair statfs umount2 unshare vfork
+// syscalls: called(any): setgroups sethostname setns setresgid setresuid socket socketpair statfs umount2 unshare vfork
 // syscalls: called(any): wait4 waitid write writev
 
 #define _GNU_SOURCE
 
 #include "tapas_namespace.h"
+#include "tapas_native.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
 #include <linux/magic.h>
+#include <linux/netlink.h>
 #include <linux/nsfs.h>
 #include <sched.h>
 #include <signal.h>
@@ -160,6 +162,17 @@ static int keep_only(int fd) {
         if (dup3(fd, 3, O_CLOEXEC) < 0) _exit(1);
     }
     (void)syscall(SYS_close_range, 4u, ~0u, 0u);
+    return 3;
+}
+
+/// The same with a second one, if that is not -1, which it moves to 4.
+static int keep_both(int fd, int *second) {
+    if (*second < 0) return keep_only(fd);
+    // Neither is overwritten by the other.
+    int high = fcntl(*second, F_DUPFD_CLOEXEC, 10);
+    if (high < 0 || (fd != 3 && dup3(fd, 3, O_CLOEXEC) < 0) || dup3(high, 4, O_CLOEXEC) < 0) _exit(1);
+    (void)syscall(SYS_close_range, 5u, ~0u, 0u);
+    *second = 4;
     return 3;
 }
 
@@ -431,9 +444,17 @@ static int is_nowhere(const char *name) {
     return 1;
 }
 
-static pid_t start(const struct tapas_command *command) {
+static pid_t start(const struct tapas_command *command, int supervisor) {
     pid_t child = vfork();
     if (child != 0) return child;
+    if (supervisor >= 0) {
+        int listener = tapas_confine_command(command->supervised_filter, command->supervised_filter_length);
+        // sendmsg(2) is not reported, so that nothing waits for the supervisor here.
+        if (listener < 0 || send_descriptor(supervisor, listener, 0) < 0) {
+            say_cannot_run(command, errno);
+            _exit(126);
+        }
+    }
     sigprocmask(SIG_SETMASK, command->signal_mask, NULL);
     execvp(command->file, command->arguments);
     int error = errno;
@@ -470,16 +491,24 @@ static _Noreturn void run_init(const struct tapas_command *command, int channel)
     signal(SIGCHLD, SIG_DFL);
     tapas_set_parent_death_signal(SIGKILL);
     tapas_set_thread_name("tapas-init");
-    channel = keep_only(channel);
+    int supervisor = command->supervisor;
+    channel = keep_both(channel, &supervisor);
     int namespace = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     (void)send_descriptor(channel, namespace, namespace < 0 ? errno : 0);
     if (namespace >= 0) close(namespace);
+    if (supervisor >= 0) {
+        // A socket of the namespace shows the supervisor which sockets are the namespace's, and where its routes lead.
+        int socket_there = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+        (void)send_descriptor(supervisor, socket_there, socket_there < 0 ? errno : 0);
+        if (socket_there >= 0) close(socket_there);
+    }
     struct resolver resolver = {-1, -1};
     prepare(command, &resolver, channel);
     report(channel, TAPAS_REPORT_READY, 0, 0);
     wait_for_word(channel);
 
-    pid_t child = start(command);
+    pid_t child = start(command, supervisor);
+    if (supervisor >= 0) close(supervisor);
     if (child < 0) {
         say_cannot_run(command, errno);
         _exit(126);

@@ -41,6 +41,7 @@ actor Follower {
     private let families: Set<AddressFamily>
     private let flows: any FlowControl
     private let interface: (any InterfaceControl)?
+    private let native: NativeSocketsControl?
     private let chronicle: Chronicle?
     private let logger: Logger
     /// How often the connections on lingering addresses are counted again, in milliseconds.
@@ -74,13 +75,15 @@ actor Follower {
     ///   - start: the state after start-up.
     ///   - flows: the data path.
     ///   - interface: the namespace's interface; nil without `--config-net`.
+    ///   - native: the supervisor of native sockets, on the same loop; nil without any.
     ///   - neighbours: watches the host's neighbours, on the same loop; nil if they are not followed.
     ///   - chronicle: records the changes; on the same loop.
     ///   - logger: where changes are logged.
     ///   - lingeringCheck: how often connections on lingering addresses are counted again, in milliseconds.
     init(
         loop: EventLoop, configuration: Configuration, families: Set<AddressFamily>, start: Start,
-        flows: any FlowControl, interface: (any InterfaceControl)?, neighbours: NeighbourWatch? = nil,
+        flows: any FlowControl, interface: (any InterfaceControl)?, native: NativeSocketsControl? = nil,
+        neighbours: NeighbourWatch? = nil,
         chronicle: Chronicle? = nil, logger: Logger, lingeringCheck: Int64 = 1000
     ) {
         self.loop = loop
@@ -90,6 +93,7 @@ actor Follower {
         plan = start.plan
         self.flows = flows
         self.interface = interface
+        self.native = native
         neighbourWatch = neighbours
         self.chronicle = chronicle
         self.logger = logger
@@ -175,6 +179,7 @@ actor Follower {
         plan = next
         followNeighbours()
         let unplanned = plannedAddresses(of: old).union(lingering.keys).subtracting(plannedAddresses(of: next))
+        await native?.publish(next, change.snapshot)
         let ended = await flows.publish(next.rules, next.services, adjustments: adjustments, unplanned: unplanned)
         let published = MonotonicTime.now
         await configure()

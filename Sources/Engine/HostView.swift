@@ -83,11 +83,12 @@ struct HostView: ~Copyable {
     ///   - network: the namespace's network, whose interface is taken over.
     ///   - flows: the data path.
     ///   - ports: the forwarded ports, which retry after each change of the host.
+    ///   - native: the supervisor of native sockets, which is told of changes.
     ///   - chronicle: records the changes.
     ///   - logger: where changes are logged.
     func follow(
         _ invocation: Invocation, network: inout Network, flows: DataPathControl,
-        ports: LoopBound<ForwardedPorts>?, chronicle: Chronicle, logger: Logger
+        ports: LoopBound<ForwardedPorts>?, native: NativeSocketsControl?, chronicle: Chronicle, logger: Logger
     ) {
         guard let monitor else { return }
         var configurator: NamespaceConfigurator?
@@ -97,7 +98,7 @@ struct HostView: ~Copyable {
         let follower = Follower(
             loop: control, configuration: invocation.configuration, families: network.families,
             start: .init(snapshot: snapshot, plan: network.plan), flows: flows, interface: configurator,
-            neighbours: neighbours, chronicle: chronicle, logger: logger)
+            native: native, neighbours: neighbours, chronicle: chronicle, logger: logger)
         let first = reading
         // The loop keeps both alive through the monitor's descriptors.
         control.perform {

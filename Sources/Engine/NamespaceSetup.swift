@@ -1,8 +1,10 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
+internal import LinuxSystem
 internal import Logging
 internal import NamespaceControl
+internal import NativeSockets
 internal import Options
 internal import Sandbox
 internal import SystemPackage
@@ -17,13 +19,15 @@ struct NamespaceSetup: ~Copyable {
     let command: WrappedCommand?
     /// The signals that the program handles.
     let signals: SignalDescriptor
+    /// The supervisor of native sockets; nil without `--native-sockets`.
+    let supervisor: SupervisorProcess?
 
     /// Gives up root, enters the user namespace, and creates the other namespaces or uses the given one.
     ///
     /// - Throws: One line on what is not permitted or does not exist.
     init(
         _ invocation: Invocation, _ namespaces: consuming GivenNamespaces, becoming identity: Identity?,
-        _ logger: Logger
+        helpers: HelperProcesses, _ logger: Logger
     ) throws {
         var opener: DeviceOpener?
         if let identity {
@@ -49,16 +53,24 @@ struct NamespaceSetup: ~Copyable {
         let given = namespaces.network.take()
         if invocation.isSpawn {
             let signals = try SignalDescriptor(of: SignalDescriptor.forwarded)
-            let specification = Self.specification(invocation)
+            var specification = Self.specification(invocation)
+            var forked: SupervisorProcess?
+            if invocation.usesNativeSockets {
+                let result = try SupervisorProcess.fork(for: invocation, helpers: helpers)
+                specification.supervision = .init(channel: result.command, filter: SupervisorProcess.commandFilter())
+                forked = result.supervisor
+            }
             let subject: FilteredSubject = specification.resolverText == nil ? .commandInit : .commandInitWithResolver
             let filter = try Filters.make(for: subject, invocation)
             command = try WrappedCommand(
                 specification, signalMask: signals.previousMask, filter: filter.program)
+            supervisor = forked
             self.signals = signals
         } else {
             let signals = try SignalDescriptor(
                 of: SignalDescriptor.ending, unlessIgnored: SignalDescriptor.interrupting)
             command = nil
+            supervisor = nil
             self.signals = signals
         }
         self.given = given

@@ -8,6 +8,7 @@ internal import HostMonitor
 internal import LinuxSystem
 internal import Logging
 internal import NamespaceControl
+internal import NativeSockets
 internal import NetworkModel
 internal import Options
 internal import Policy
@@ -38,6 +39,7 @@ struct Session: ~Copyable {
     private let helpers: HelperProcesses
     private let egress: EgressRules?
     private var records: FlowRecordFiles
+    private let nativeSockets: SupervisorProcess?
 
     /// Sets up everything except the last restrictions.
     ///
@@ -59,7 +61,8 @@ struct Session: ~Copyable {
         var window = isEarly ? try ControlSocketSetup(invocation, files: controlFiles, logger: log.logger) : nil
         let isListeningEarly = identity == nil || entrance?.needsRoot ?? true
         if isListeningEarly { try entrance?.listen(controlFiles, log.logger) }
-        var setup = try NamespaceSetup(invocation, namespaces, becoming: identity, log.logger)
+        var setup = try NamespaceSetup(
+            invocation, namespaces, becoming: identity, helpers: helpers, log.logger)
         if !isListeningEarly { try entrance?.listen(controlFiles, log.logger) }
         if !isEarly { window = try ControlSocketSetup(invocation, files: controlFiles, logger: log.logger) }
         // The program must not die when a reader of its output ends. The command is not affected, because its init
@@ -90,6 +93,7 @@ struct Session: ~Copyable {
         self.egress = egress
         self.records = records
         command = setup.command
+        nativeSockets = setup.supervisor
         // The setup's other descriptors are closed here.
         signals = Optional(setup.signals)
         self.network = network
@@ -126,6 +130,7 @@ struct Session: ~Copyable {
         self.invocation = invocation
         self.log = log
         self.handover = handover
+        nativeSockets = nil
         self.egress = egress
         self.records = records
         self.controlFiles = controlFiles
@@ -156,6 +161,7 @@ struct Session: ~Copyable {
 
     private consuming func serve() throws -> Ending {
         let loop = try EventLoop()
+        let nativeSockets = nativeSockets
         let supervisor = supervisor
         let server = Server(
             loop: loop, command: command, signals: signals, watch: watch, exit: supervisor?.exit, handover: handover,
@@ -204,10 +210,17 @@ struct Session: ~Copyable {
             log.logger.notice("the interface is not configured: add --config-net, or run a DHCP client")
         }
         log.setUpIsComplete()
+        if let nativeSockets { NativeSocketsControl.publish(network.plan, host.snapshot, to: nativeSockets) }
         try command?.release()
         // What only threads of the running program have: the command has been started meanwhile.
         let filters = try Filters(invocation, command: command, helpers: helpers)
         let control = host.control
+        var native: NativeSocketsControl?
+        if let nativeSockets {
+            native = NativeSocketsControl(
+                loop: control, supervisor: nativeSockets, helpers: helpers, logger: log.logger)
+        }
+        native?.begin()
         _ = try EventLoopThread.start(control, name: "tapas-control", serving: LoopBound(NoEvents(), on: control)) {
             Filters.load(filters.control, for: .control)
         }
@@ -251,7 +264,8 @@ struct Session: ~Copyable {
             return try server.run(NoEvents())
         }
         host.follow(
-            invocation, network: &network, flows: dataPath, ports: served, chronicle: chronicle, logger: log.logger)
+            invocation, network: &network, flows: dataPath, ports: served, native: native, chronicle: chronicle,
+            logger: log.logger)
         Filters.load(filters.dataPath, for: .dataPath)
         return try server.run(forwarder)
     }

@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
 // syscalls: setup(main): bind
-// syscalls: running(data-path, ports): bind connect sendto
+// syscalls: running(data-path, ports): bind connect sendto; running(native-sockets): bind
 
 package import CLinux
 internal import Glibc

@@ -18,6 +18,7 @@
 // for anything else: functions that wait for another thread check `isServedHere` and refuse.
 // syscalls: setup(main): close epoll_create1 epoll_ctl eventfd2 write
 // syscalls: running(data-path, control, ports): clock_nanosleep close epoll_ctl epoll_wait prctl read
+// syscalls: running(native-sockets): close epoll_create1 epoll_ctl epoll_wait eventfd2 prctl write
 // syscalls: running(any): write
 
 internal import CLinux

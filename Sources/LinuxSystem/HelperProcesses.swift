@@ -24,6 +24,8 @@ public final class HelperProcesses: Sendable {
         var processes: Set<Int32> = []
         /// The helper that leads the process group of all that it has forked.
         var leader: Int32?
+        /// The helpers outside of that group.
+        var alone: Set<Int32> = []
         var channels: Set<CInt> = []
         /// Whether there has ever been a helper: a process that it forked may be left although the helper itself is
         /// gone.
@@ -50,11 +52,15 @@ public final class HelperProcesses: Sendable {
     ///   - process: its process id; nil if that is not known (yet).
     ///   - channel: a socket; the process ends when it is closed. Nil if it is recorded already.
     ///   - isGroupLeader: whether its process id is also that of the process group of all that it has forked.
-    public func add(process: Int32? = nil, channel: CInt? = nil, isGroupLeader: Bool = false) {
+    ///   - standsAlone: whether it is in no group of another helper.
+    public func add(
+        process: Int32? = nil, channel: CInt? = nil, isGroupLeader: Bool = false, standsAlone: Bool = false
+    ) {
         state.withLock { state in
             state.isUsed = true
             if isGroupLeader { state.leader = process }
             if let process { state.processes.insert(process) }
+            if let process, standsAlone { state.alone.insert(process) }
             if let channel { state.channels.insert(channel) }
         }
     }
@@ -64,8 +70,10 @@ public final class HelperProcesses: Sendable {
         state.withLock { _ = $0.channels.remove(channel) }
     }
 
-    /// The numbers of the helpers for kill(2): the first one, and, negative, its process group.
-    public var signalTargets: [Int32] { state.withLock { $0.leader.map { [$0, -$0] } ?? [] } }
+    /// The numbers of the helpers for kill(2): the first one, and, negative, its process group; and those in no group.
+    public var signalTargets: [Int32] {
+        state.withLock { ($0.leader.map { [$0, -$0] } ?? []) + $0.alone.sorted() }
+    }
 
     /// Ends and reaps one process, which may have ended already; with it, other helpers may end.
     public func end(_ process: Int32) {
@@ -106,7 +114,7 @@ public final class HelperProcesses: Sendable {
     /// One that a helper has forked is in the leader's group, and is killed with
     /// the group: the filter of system calls allows no other numbers than ``signalTargets``.
     private static func kill(_ process: Int32, _ state: State) {
-        guard let leader = state.leader, process != leader else {
+        guard let leader = state.leader, process != leader, !state.alone.contains(process) else {
             _ = Glibc.kill(process, SIGKILL)
             return
         }

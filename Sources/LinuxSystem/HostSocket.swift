@@ -5,6 +5,7 @@
 // syscalls: running(data-path, ports): close getpeername getsockname getsockopt recvfrom sendto setsockopt socket
 // syscalls: running(ports): accept4 listen; running(control): accept4 close
 // syscalls: running(namespace): socket
+// syscalls: running(native-sockets): close getpeername getsockname getsockopt setsockopt socket
 
 internal import CLinux
 internal import Glibc

@@ -5,7 +5,8 @@
 // syscalls: running(data-path): close getpid ioctl kill recvfrom rt_sigprocmask wait4
 // syscalls: running(init): access close close_range dup3 execve fchmod fcntl inotify_add_watch inotify_init1 kill
 // syscalls: running(init): mount move_mount open_tree openat prctl read readlink recvfrom rt_sigaction rt_sigprocmask
-// syscalls: running(init): rt_sigtimedwait seccomp sendmsg sendto sethostname statfs statx umount2 vfork waitid write
+// syscalls: running(init): landlock_create_ruleset landlock_restrict_self rt_sigtimedwait seccomp sendmsg sendto
+// syscalls: running(init): sethostname socket statfs statx umount2 vfork waitid write
 // syscalls: running(init): writev
 
 internal import CLinux
@@ -29,6 +30,23 @@ public final class WrappedCommand {
         public var hostName: String?
         /// The text of a resolv.conf(5) of the command's own; nil leaves it the host's.
         public var resolverText: String?
+        /// The channel to the supervisor of native sockets and the filter that reports to it; it is closed here once the
+        /// init has it.
+        public var supervision: Supervision?
+
+        /// The supervision of the command's calls.
+        public struct Supervision: Sendable {
+            /// The channel for the init.
+            public var channel: CInt
+            /// The instructions of the command's filter.
+            public var filter: [UInt64]
+
+            /// Makes a supervision.
+            public init(channel: CInt, filter: [UInt64]) {
+                self.channel = channel
+                self.filter = filter
+            }
+        }
 
         /// Makes a specification.
         public init(file: String, arguments: [String], argumentIndex: Int? = nil, hostName: String? = nil) {
@@ -128,6 +146,9 @@ public final class WrappedCommand {
     ) throws(NamespaceError) {
         let namespaces = TAPAS_NEW_NETWORK | TAPAS_NEW_PID | TAPAS_NEW_MOUNT | TAPAS_NEW_UTS | TAPAS_NEW_IPC
         var channelNumber: CInt = -1
+        let supervisor = specification.supervision?.channel ?? -1
+        let supervised = specification.supervision?.filter ?? []
+        defer { if supervisor >= 0 { close(supervisor) } }
         let displayName = specification.file.escapingControlCharacters
         let process = unsafe withArguments(specification) { file, arguments in
             unsafe withOptionalCString(specification.hostName) { hostName in
@@ -135,11 +156,16 @@ public final class WrappedCommand {
                     unsafe displayName.withCString { displayName in
                         unsafe withUnsafePointer(to: signalMask.set) { mask in
                             unsafe filter.withUnsafeBufferPointer { filter in
-                                var command = unsafe tapas_command(
-                                    file: file, display_name: displayName, arguments: arguments, host_name: hostName,
-                                    resolver_text: resolverText, namespaces: CInt(namespaces), signal_mask: mask,
-                                    filter: filter.baseAddress, filter_length: filter.count)
-                                return unsafe tapas_clone_init(&command, &channelNumber)
+                                unsafe supervised.withUnsafeBufferPointer { supervised in
+                                    var command = unsafe tapas_command(
+                                        file: file, display_name: displayName, arguments: arguments,
+                                        host_name: hostName, resolver_text: resolverText,
+                                        namespaces: CInt(namespaces), signal_mask: mask, filter: filter.baseAddress,
+                                        filter_length: filter.count, supervisor: supervisor,
+                                        supervised_filter: supervised.baseAddress,
+                                        supervised_filter_length: supervised.count)
+                                    return unsafe tapas_clone_init(&command, &channelNumber)
+                                }
                             }
                         }
                     }

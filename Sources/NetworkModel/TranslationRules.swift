@@ -10,6 +10,8 @@ public struct TranslationRules: Hashable, Sendable {
     public struct Family: Hashable, Sendable {
         /// Whether the family is in use.
         public var isEnabled: Bool
+        /// Whether the host has a network of the family, by which the namespace's packets leave: not in local mode.
+        public var leavesHost = false
         /// The namespace's address, to which inbound flows go until another source address is seen.
         public var guestAddress: IPAddress?
         /// Every address that the plan gives the namespace; a client on the host with one of them gets a stand-in

@@ -29,7 +29,24 @@ extension CommandLineParser {
         try settleServices()
         try settleForwards()
         try settleEgress()
+        try checkNativeSockets()
         return invocation
+    }
+
+    private func checkNativeSockets() throws(UsageError) {
+        guard invocation.usesNativeSockets else { return }
+        let option = OptionDescription.of(.nativeSockets)
+        guard invocation.isSpawn else {
+            throw UsageError(option, "only a command that tapas starts can be given sockets; give a command")
+        }
+        let contradictions: [(OptionName, Bool, String)] = [
+            (.noTCP, !invocation.isEnabled(.tcp), "leave one of them out"),
+            (.spliceOnly, invocation.spliceOnly, "leave one of them out"),
+            (.netnsOnly, invocation.netnsOnly, "the command needs a user namespace of its own; leave one of them out"),
+        ]
+        for (name, isGiven, remedy) in contradictions where isGiven {
+            throw UsageError(option, "contradicts \(OptionDescription.of(name).displayName); \(remedy)")
+        }
     }
 
     private mutating func settleMode(operands: [String]) throws(UsageError) {

@@ -267,8 +267,21 @@ struct CommandLineParser {
         case .noTCP: invocation.disabledFeatures.insert(.tcp)
         case .noUDP: invocation.disabledFeatures.insert(.udp)
         case .noICMP: invocation.disabledFeatures.formUnion([.icmp, .ndp])
+        case .nativeSockets: try applyNativeSockets(value)
         default: break
         }
+    }
+
+    private mutating func applyNativeSockets(_ value: OptionValue) throws(UsageError) {
+        for word in value.text.split(separator: ",", omittingEmptySubsequences: false) where !value.text.isEmpty {
+            switch word {
+            case "connect": break
+            case "listen":
+                throw value.failure("sockets that listen are not handed out; give 'connect', and forward ports with -t")
+            default: throw value.failure("no kind of socket; give 'connect', or no value")
+            }
+        }
+        invocation.usesNativeSockets = true
     }
 
     private func mapping(_ value: OptionValue) throws(UsageError) -> Configuration.Mapping {

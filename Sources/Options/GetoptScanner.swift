@@ -46,7 +46,8 @@ struct GetoptScanner {
                 for (index, entry) in options.enumerated() {
                     unsafe table.append(
                         tapas_long_option(
-                            name: names[index], takes_argument: entry.option.argument == nil ? 0 : 1,
+                            name: names[index],
+                            takes_argument: entry.option.argument == nil ? 0 : entry.option.isArgumentOptional ? 2 : 1,
                             value: Self.numberBase + Int32(entry.option.name.rawValue)))
                 }
                 unsafe Self.withCStrings(arguments) { argv in

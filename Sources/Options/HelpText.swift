@@ -60,7 +60,7 @@ public enum HelpText {
         let column = 34
         var head = option.letter.map { "  -\($0), " } ?? "      "
         head += option.longNames.map { "--\($0)" }.joined(separator: ", ")
-        if let argument = option.argument { head += " \(argument)" }
+        if let argument = option.argument { head += option.isArgumentOptional ? "[=\(argument)]" : " \(argument)" }
         let gap =
             head.count + 2 > column
             ? "\n" + String(repeating: " ", count: column) : String(repeating: " ", count: column - head.count)

@@ -154,6 +154,9 @@ public struct Invocation: Hashable, Sendable {
     /// The configuration for planning.
     public var configuration = Configuration()
 
+    /// `--native-sockets`: sockets of the host for TCP connections of the command.
+    public var usesNativeSockets = false
+
     // MARK: Forwarding
 
     /// The requested rules, free of conflicts; without defaults.

@@ -32,6 +32,8 @@ public struct OptionDescription: Hashable, Sendable {
     public let letter: Character?
     /// The name of the argument; nil if there is none.
     public let argument: String?
+    /// Whether the argument may be left out; it is written with `=` then.
+    public let isArgumentOptional: Bool
     /// The heading.
     public let group: Group
     /// One line that describes the option.
@@ -41,7 +43,7 @@ public struct OptionDescription: Hashable, Sendable {
 
     init(
         _ name: OptionName, _ longNames: [String], letter: Character? = nil, argument: String? = nil,
-        hidden: [String] = [], _ group: Group, _ help: String
+        hidden: [String] = [], isArgumentOptional: Bool = false, _ group: Group, _ help: String
     ) {
         self.name = name
         self.longNames = longNames
@@ -50,6 +52,7 @@ public struct OptionDescription: Hashable, Sendable {
         self.group = group
         self.help = help
         self.hiddenNames = hidden
+        self.isArgumentOptional = isArgumentOptional
     }
 
     /// The option as messages name it: `-m/--mtu`, `--no-tcp`.
@@ -83,7 +86,7 @@ public enum OptionName: Int, CaseIterable, Sendable {
     case dns, dnsForward, dnsHost, search, hostname, fqdn, dhcpDNS, dhcpSearch, noDHCPDNS, noDHCPSearch, leaseTime
     case noResolvConf, noCarrierToggle, noDHCP, noDHCPv6, noRA, noNDP
     // Translation.
-    case mapHostLoopback, mapGuestAddr, noMapGw, noTCP, noUDP, noICMP
+    case mapHostLoopback, mapGuestAddr, noMapGw, noTCP, noUDP, noICMP, nativeSockets
     // Port forwarding.
     case tcpPorts, udpPorts, tcpNs, udpNs, freebind, hostLoToNsLo, noSplice, spliceOnly
     // Virtual machines.

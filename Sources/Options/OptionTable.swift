@@ -128,6 +128,9 @@ extension OptionDescription {
         .init(.noUDP, ["no-udp"], .translation, "No UDP"),
         .init(.noICMP, ["no-icmp"], .translation, "No ICMP echo; implies --no-ndp"),
         .init(
+            .nativeSockets, ["native-sockets"], argument: "connect", isArgumentOptional: true, .translation,
+            "Hand sockets of the host to the command for TCP connections"),
+        .init(
             .tcpPorts, ["tcp-ports"], letter: "t", argument: "SPEC", .forwarding,
             "TCP ports from the host to the namespace (default auto)"),
         .init(

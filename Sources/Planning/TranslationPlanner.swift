@@ -55,6 +55,7 @@ struct TranslationPlanner {
         let plan = plans[family]
         var rules = TranslationRules.Family()
         rules.isEnabled = true
+        rules.leavesHost = plan.mode != .local
         rules.guestAddress = plan.guestAddress?.address
         rules.guestAddresses = Set(plan.addresses.map(\.address))
         if case .explicit = configuration.sources(of: family).first {

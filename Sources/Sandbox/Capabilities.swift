@@ -59,6 +59,17 @@ public enum Capabilities {
         }
     }
 
+    /// Keeps what the supervisor of native sockets needs: access to the command's processes, and, permitted only, the
+    /// capabilities over the command's network that callers may have.
+    ///
+    /// - Throws: The error of capset(2).
+    public static func restrictToSupervisor() throws(SystemCallError) {
+        emptyBoundingSet()
+        let own = UInt64(TAPAS_CAPABILITY_PTRACE)
+        try retrying("capset") { tapas_limit_capabilities(own | UInt64(TAPAS_CAPABILITIES_NETWORK)) }
+        try retrying("capset") { tapas_set_effective(own) }
+    }
+
     /// Makes all permitted capabilities effective again, after a change of the user id.
     ///
     /// - Throws: The error of capset(2).

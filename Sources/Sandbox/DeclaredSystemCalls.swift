@@ -33,14 +33,22 @@ enum DeclaredSystemCalls {
 
     static let commandInit = [
         "access", "close", "close_range", "dup3", "execve", "fchmod", "fcntl", "inotify_add_watch", "inotify_init1",
-        "kill", "mount", "move_mount", "open_tree", "openat", "prctl", "read", "readlink", "recvfrom", "rt_sigaction",
-        "rt_sigprocmask", "rt_sigtimedwait", "seccomp", "sendmsg", "sendto", "sethostname", "statfs", "statx",
-        "umount2", "vfork", "waitid", "write", "writev",
+        "kill", "landlock_create_ruleset", "landlock_restrict_self", "mount", "move_mount", "open_tree", "openat",
+        "prctl", "read", "readlink", "recvfrom", "rt_sigaction", "rt_sigprocmask", "rt_sigtimedwait", "seccomp",
+        "sendmsg", "sendto", "sethostname", "socket", "statfs", "statx", "umount2", "vfork", "waitid", "write",
+        "writev",
     ]
 
     static let resolverWatcher = [
         "capset", "chdir", "clone", "close", "close_range", "dup2", "fcntl", "fstat", "getpid", "inotify_add_watch",
         "inotify_init1", "inotify_rm_watch", "newfstatat", "openat", "poll", "prctl", "read", "readlinkat", "recvmsg",
         "seccomp", "sendmsg", "sendto", "setsid", "socketpair", "wait4",
+    ]
+
+    static let nativeSockets = [
+        "bind", "capget", "capset", "close", "connect", "epoll_create1", "epoll_ctl", "epoll_wait", "eventfd2", "fcntl",
+        "fstat", "getdents64", "getpeername", "getsockname", "getsockopt", "ioctl", "kcmp", "listen", "newfstatat",
+        "openat", "pidfd_getfd", "pidfd_open", "poll", "prctl", "process_vm_readv", "process_vm_writev", "read",
+        "readlinkat", "recvfrom", "recvmsg", "sendto", "setsockopt", "socket", "write",
     ]
 }

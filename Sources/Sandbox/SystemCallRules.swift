@@ -81,11 +81,16 @@ struct SystemCallRules: Hashable, Sendable {
         }
         restrict("socket", subject.sockets.map { [Condition(0, $0.family), Condition(1, $0.type, mask: 0xF)] })
         restrict("socketpair", [[Condition(0, AF_UNIX)]])
-        restrict("ioctl", subject.requests.map { [Condition(1, $0)] })
+        var requests = subject.requests.map { [Condition(1, $0)] }
+        // The family of interfaces, on sockets of the command's namespace; the filter of the command reports these calls.
+        if subject == .nativeSockets { requests.append([Condition(1, 0x8900, mask: 0xFFFF_FF00)]) }
+        restrict("ioctl", requests)
         restrict("prctl", subject.processOptions.map { [Condition(0, $0)] })
         restrict(
             "fcntl",
             [F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC, CInt(TAPAS_F_SETPIPE_SZ)].map { [Condition(1, $0)] })
+        // fcntl(F_GETOWN) of the C library.
+        if subject == .nativeSockets { allowed["fcntl"]?.append([Condition(1, TAPAS_F_GETOWN_EX)]) }
         // No new namespaces.
         restrict("clone", [[Condition(0, 0, mask: UInt64(TAPAS_CLONE_NEW_NAMESPACES))]])
     }
@@ -113,6 +118,8 @@ public enum FilteredSubject: CaseIterable, Hashable, Sendable {
     case commandInit
     /// The same, where it also keeps a resolv.conf of the command's own mounted.
     case commandInitWithResolver
+    /// The supervisor of native sockets.
+    case nativeSockets
 
     /// The name, as it is in messages and in `// syscalls:` lines.
     public var name: String {
@@ -124,6 +131,7 @@ public enum FilteredSubject: CaseIterable, Hashable, Sendable {
         case .resolverWatcher: "resolver-watcher"
         case .commandInit: "init"
         case .commandInitWithResolver: "init, with a resolv.conf"
+        case .nativeSockets: "native-sockets"
         }
     }
 
@@ -131,7 +139,7 @@ public enum FilteredSubject: CaseIterable, Hashable, Sendable {
     var isEngine: Bool {
         switch self {
         case .dataPath, .control, .ports, .namespace: true
-        case .resolverWatcher, .commandInit, .commandInitWithResolver: false
+        case .resolverWatcher, .commandInit, .commandInitWithResolver, .nativeSockets: false
         }
     }
 
@@ -143,6 +151,7 @@ public enum FilteredSubject: CaseIterable, Hashable, Sendable {
         case .ports: DeclaredSystemCalls.ports
         case .namespace: DeclaredSystemCalls.namespace
         case .resolverWatcher: DeclaredSystemCalls.resolverWatcher
+        case .nativeSockets: DeclaredSystemCalls.nativeSockets
         // Its set-up and the start of the command are over.
         case .commandInit: Self.callsOfWaitingInit
         case .commandInitWithResolver: Self.callsOfWaitingInit + Self.callsForResolver
@@ -170,6 +179,8 @@ public enum FilteredSubject: CaseIterable, Hashable, Sendable {
         case .namespace: return internet
         // A question about a route (`explain`).
         case .control: return [(AF_NETLINK, SOCK_RAW.rawValue)]
+        // The list of sockets.
+        case .nativeSockets: return [(AF_INET, stream), (AF_INET6, stream), (AF_NETLINK, SOCK_RAW.rawValue)]
         case .resolverWatcher, .commandInit, .commandInitWithResolver: return []
         }
     }
@@ -183,6 +194,11 @@ public enum FilteredSubject: CaseIterable, Hashable, Sendable {
                 UInt(TAPAS_TUNSETCARRIER), UInt(SIOCGIFFLAGS), UInt(SIOCGIFINDEX), UInt(TIOCGPGRP), UInt(TIOCSPGRP),
             ]
         case .ports: [UInt(SIOCGIFINDEX)]
+        case .nativeSockets:
+            [
+                TAPAS_NOTIFICATION_RECEIVE, TAPAS_NOTIFICATION_SEND, TAPAS_NOTIFICATION_WAITS, TAPAS_NOTIFICATION_ADD,
+                TAPAS_NOTIFICATION_SET_FLAGS,
+            ].map { UInt(truncatingIfNeeded: $0) & 0xFFFF_FFFF }
         case .control, .namespace, .resolverWatcher, .commandInit, .commandInitWithResolver: []
         }
     }
@@ -195,6 +211,7 @@ public enum FilteredSubject: CaseIterable, Hashable, Sendable {
             [
                 TAPAS_PR_SET_NAME, TAPAS_PR_SET_NO_NEW_PRIVS, TAPAS_PR_SET_DUMPABLE, TAPAS_PR_SET_PDEATHSIG,
             ]
+        case .nativeSockets: [TAPAS_PR_SET_TIMERSLACK]
         case .commandInit, .commandInitWithResolver: []
         }
     }

@@ -46,12 +46,13 @@ enum Layering {
         "Sandbox": ["CCap", "CSeccomp", "CLinux", "LinuxSystem"],
         "Control": ["JSON", "NetworkModel", "NetworkTypes", "LinuxSystem", "CLinux"],
         "ControlClient": ["Control", "JSON", "NetworkTypes", "LinuxSystem", "CLinux"],
+        "NativeSockets": ["JSON", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes"],
         // The room that the executable calls, which wires the rooms together.
         "Engine": [
             "Options", "Planning", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
             "Sandbox",
             "Control", "JSON", "Diagnostics", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes", "Wire",
-            "Services", "Policy",
+            "Services", "Policy", "NativeSockets",
         ],
     ]
 
@@ -66,7 +67,7 @@ enum Layering {
         // LinuxSystem's API contains its Errno and FileDescriptor, so rooms that use LinuxSystem import it.
         "SystemPackage": [
             "LinuxSystem", "Diagnostics", "Netlink", "HostMonitor", "NamespaceControl", "Forwarding", "PortForwarding",
-            "Sandbox", "Control", "ControlClient", "Engine",
+            "Sandbox", "Control", "ControlClient", "Engine", "NativeSockets",
         ],
         "ArgumentParser": [],
     ]

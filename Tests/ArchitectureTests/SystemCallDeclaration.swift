@@ -14,7 +14,8 @@ struct SystemCallDeclaration {
     static let threads: [String: Set<String>] = [
         "setup": ["main", "namespace", "launcher", "device-opener"],
         "running": [
-            "data-path", "control", "ports", "namespace", "init", "resolver-watcher", "client", "hook", "any",
+            "data-path", "control", "ports", "namespace", "init", "resolver-watcher", "native-sockets", "client",
+            "hook", "any",
         ],
         "called": ["any"],
     ]

@@ -244,6 +244,11 @@ struct InvocationTests {
         #expect(found.configuration.services == [.neighborDiscovery])
         #expect(found.disabledFeatures == [.dhcp, .dhcpv6, .routerAdvertisements])
         #expect(try invocation("--no-icmp").disabledFeatures == [.icmp, .ndp])
+        #expect(try !invocation("true").usesNativeSockets)
+        for words in ["--native-sockets true", "--native-sockets=connect true", "--native-s true"] {
+            #expect(try invocation(words).usesNativeSockets)
+            #expect(try invocation(words).mode == .spawn(command: ["true"]))
+        }
         #expect(try invocation("--no-ndp").disabledFeatures == [.ndp])
     }
 

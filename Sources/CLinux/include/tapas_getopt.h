@@ -21,7 +21,8 @@ enum tapas_getopt_kind {
     TAPAS_GETOPT_UNWANTED_ARGUMENT = 5,
 };
 
-/// A long option. `value` must be above 255, so that it is never mistaken for a letter.
+/// A long option. `value` must be above 255, so that it is never mistaken for a letter. `takes_argument` is 0 for no, 1 for
+/// yes, and 2 for an argument that is written with `=` or left out.
 struct tapas_long_option {
     const char *name;
     int takes_argument;

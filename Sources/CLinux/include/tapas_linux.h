@@ -113,6 +113,7 @@ enum {
 enum {
     TAPAS_O_PATH = 010000000,         // open(2)
     TAPAS_F_SETPIPE_SZ = 1031,        // fcntl(2)
+    TAPAS_F_GETOWN_EX = 16,
     TAPAS_TUNSETCARRIER = 0x400454e2, // linux/if_tun.h
 };
 

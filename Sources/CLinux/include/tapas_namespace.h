@@ -91,6 +91,12 @@ struct tapas_command {
     /// The filter that the init loads after it has started the command, and its length; 0 for none.
     const tapas_filter_instruction *filter;
     size_t filter_length;
+    /// The channel to the supervisor of native sockets, or -1. The init sends it a netlink socket of the namespace, and
+    /// the command before its start the listener of its filter.
+    int supervisor;
+    /// The filter of the command, with which Landlock's rules come (tapas_confine_command); only with a supervisor.
+    const tapas_filter_instruction *supervised_filter;
+    size_t supervised_filter_length;
 };
 
 /// Steps of the init that may fail without being fatal.

@@ -62,7 +62,8 @@ public enum Engine {
             log.warn(invocation)
             if invocation.persists {
                 return try SupervisedRun.run(
-                    invocation, log: log, program: try EngineProgram.own(), namespaces: namespaces, channels: supervisor,
+                    invocation, log: log, program: try EngineProgram.own(), namespaces: namespaces,
+                    channels: supervisor,
                     background: background, becoming: identity, controlFiles: controlFiles)
             }
             let session = try Session(
@@ -91,7 +92,8 @@ public enum Engine {
             log.setUpIsComplete()
             log.logger.warning("\(handover.cause): started anew (restart \(handover.restarts))")
         }
-        let session = try Session(invocation, log: log, handover: handover, helpers: helpers, controlFiles: controlFiles)
+        let session = try Session(
+            invocation, log: log, handover: handover, helpers: helpers, controlFiles: controlFiles)
         let ending = try session.run()
         if case .status(let status) = ending { handover.reportEnd(status) }
         return ending

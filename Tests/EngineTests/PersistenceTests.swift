@@ -20,7 +20,9 @@ import Testing
         #expect(message.bytes.count <= HandoverMessage.greatestLength)
     }
 
-    @Test("bytes that are no message are none", arguments: [[], [0], [5, 1, 2], [7, 0, 0, 0, 0, 0, 0, 0], [9], [255, 1]])
+    @Test(
+        "bytes that are no message are none",
+        arguments: [[], [0], [5, 1, 2], [7, 0, 0, 0, 0, 0, 0, 0], [9], [255, 1]])
     func nonsense(bytes: [UInt8]) {
         #expect(HandoverMessage(bytes[...]) == nil)
     }

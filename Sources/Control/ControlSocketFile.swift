@@ -50,7 +50,9 @@ public final class ControlSocketFile: Sendable {
 
     /// Removes the file, unless another one has replaced it.
     public func remove() {
-        guard let identity, let folder = folderDescriptor, Self.identity(of: name, in: folder) == identity else { return }
+        guard let identity, let folder = folderDescriptor, Self.identity(of: name, in: folder) == identity else {
+            return
+        }
         unsafe unlinkat(folder.rawValue, name, 0)
     }
 

@@ -42,7 +42,8 @@ public enum StatusText {
             table.add(index == 0 ? "warnings" : "", text)
         }
         if status["persist"] == true, let restarts = status["restarts"]?.integer {
-            table.add("persist", "engine \(status["engine"]?.integer ?? 0), \(restarts) restart\(restarts == 1 ? "" : "s")")
+            table.add(
+                "persist", "engine \(status["engine"]?.integer ?? 0), \(restarts) restart\(restarts == 1 ? "" : "s")")
         }
         if let sandbox = status["sandbox"], let landlock = sandbox["landlock"]?.integer {
             let filters = sandbox["filters"] == "log" ? "filters that only log" : "filters"

@@ -66,7 +66,8 @@ public enum Engine {
             log.warn(invocation)
             if invocation.persists {
                 return try SupervisedRun.run(
-                    invocation, log: log, program: try EngineProgram.own(), namespaces: namespaces, channels: supervisor,
+                    invocation, log: log, program: try EngineProgram.own(), namespaces: namespaces,
+                    channels: supervisor,
                     background: background, becoming: identity, controlFiles: controlFiles)
             }
             let session = try Session(

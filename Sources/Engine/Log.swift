@@ -20,6 +20,10 @@ struct Log {
 
     /// Opens the log.
     ///
+    /// - Parameters:
+    ///   - invocation: the command line.
+    ///   - identity: the user that the program goes on as.
+    ///   - opened: the log file, if a process before this one has begun it.
     /// - Throws: If the file of `--log-file` cannot be opened.
     init(
         _ invocation: Invocation, becoming identity: Identity?, continuing opened: consuming OwnedFileDescriptor? = nil
@@ -39,12 +43,12 @@ struct Log {
             if let opened = opened.take() {
                 file = LogFile(continuing: opened, limit: invocation.logSize, header: header)
             } else {
-              do throws(OutputFileError) {
-                let opened = try LogFile.output(path, program: Engine.name).open(becoming: identity?.numbers)
-                file = LogFile(opened, limit: invocation.logSize, header: header)
-            } catch {
-                throw Failure("--log-file '\(path)': \(error)")
-              }
+                do throws(OutputFileError) {
+                    let opened = try LogFile.output(path, program: Engine.name).open(becoming: identity?.numbers)
+                    file = LogFile(opened, limit: invocation.logSize, header: header)
+                } catch {
+                    throw Failure("--log-file '\(path)': \(error)")
+                }
             }
             destinations = LogDestinations(
                 program: Engine.name, showsTimes: isVerbose, stampsTimes: isForeground, file: file)

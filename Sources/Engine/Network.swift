@@ -45,13 +45,17 @@ struct Network: ~Copyable {
         _ invocation: Invocation, snapshot: HostSnapshot, setup: inout NamespaceSetup, logger: Logger
     ) throws {
         try self.init(
-            invocation, snapshot: snapshot, namespace: try setup.takeNetwork(), opener: setup.opener.take(), nil, logger)
+            invocation, snapshot: snapshot, namespace: try setup.takeNetwork(), opener: setup.opener.take(), nil, logger
+        )
     }
 
     /// The same for an engine that a supervisor has started.
     ///
     /// - Parameters:
+    ///   - invocation: the command line.
+    ///   - snapshot: the host's network.
     ///   - handover: has the namespace, and the tap if there was an engine before.
+    ///   - logger: where warnings and reasons go.
     /// - Throws: If the tap cannot be made or taken over.
     init(_ invocation: Invocation, snapshot: HostSnapshot, handover: Handover, logger: Logger) throws {
         guard let file = handover.take(Handover.Name.network) else { throw Failure("there is no network namespace") }

@@ -155,12 +155,7 @@ public struct NamespaceInterface: ~Copyable, Sendable {
     func recordOwnership(before operations: [NamespaceOperation] = []) {
         guard let record else { return }
         var future = ours
-        for operation in operations {
-            switch operation {
-            case .removeAddress, .removeRoute: continue
-            default: future.note(operation)
-            }
-        }
+        for operation in operations where !operation.isRemoval { future.note(operation) }
         record(future)
     }
 
@@ -380,6 +375,14 @@ public struct NamespaceInterface: ~Copyable, Sendable {
 }
 
 extension NamespaceOperation {
+    /// Whether it removes an address or a route.
+    fileprivate var isRemoval: Bool {
+        switch self {
+        case .removeAddress, .removeRoute: true
+        default: false
+        }
+    }
+
     /// The operation as a change of the routing table; nil for other operations.
     fileprivate var routeChange: RouteChange? {
         switch self {

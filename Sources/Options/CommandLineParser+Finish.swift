@@ -85,7 +85,8 @@ extension CommandLineParser {
         }
         if invocation.persists, invocation.virtualMachine != nil {
             throw UsageError(
-                OptionDescription.of(.persist), "only a command or a namespace can be kept, and a virtual machine cannot")
+                OptionDescription.of(.persist),
+                "only a command or a namespace can be kept, and a virtual machine cannot")
         }
         if invocation.statsInterval != nil, invocation.goesToBackground {
             throw UsageError(OptionDescription.of(.stats), "there is no terminal in the background; add -f")

@@ -38,13 +38,13 @@ private final class Window: Sendable {
         let methods = RunningMethods(
             dataPath: nil, ports: nil,
             forwards: ForwardCommands(invocation, ephemeralRange: EphemeralRange.fallback), log: log.destinations,
-            memory: nil, start: .now, monitorFigures: { (nil, nil) })
+            memory: nil, start: .now, handover: nil, monitorFigures: { (nil, nil) })
         let egress = EgressControl(
             nil, request: EgressRequest(), loop: loop, records: try FlowRecordFiles(handedOver: EgressRequest()),
             isControlled: true)
         let context = ControlContext(
             invocation: invocation, loop: loop, chronicle: chronicle, dataPath: nil, methods: methods, log: log,
-            egress: egress)
+            egress: egress, landlockVersion: 0)
         let commands = ControlCommands(loop: loop)
         await commands.addStatus(context)
         await commands.addExplain(context)

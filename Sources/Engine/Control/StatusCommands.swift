@@ -185,7 +185,8 @@ extension StatusReport {
         }
         func pair(_ moment: Chronicle.Moment) -> (time: WallTime, seconds: Double) { (moment.wall, seconds(moment)) }
         return StatusReport(
-            process: handover?.instance ?? getpid(), started: chronicle.started.wall, uptime: seconds(chronicle.started),
+            process: handover?.instance ?? getpid(), started: chronicle.started.wall,
+            uptime: seconds(chronicle.started),
             invocation: context.invocation, state: await chronicle.state,
             since: PerFamily(v4: pair(since.v4), v6: pair(since.v6)), flowCount: flowCount, forwards: forwards,
             lastChange: await chronicle.changes.last, engine: getpid(), restarts: handover?.restarts ?? 0,

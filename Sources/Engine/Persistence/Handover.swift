@@ -86,7 +86,8 @@ final class Handover: Sendable {
     }
 
     private static func file(_ names: [String], _ state: inout State) throws(Failure) -> StateFile {
-        guard let first = state.given.removeValue(forKey: names[0]), let second = state.given.removeValue(forKey: names[1])
+        guard let first = state.given.removeValue(forKey: names[0]),
+            let second = state.given.removeValue(forKey: names[1])
         else { throw Failure("the supervisor has not sent all that is needed") }
         return StateFile(OwnedFileDescriptor(taking: first), OwnedFileDescriptor(taking: second))
     }
@@ -152,7 +153,9 @@ final class Handover: Sendable {
         var bytes: [UInt8] = []
         let fingerprints = ownership.fingerprints
         bytes.reserveCapacity(8 * fingerprints.count)
-        for value in fingerprints { for shift in 0..<8 { bytes.append(UInt8(truncatingIfNeeded: value >> (8 * shift))) } }
+        for value in fingerprints {
+            for shift in 0..<8 { bytes.append(UInt8(truncatingIfNeeded: value >> (8 * shift))) }
+        }
         self.ownership.write(bytes)
     }
 }

@@ -67,7 +67,9 @@ enum HandoverMessage: Hashable {
         }
     }
 
-    private static func number(_ value: UInt32) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } }
+    private static func number(_ value: UInt32) -> [UInt8] {
+        (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
+    }
 
     private static func number(_ bytes: ArraySlice<UInt8>) -> UInt32 {
         bytes.reversed().reduce(0) { $0 << 8 | UInt32($1) }
@@ -98,6 +100,7 @@ final class HandoverChannel: Sendable {
     /// Makes both ends.
     ///
     /// - Parameter far: receives the other end.
+    /// - Returns: this process's end.
     /// - Throws: The error of socketpair(2).
     static func pair(_ far: inout OwnedFileDescriptor?) throws(SystemCallError) -> HandoverChannel {
         var ends: [CInt] = [-1, -1]

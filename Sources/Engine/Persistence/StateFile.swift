@@ -64,7 +64,8 @@ final class StateFile: Sendable {
                 let (place, rest) = (done, bytes.count - done)
                 let result = transferring {
                     unsafe bytes.withUnsafeMutableBytes {
-                        unsafe pread(number, $0.baseAddress?.advanced(by: place), rest, off_t(Self.headerLength + place))
+                        unsafe pread(
+                            number, $0.baseAddress?.advanced(by: place), rest, off_t(Self.headerLength + place))
                     }
                 }
                 guard case .bytes(let count) = result, count > 0 else { return nil }

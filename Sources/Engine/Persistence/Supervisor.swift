@@ -292,7 +292,8 @@ final class Supervisor {
         var description: String {
             switch self {
             case .exit(let status): "exit with status \(status)"
-            case .signal(let number): "signal \(number) (\(unsafe strsignal(number).map { unsafe String(cString: $0) } ?? "?"))"
+            case .signal(let number):
+                "signal \(number) (\(unsafe strsignal(number).map { unsafe String(cString: $0) } ?? "?"))"
             }
         }
     }
@@ -353,7 +354,9 @@ final class EngineProgram {
     /// - Returns: its process id.
     /// - Throws: The error of fork(2).
     func start(channel: consuming OwnedFileDescriptor) throws(SystemCallError) -> pid_t {
-        var variables: [UnsafeMutablePointer<CChar>?] = unsafe [strdup("\(Handover.variable)=\(Handover.channelNumber)")]
+        var variables: [UnsafeMutablePointer<CChar>?] = unsafe [
+            strdup("\(Handover.variable)=\(Handover.channelNumber)")
+        ]
         defer { unsafe free(variables[0]) }
         var position = unsafe environ
         while let variable = unsafe position.pointee {

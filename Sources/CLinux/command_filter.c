@@ -25,7 +25,7 @@
 // these calls in its place. So even if the kernel carries out a reported call (SECCOMP_USER_NOTIF_FLAG_CONTINUE) on
 // another socket than the one that the supervisor has seen, no socket of the host is bound or connected by that.
 //
-// syscalls: called(any): close landlock_create_ruleset landlock_restrict_self kcmp getpid pidfd_open seccomp
+// syscalls: called(any): close landlock_create_ruleset landlock_restrict_self kcmp getpid seccomp
 
 #define _GNU_SOURCE
 

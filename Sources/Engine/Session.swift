@@ -178,7 +178,8 @@ struct Session: ~Copyable {
             let counters = host.counters
             let follows = invocation.monitorsHost
             let methods = RunningMethods(
-                dataPath: dataPath, ports: served.map { PortsControl($0) }, forwards: forwardCommands,
+                dataPath: dataPath, ports: served.map { PortsControl($0) }, native: native,
+                forwards: forwardCommands,
                 log: log.destinations, memory: memory, start: start,
                 monitorFigures: { (await counters(), follows ? await chronicle.figures : nil) })
             window.serve(

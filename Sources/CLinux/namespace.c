@@ -153,8 +153,7 @@ int tapas_read_report(int channel, int wait, struct tapas_report *report) {
 
 int tapas_release_command(int channel) { return send(channel, "", 1, MSG_NOSIGNAL) == 1 ? 0 : -1; }
 
-/// Closes every descriptor except 0, 1, 2, one other, which it moves to 3, and a second one, which it moves to 4 unless it
-/// is -1.
+/// Closes every descriptor except 0, 1, 2, one other, which becomes 3, and a second one, which becomes 4 unless it is -1.
 static int keep_both(int fd, int *second) {
     // Neither is overwritten by the other.
     int high = *second < 0 ? -1 : fcntl(*second, F_DUPFD_CLOEXEC, 10);

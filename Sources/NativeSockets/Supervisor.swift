@@ -34,7 +34,7 @@
 //
 // If the supervisor ends, the listener closes: waiting calls and all later ones fail with ENOSYS. Nothing hangs.
 //
-// syscalls: running(native-sockets): close getsockopt ioctl recvfrom recvmsg sendto
+// syscalls: running(native-sockets): close getsockopt ioctl listen recvfrom recvmsg sendto
 
 internal import CLinux
 internal import Glibc

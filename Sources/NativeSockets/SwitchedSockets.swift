@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: running(native-sockets): close connect fcntl fstat getdents64 newfstatat openat pidfd_open
+// syscalls: running(native-sockets): close connect fcntl fstat getdents64 newfstatat openat pidfd_open socket
 
 internal import CLinux
 internal import Glibc

@@ -6,7 +6,7 @@ internal import CLinux
 internal import Glibc
 package import JSON
 package import LinuxSystem
-package import NetworkTypes
+internal import NetworkTypes
 
 /// A connection of the command by a socket of the host, for the control socket.
 package struct NativeFlow: Hashable, Sendable {

@@ -22,7 +22,7 @@
 // syscalls: called(any): getgroups getpid inotify_add_watch inotify_init1 ioctl kill mount move_mount open_tree openat
 // syscalls: called(any): pidfd_open pidfd_send_signal read readlink statx
 // syscalls: called(any): pivot_root prctl recvfrom recvmsg rt_sigaction rt_sigprocmask rt_sigtimedwait sendmsg sendto
-// syscalls: called(any): setgroups sethostname setns setresgid setresuid socket socketpair statfs umount2 unshare vfork
+// syscalls: called(any): setgroups sethostname setns setresgid setresuid socketpair statfs umount2 unshare vfork
 // syscalls: called(any): wait4 waitid write writev
 
 #define _GNU_SOURCE
@@ -35,7 +35,6 @@
 #include <grp.h>
 #include <limits.h>
 #include <linux/magic.h>
-#include <linux/netlink.h>
 #include <linux/nsfs.h>
 #include <sched.h>
 #include <signal.h>
@@ -138,8 +137,6 @@ int tapas_open_as(uid_t uid, gid_t gid, const char *path, int flags, mode_t mode
     return fd;
 }
 
-// If the other end is closed, this process is about to end, too.
-
 static void report(int channel, int kind, int value, int error) {
     struct tapas_report message = {kind, value, error};
     // If the other end is closed, this process is about to end, too.
@@ -156,24 +153,19 @@ int tapas_read_report(int channel, int wait, struct tapas_report *report) {
 
 int tapas_release_command(int channel) { return send(channel, "", 1, MSG_NOSIGNAL) == 1 ? 0 : -1; }
 
-/// Closes every descriptor except 0, 1, 2 and one other, which it moves to 3.
-static int keep_only(int fd) {
-    if (fd != 3) {
-        if (dup3(fd, 3, O_CLOEXEC) < 0) _exit(1);
-    }
-    (void)syscall(SYS_close_range, 4u, ~0u, 0u);
+/// Closes every descriptor except 0, 1, 2, one other, which becomes 3, and a second one, which becomes 4 unless it is -1.
+static int keep_both(int fd, int *second) {
+    // Neither is overwritten by the other.
+    int high = *second < 0 ? -1 : fcntl(*second, F_DUPFD_CLOEXEC, 10);
+    if ((fd != 3 && dup3(fd, 3, O_CLOEXEC) < 0) || (*second >= 0 && dup3(high, 4, O_CLOEXEC) < 0)) _exit(1);
+    if (*second >= 0) *second = 4;
+    (void)syscall(SYS_close_range, *second < 0 ? 4u : 5u, ~0u, 0u);
     return 3;
 }
 
-/// The same with a second one, if that is not -1, which it moves to 4.
-static int keep_both(int fd, int *second) {
-    if (*second < 0) return keep_only(fd);
-    // Neither is overwritten by the other.
-    int high = fcntl(*second, F_DUPFD_CLOEXEC, 10);
-    if (high < 0 || (fd != 3 && dup3(fd, 3, O_CLOEXEC) < 0) || dup3(high, 4, O_CLOEXEC) < 0) _exit(1);
-    (void)syscall(SYS_close_range, 5u, ~0u, 0u);
-    *second = 4;
-    return 3;
+static int keep_only(int fd) {
+    int none = -1;
+    return keep_both(fd, &none);
 }
 
 /// Waits for one byte; ends the process when the other end is closed.
@@ -257,7 +249,6 @@ static int write_file(const char *path, const char *text) {
     errno = error;
     return result;
 }
-
 
 static const char *const mounts_in_sys[] = {
     "/sys/fs/cgroup", "/sys/fs/bpf", "/sys/fs/selinux", "/sys/kernel/security",
@@ -449,7 +440,6 @@ static pid_t start(const struct tapas_command *command, int supervisor) {
     if (child != 0) return child;
     if (supervisor >= 0) {
         int listener = tapas_confine_command(command->supervised_filter, command->supervised_filter_length);
-        // sendmsg(2) is not reported, so that nothing waits for the supervisor here.
         if (listener < 0 || send_descriptor(supervisor, listener, 0) < 0) {
             say_cannot_run(command, errno);
             _exit(126);
@@ -496,12 +486,7 @@ static _Noreturn void run_init(const struct tapas_command *command, int channel)
     int namespace = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     (void)send_descriptor(channel, namespace, namespace < 0 ? errno : 0);
     if (namespace >= 0) close(namespace);
-    if (supervisor >= 0) {
-        // A socket of the namespace shows the supervisor which sockets are the namespace's, and where its routes lead.
-        int socket_there = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-        (void)send_descriptor(supervisor, socket_there, socket_there < 0 ? errno : 0);
-        if (socket_there >= 0) close(socket_there);
-    }
+    if (supervisor >= 0) tapas_show_namespace(supervisor);
     struct resolver resolver = {-1, -1};
     prepare(command, &resolver, channel);
     report(channel, TAPAS_REPORT_READY, 0, 0);

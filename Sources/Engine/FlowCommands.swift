@@ -4,6 +4,7 @@ internal import Control
 internal import Forwarding
 internal import JSON
 internal import LinuxSystem
+internal import NativeSockets
 internal import NetworkModel
 internal import NetworkTypes
 internal import PortForwarding
@@ -141,6 +142,18 @@ struct FlowCommands: Sendable {
         return true
     }
 
+    /// Whether a connection by a socket of the host is selected.
+    func admits(_ flow: NativeFlow) -> Bool {
+        guard filter.hostInterface == nil, filter.transports.isEmpty || filter.transports.contains(.tcp) else {
+            return false
+        }
+        let state: FlowState = flow.isConnecting ? .connecting : .established
+        return (filter.states.isEmpty || filter.states.contains(state))
+            && Self.matches(filter.guestAddress, filter.guestPort, flow.guest)
+            && Self.matches(filter.remoteAddress, filter.remotePort, flow.remote)
+            && Self.matches(filter.hostAddress, filter.hostPort, flow.host)
+    }
+
     // MARK: Answers
 
     /// A flow of either kind.
@@ -149,6 +162,8 @@ struct FlowCommands: Sendable {
         case tap(FlowRecord)
         /// A spliced flow (from loopback to loopback).
         case spliced(SplicedFlow)
+        /// A connection by a socket of the host.
+        case native(NativeFlow)
 
         /// The value by which the flow is sorted, the greatest first.
         func rank(_ order: Order) -> UInt64 {
@@ -161,6 +176,9 @@ struct FlowCommands: Sendable {
             case (.spliced, .packets): 0
             case (.spliced(let flow), .age): UInt64(clamping: flow.age)
             case (.spliced(let flow), .idle): UInt64(clamping: flow.idle)
+            case (.native(let flow), .bytes): flow.sent &+ flow.received
+            case (.native(let flow), .age): UInt64(clamping: flow.age)
+            case (.native, .packets), (.native, .idle): 0
             }
         }
 
@@ -169,6 +187,7 @@ struct FlowCommands: Sendable {
             switch self {
             case .tap(let flow): FlowCommands.json(flow)
             case .spliced(let flow): FlowCommands.json(flow)
+            case .native(let flow): FlowCommands.json(flow)
             }
         }
     }
@@ -219,6 +238,21 @@ struct FlowCommands: Sendable {
             } ?? .null,
             "age": seconds(flow.age), "idle": seconds(flow.idle),
             "bytes": ["sent": JSONValue(sent), "received": JSONValue(received)], "packets": nil, "rtt": nil,
+        ]
+    }
+
+    /// A connection by a socket of the host; nobody knows when it was used last.
+    static func json(_ flow: NativeFlow) -> JSONValue {
+        [
+            "protocol": "tcp", "direction": "outbound", "path": "native", "native": true,
+            "state": .string((flow.isConnecting ? FlowState.connecting : .established).rawValue), "resolvers": false,
+            "guest": json(flow.guest), "remote": json(flow.remote),
+            "host": [
+                "address": .string("\(IPAddress(unmapping: flow.host.address))"), "port": JSONValue(flow.host.port),
+                "interface": nil,
+            ],
+            "age": seconds(flow.age), "idle": 0,
+            "bytes": ["sent": JSONValue(flow.sent), "received": JSONValue(flow.received)], "packets": nil, "rtt": nil,
         ]
     }
 

@@ -17,6 +17,13 @@ actor NativeSocketsControl {
     private let logger: Logger
     private let helpers: HelperProcesses
     private var watch: EventLoop.SourceID?
+    /// A question that the supervisor has not answered in full.
+    private struct Question {
+        var flows: [NativeFlow] = []
+        let continuation: CheckedContinuation<(flows: [NativeFlow], count: Int), Never>
+    }
+    private var questions: [Int64: Question] = [:]
+    private var lastQuestion: Int64 = 0
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
 
@@ -61,6 +68,8 @@ actor NativeSocketsControl {
             case .ended:
                 if let watch { loop.unwatch(watch) }
                 watch = nil
+                for question in questions.values { question.continuation.resume(returning: ([], 0)) }
+                questions = [:]
                 if !helpers.hasEnded {
                     logger.error("the supervisor of native sockets has ended: the command can make no new connections")
                 }
@@ -71,6 +80,33 @@ actor NativeSocketsControl {
 
     private func take(_ message: JSONValue) {
         if let line = message["log"]?.string { logger.info("native sockets: \(line)") }
+        guard let number = message["question"]?.integer else { return }
+        questions[number]?.flows += (message["flows"]?.array ?? []).compactMap { NativeFlow($0) }
+        guard let count = message["done"]?.integer, let question = questions.removeValue(forKey: number) else { return }
+        question.continuation.resume(returning: (question.flows, Int(clamping: count)))
+    }
+
+    // MARK: Asked by a control client
+
+    /// The connections of the command by sockets of the host.
+    func flows() async -> [NativeFlow] { await ask(ending: nil).flows }
+
+    /// Ends some of them.
+    ///
+    /// - Returns: how many there were.
+    func end(_ flows: [NativeFlow]) async -> Int {
+        guard !flows.isEmpty else { return 0 }
+        return await ask(ending: flows.map(\.cookie)).count
+    }
+
+    private func ask(ending cookies: [UInt64]?) async -> (flows: [NativeFlow], count: Int) {
+        lastQuestion += 1
+        let number = lastQuestion
+        var message = JSONObject()
+        message["question"] = JSONValue(number)
+        message["end"] = cookies.map { JSONValue($0.map { String($0) }) }
+        guard watch != nil, supervisor.send(.object(message)) else { return ([], 0) }
+        return await withCheckedContinuation { questions[number] = Question(continuation: $0) }
     }
 }
 

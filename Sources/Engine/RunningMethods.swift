@@ -28,6 +28,8 @@ struct RunningMethods: Sendable {
     let dataPath: DataPathControl?
     /// The forwarded ports; nil without any.
     let ports: PortsControl?
+    /// The supervisor of native sockets; nil without any.
+    var native: NativeSocketsControl?
     /// Parses and checks rules.
     let forwards: ForwardCommands
     /// Where messages go.
@@ -76,6 +78,7 @@ struct RunningMethods: Sendable {
     private enum Source {
         case tap(Int)
         case splices(Int)
+        case native
         case nowhere
     }
 
@@ -92,12 +95,15 @@ struct RunningMethods: Sendable {
             return slice.flows.map { .tap($0) }
         case .splices(let start):
             guard let ports else {
-                source = .nowhere
+                source = .native
                 return []
             }
             let slice = await ports.splicedFlows(from: start)
-            source = slice.next.map { .splices($0) } ?? .nowhere
+            source = slice.next.map { .splices($0) } ?? .native
             return slice.flows.filter { commands.admits($0) }.map { .spliced($0) }
+        case .native:
+            source = .nowhere
+            return await native?.flows().filter { commands.admits($0) }.map { .native($0) } ?? []
         case .nowhere: return nil
         }
     }
@@ -129,6 +135,7 @@ struct RunningMethods: Sendable {
                 next = part.next
             }
         }
+        if let native { count += await native.end(native.flows().filter { commands.admits($0) }) }
         return ["killed": JSONValue(count)]
     }
 

@@ -249,7 +249,7 @@ struct Session: ~Copyable {
             let counters = host.counters
             let follows = invocation.monitorsHost
             let methods = RunningMethods(
-                dataPath: dataPath, ports: servedPorts, forwards: forwardCommands,
+                dataPath: dataPath, ports: servedPorts, native: native, forwards: forwardCommands,
                 log: log.destinations, memory: memory, start: start,
                 handover: handover,
                 monitorFigures: { (await counters(), follows ? await chronicle.figures : nil) })

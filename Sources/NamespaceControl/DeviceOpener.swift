@@ -6,7 +6,7 @@
 // in the namespace.
 // syscalls: setup(main): access clone close kill newfstatat recvmsg sendmsg socketpair wait4
 // syscalls: setup(namespace): access close openat
-// syscalls: setup(device-opener): close close_range dup3 openat prctl recvmsg sendmsg setns
+// syscalls: setup(device-opener): close close_range dup3 fcntl openat prctl recvmsg sendmsg setns
 
 internal import CLinux
 internal import Glibc

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: running(native-sockets): close fcntl getsockname getsockopt pidfd_getfd
+// syscalls: running(native-sockets): close fcntl getsockopt pidfd_getfd
 
 internal import CLinux
 internal import Glibc

@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: running(native-sockets): fcntl getsockname getsockopt setsockopt
+// syscalls: running(native-sockets): fcntl getsockopt setsockopt
 
 internal import CLinux
 internal import Glibc

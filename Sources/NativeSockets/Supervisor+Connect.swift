@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: running(native-sockets): close connect fcntl ioctl
+// syscalls: running(native-sockets): bind close connect fcntl getsockopt ioctl
 
 internal import CLinux
 internal import Glibc

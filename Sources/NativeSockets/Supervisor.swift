@@ -34,7 +34,7 @@
 //
 // If the supervisor ends, the listener closes: waiting calls and all later ones fail with ENOSYS. Nothing hangs.
 //
-// syscalls: running(native-sockets): close connect fcntl getpeername ioctl recvfrom recvmsg sendto
+// syscalls: running(native-sockets): close getsockopt ioctl listen recvfrom recvmsg sendto
 
 internal import CLinux
 internal import Glibc
@@ -141,8 +141,13 @@ final class Supervisor {
             guard length > 0 else { return loop.stop() }
             // What cannot be read makes nothing eligible.
             let message = try? JSONValue(parsing: Array(bytes.prefix(length)))
-            settings = message?["settings"].flatMap(NativeSettings.init) ?? NativeSettings()
-            endSocketsOfLostAddresses()
+            if let question = message?["question"]?.integer {
+                let ended = message?["end"]?.array.map { Set($0.compactMap { $0.string.flatMap { UInt64($0) } }) }
+                answer(question: question, ending: ended)
+            } else {
+                settings = message?["settings"].flatMap(NativeSettings.init) ?? NativeSettings()
+                endSocketsOfLostAddresses()
+            }
         }
     }
 

@@ -2,7 +2,8 @@
 //
 // The engine's side of the supervisor: it is forked before the command's init, in the command's user namespace.
 //
-// syscalls: setup(main): clone close close_range dup2 fcntl getpid openat prctl sendto setsid setsockopt socketpair
+// syscalls: setup(main): clone close close_range dup2 fcntl getpid kcmp landlock_create_ruleset openat pidfd_open prctl
+// syscalls: setup(main): sendto setsid socketpair
 // syscalls: running(control): close poll recvfrom sendto shutdown
 
 internal import CLinux

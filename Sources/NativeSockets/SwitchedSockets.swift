@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: running(native-sockets): close connect fcntl fstat getdents64 newfstatat openat pidfd_open
+// syscalls: running(native-sockets): close connect fcntl fstat getdents64 newfstatat openat pidfd_open socket
 
 internal import CLinux
 internal import Glibc
@@ -84,15 +84,19 @@ extension Supervisor {
             guard let local = HostSocket.localEndpoint(socket.number) else { return }
             let address = IPAddress(unmapping: local.address)
             guard !address.isUnspecified, !present.contains(address) else { return }
-            // Dissolved (connect(2), AF_UNSPEC): both ends are reset, and readers are told so.
-            var nowhere = sockaddr()
-            let size = socklen_t(MemoryLayout<sockaddr>.size)
-            if unsafe Glibc.connect(socket.number, &nowhere, size) == 0 { figures.ended += 1 }
-            switched.remove(socket.cookie)
+            if end(socket) { figures.ended += 1 }
         }
         if figures.ended > before {
             tell(["log": .string("\(figures.ended - before) connections ended: the host has lost their address")])
         }
+    }
+
+    /// Ends a connection: it is dissolved (connect(2), AF_UNSPEC), which resets both ends, and readers are told so.
+    func end(_ socket: borrowing CallerSocket) -> Bool {
+        switched.remove(socket.cookie)
+        var nowhere = sockaddr()
+        let size = socklen_t(MemoryLayout<sockaddr>.size)
+        return unsafe Glibc.connect(socket.number, &nowhere, size) == 0
     }
 
     /// Forgets sockets that no process of the command has any more, once there are many.
@@ -104,7 +108,7 @@ extension Supervisor {
     }
 
     /// Calls `body` with each socket of the host that a process of the command has; with some of them more than once.
-    private func forEachHeldSocket(_ body: (borrowing CallerSocket) -> Void) {
+    func forEachHeldSocket(_ body: (borrowing CallerSocket) -> Void) {
         for process in Self.numbers(in: proc, "." ) {
             // Those of others are out of reach (EPERM).
             let opened = tapas_open_thread(process)

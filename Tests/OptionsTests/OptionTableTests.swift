@@ -44,7 +44,7 @@ struct OptionTableTests {
         let text = HelpText.help(program: "tapas")
         let lines = text.split(separator: "\n")
         for option in OptionDescription.table {
-            let argument = option.argument.map { " \($0)" } ?? ""
+            let argument = option.argument.map { option.isArgumentOptional ? "[=\($0)]" : " \($0)" } ?? ""
             let names = option.longNames.map { "--\($0)" }.joined(separator: ", ") + argument
             let head = option.letter.map { "  -\($0), \(names)" } ?? "      \(names)"
             #expect(lines.contains { $0 == head || $0.hasPrefix(head + "  ") }, "\(head)")

@@ -42,6 +42,10 @@ size_t tapas_command_filter(tapas_filter_instruction *program);
 /// of which the listener is returned (close-on-exec), or -1 and errno.
 int tapas_confine_command(const tapas_filter_instruction *program, size_t count);
 
+/// Sends a netlink socket of the calling process's network namespace: it shows the supervisor which sockets are the
+/// namespace's, and where its routes lead.
+void tapas_show_namespace(int channel);
+
 /// Whether the kernel has what native sockets need: 0, or the errno of what is missing, which `what` names.
 int tapas_native_lack(const char **what);
 

@@ -68,7 +68,7 @@ public enum Engine {
                 return try SupervisedRun.run(
                     invocation, log: log, program: try EngineProgram.own(), namespaces: namespaces,
                     channels: supervisor,
-                    background: background, becoming: identity, controlFiles: controlFiles)
+                    background: background, becoming: identity, helpers: helpers, controlFiles: controlFiles)
             }
             let session = try Session(
                 invocation, log: log, namespaces: namespaces, supervisor: supervisor, background: background,

@@ -35,7 +35,8 @@ import Testing
 
     @Test("a value outlives its writer, and a value that was being written when the writer was killed does not count")
     func stateFile() throws {
-        let (first, second) = (try StateFile.memory(), try StateFile.memory())
+        let first = try StateFile.memory()
+        let second = try StateFile.memory()
         let writer = StateFile(try first.duplicate(), try second.duplicate())
         #expect(writer.read() == nil)
         writer.write(Array("one".utf8))
@@ -52,13 +53,13 @@ import Testing
     }
 
     @Test("rules are what they were")
-    func rules() throws {
+    func rules() {
         let rules = [
             PortForward(direction: .inbound, transport: .tcp, first: Port(80), last: Port(90), targetFirst: Port(8080)),
             PortForward(
-                direction: .outbound, transport: .udp, address: try #require(IPAddress("2001:db8::1")),
+                direction: .outbound, transport: .udp, address: IPAddress("2001:db8::1"),
                 interface: "eth0", first: Port(1), last: Port(1), targetFirst: Port(65535),
-                targetAddress: try #require(IPAddress("192.0.2.1")), policy: .scanned),
+                targetAddress: IPAddress("192.0.2.1"), policy: .scanned),
             PortForward(
                 direction: .inbound, transport: .udp, first: Port(1), last: Port(65535), targetFirst: Port(1),
                 policy: .bestEffort),

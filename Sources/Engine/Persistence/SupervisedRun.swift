@@ -19,14 +19,14 @@ enum SupervisedRun {
     static func run(
         _ invocation: Invocation, log: Log, program: EngineProgram, namespaces: consuming GivenNamespaces,
         channels: SupervisorChannels, background: consuming Background?, becoming identity: Identity?,
-        controlFiles: ControlFiles
+        helpers: HelperProcesses, controlFiles: ControlFiles
     ) throws -> Ending {
         var background = background
         var pidFile = try Session.openPIDFile(invocation, identity)
         var capture = try Session.openCaptureFile(invocation, identity)
         let isEarly = identity == nil || ControlSocketSetup.needsRoot(invocation)
         var window = isEarly ? try ControlSocketSetup(invocation, files: controlFiles, logger: log.logger) : nil
-        var setup = try NamespaceSetup(invocation, namespaces, becoming: identity, log.logger)
+        var setup = try NamespaceSetup(invocation, namespaces, becoming: identity, helpers: helpers, log.logger)
         if !isEarly { window = try ControlSocketSetup(invocation, files: controlFiles, logger: log.logger) }
         signal(SIGPIPE, SIG_IGN)
         ProcessLimits.raiseOpenFiles()

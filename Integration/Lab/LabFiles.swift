@@ -42,6 +42,8 @@ enum LabFiles {
         for name in names {
             try copy(programs.appending(name + ".py").string, to: "\(directory)/programs/\(name).py", mode: 0o644)
         }
+        // Compiled by the scenarios that need it.
+        try copy(programs.appending("native.c").string, to: "\(directory)/programs/native.c", mode: 0o644)
         return Places(directory: directory, binary: binary)
     }
 

@@ -25,7 +25,9 @@ extension Scenarios {
             return program
         }
 
-        @Test("a connection has a socket of the host, with the options, flags and names of its own", arguments: User.allCases)
+        @Test(
+            "a connection has a socket of the host, with the options, flags and names of its own",
+            arguments: User.allCases)
         func aConnectionHasASocketOfTheHost(user: User) async throws {
             try await withLab { lab in
                 let laptop = try await Laptop(in: lab)
@@ -63,7 +65,8 @@ extension Scenarios {
                 try await laptop.host.startPython("serve.py")
                 let outcome = try await Self.run(race, laptop, options: ["-T", "none"], within: .seconds(60))
                 #expect(outcome.output.contains("reached=0"), "\(outcome)")
-                #expect(race == "race-memory" || outcome.output.contains("native=1 reached=0 listening=0"), "\(outcome)")
+                #expect(
+                    race == "race-memory" || outcome.output.contains("native=1 reached=0 listening=0"), "\(outcome)")
             }
         }
 
@@ -113,7 +116,9 @@ extension Scenarios {
                 try await eventually("it is connected") { running.output.contains("native=1") }
                 try await laptop.host.ip("address del 192.0.2.10/24 dev eth0")
                 let outcome = try await running.end(within: .seconds(10))
-                #expect(outcome.output.contains("ended: ECONNRESET"), "\(outcome)")
+                // The socket is shut down; which error that is depends on whether the command reads or writes.
+                #expect(
+                    ["ended: ECONNRESET", "ended: EPIPE"].contains { outcome.output.contains($0) }, "\(outcome)")
             }
         }
     }

@@ -16,8 +16,8 @@ extension Scenarios {
             try await laptop.host.must(["mkdir", "-m", "0777", folder])
             let program = try await laptop.host.attach(
                 laptop.guest,
-                ["--config-net", "--persist", "-c", "\(folder)/c", "-l", "\(folder)/log", "-t", "18081:8081"])
-            _ = try await laptop.guest.start(["python3", "-m", "http.server", "8081"])
+                ["--config-net", "--persist", "-c", "\(folder)/c", "-l", "\(folder)/log", "-t", "18081:8080"])
+            try await laptop.guest.startPython("serve.py")
             try await eventually("the guest's server answers") {
                 try await fetch(laptop.server, "http://192.0.2.10:18081/") == "200"
             }
@@ -93,7 +93,7 @@ extension Scenarios {
                 let client = try await laptop.guest.start(["python3", "-c", waiting])
                 try await client.wrote("connected")
                 try await laptop.host.must(
-                    [controlBinary, "-s", "\(Self.folder)/c.ctl", "forward", "add", "-t", "18082:8081"])
+                    [controlBinary, "-s", "\(Self.folder)/c.ctl", "forward", "add", "-t", "18082:8080"])
                 try await Self.killEngine(laptop)
                 let end = try await client.end(within: .seconds(2))
                 #expect(end.output.hasSuffix("reset\n"), "\(end)")

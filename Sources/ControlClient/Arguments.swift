@@ -12,7 +12,8 @@ public enum ArgumentOrder {
     /// The commands of two words, each with the second word that is the default.
     static let groups: [String: (words: Set<String>, fallback: String?)] = [
         "flows": (["kill", "list"], "list"), "forward": (["list", "add", "remove", "replace"], nil),
-        "log": (["level"], nil), "pcap": (["start", "stop"], nil),
+        "log": (["level"], nil), "pcap": (["start", "stop"], nil), "flow-log": (["rotate"], nil),
+        "policy": (["list", "test", "allow", "deny", "reload"], nil),
     ]
 
     /// Moves such options behind the command.

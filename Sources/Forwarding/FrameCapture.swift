@@ -1,7 +1,7 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): fcntl fstat lseek newfstatat pwrite64 write
-// syscalls: running(data-path): fcntl fstat lseek newfstatat pwrite64 write
+// syscalls: setup(main): close fcntl fstat lseek newfstatat pwrite64 write
+// syscalls: running(data-path): close fcntl fstat lseek newfstatat pwrite64 write
 
 internal import CLinux
 internal import Glibc

@@ -121,6 +121,7 @@ final class Caller {
     ///   - proc: the folder /proc.
     ///   - number: the descriptor.
     ///   - generation: the number of epoll instances that the command has made.
+    /// - Returns: whether it is.
     func hasRegistered(_ proc: CInt, _ number: CInt, generation: UInt64) -> Bool {
         guard generation > 0 else { return false }
         if epolls.generation != generation { epolls = (generation, findEpolls(proc)) }

@@ -83,7 +83,8 @@ enum CarriedOptions {
         }
         return copyBuffers(socket.number, number) && copyStructure(socket.number, number, SO_LINGER, linger())
             && copyStructure(socket.number, number, SO_RCVTIMEO, timeval())
-            && copyStructure(socket.number, number, SO_SNDTIMEO, timeval()) && copyCongestionControl(socket.number, number)
+            && copyStructure(socket.number, number, SO_SNDTIMEO, timeval())
+            && copyCongestionControl(socket.number, number)
     }
 
     /// Sizes that were set, in place of being left to the kernel (SO_BUF_LOCK); the kernel reports twice what was set.

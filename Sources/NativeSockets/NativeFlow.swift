@@ -38,7 +38,8 @@ package struct NativeFlow: Hashable, Sendable {
 
     /// Reads a message of the supervisor.
     package init?(_ json: JSONValue) {
-        guard let cookie = json["cookie"]?.string.flatMap({ UInt64($0) }), let guest = json["guest"].flatMap(Self.endpoint),
+        guard let cookie = json["cookie"]?.string.flatMap({ UInt64($0) }),
+            let guest = json["guest"].flatMap(Self.endpoint),
             let remote = json["remote"].flatMap(Self.endpoint), let host = json["host"].flatMap(Self.endpoint)
         else { return nil }
         (self.cookie, self.guest, self.remote, self.host) = (cookie, guest, remote, host)

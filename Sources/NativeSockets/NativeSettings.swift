@@ -4,8 +4,10 @@ package import JSON
 package import NetworkModel
 package import NetworkTypes
 
-/// What the engine publishes to the supervisor of native sockets: which destinations leave the host as they are, and how
-/// the host's sockets are made. It is replaced as a whole at each change of the host.
+/// What the engine publishes to the supervisor of native sockets.
+///
+/// It says which destinations leave the host as they are, and how the host's sockets are made. It is replaced as a whole at
+/// each change of the host.
 package struct NativeSettings: Hashable, Sendable {
     /// What is done with a connection to a destination.
     package enum Verdict: Hashable, Sendable {
@@ -36,7 +38,9 @@ package struct NativeSettings: Hashable, Sendable {
     package var families = PerFamily<Family>(v4: .init(), v6: .init())
     /// The name of the interface in the namespace by which packets come to the engine.
     package var interface = ""
-    /// Every address of the host; a switched socket whose own address is not in here is ended. Nil if that is not known.
+    /// Every address of the host; nil if that is not known.
+    ///
+    /// A switched socket whose own address is not in here is ended.
     package var hostAddresses: Set<IPAddress>?
 
     /// The most addresses in a list; with more, the family is not eligible, so that a message stays small.
@@ -82,6 +86,7 @@ package struct NativeSettings: Hashable, Sendable {
     /// - Parameters:
     ///   - address: the destination; an IPv4 address in mapped form means IPv4.
     ///   - port: its port.
+    /// - Returns: whether the host's socket or the namespace's is used.
     package func verdict(to address: IPv6Address, port: UInt16) -> Verdict {
         let destination = IPAddress(unmapping: address)
         let family = families[destination.family]
@@ -100,6 +105,7 @@ package struct NativeSettings: Hashable, Sendable {
     /// The address that the namespace sees as its own on a switched socket.
     ///
     /// - Parameter local: the address of the host's socket.
+    /// - Returns: the namespace's address.
     package func shownAddress(of local: IPAddress) -> IPAddress {
         let guests = families[local.family].guestAddresses
         return guests.contains(local) ? local : guests.first ?? local

@@ -174,7 +174,9 @@ extension Supervisor {
         unsafe withUnsafeMutableBytes(of: &storage) { unsafe $0.copyBytes(from: address.prefix($0.count)) }
         let length = socklen_t(address.count)
         let result = unsafe withUnsafePointer(to: &storage) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe Glibc.connect(number, $0, length) }
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe Glibc.connect(number, $0, length)
+            }
         }
         return result == 0 ? nil : currentErrno
     }

@@ -96,7 +96,9 @@ package final class SupervisorProcess: Sendable {
     /// The channel's descriptor, readable when a message is there or the supervisor has ended.
     package var descriptor: FileDescriptor { channel.descriptor }
 
-    /// Publishes settings. A supervisor that does not take them within a second is ended: it must not go on with old
+    /// Publishes settings.
+    ///
+    /// A supervisor that does not take them within a second is ended: it must not go on with old
     /// ones.
     ///
     /// - Returns: false if it is gone.

@@ -109,7 +109,7 @@ extension Supervisor {
 
     /// Calls `body` with each socket of the host that a process of the command has; with some of them more than once.
     func forEachHeldSocket(_ body: (borrowing CallerSocket) -> Void) {
-        for process in Self.numbers(in: proc, "." ) {
+        for process in Self.numbers(in: proc, ".") {
             // Those of others are out of reach (EPERM).
             let opened = tapas_open_thread(process)
             guard opened >= 0 else { continue }

@@ -44,7 +44,10 @@ extension CommandLineParser {
             (.spliceOnly, invocation.spliceOnly, "leave one of them out"),
             (.netnsOnly, invocation.netnsOnly, "the command needs a user namespace of its own; leave one of them out"),
             (.persist, invocation.persists, "a new engine could not take over its sockets; leave one of them out"),
-            (.egress, invocation.egress.decidesFlows, "no rule is asked for sockets of the host; leave one of them out"),
+            (
+                .egress, invocation.egress.decidesFlows,
+                "no rule is asked for sockets of the host; leave one of them out"
+            ),
             (.flowLog, invocation.egress.recordsFlows, "they are not recorded; leave one of them out"),
         ]
         for (name, isGiven, remedy) in contradictions where isGiven {

@@ -172,7 +172,7 @@ extension OptionDescription {
             "Verdict on flows that no rule matches (default allow)"),
         .init(
             .allow, ["allow"], argument: "SPEC", .egress,
-            "Allow [tcp|udp|icmp:]DESTINATION[:PORTS]; the first rule that matches decides"),
+            "Allow [tcp|udp|icmp:]DESTINATION[:PORTS]; the first match decides"),
         .init(.deny, ["deny"], argument: "SPEC", .egress, "Deny [tcp|udp|icmp:]DESTINATION[:PORTS]"),
         .init(
             .egressFile, ["egress-file"], argument: "PATH", .egress,
@@ -189,7 +189,7 @@ extension OptionDescription {
             "Write the rules that would have allowed what was seen"),
         .init(
             .allowFrom, ["allow-from"], argument: "PREFIX", .egress,
-            "Sources that may use the ports of -t and -u, repeatable (default all)"),
+            "Sources that may use the ports of -t and -u (default all)"),
         .init(
             .maxFlows, ["max-flows"], argument: "N", .egress, "Refuse further flows while there are so many"),
         .init(

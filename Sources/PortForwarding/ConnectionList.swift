@@ -1,4 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: setup(namespace): close
 
 internal import CLinux
 internal import Glibc

@@ -14,9 +14,9 @@ enum DeclaredSystemCalls {
 
     static let control = [
         "accept4", "bind", "clock_nanosleep", "close", "epoll_ctl", "epoll_wait", "fstat", "ftruncate", "geteuid",
-        "getpid", "getsockname", "getsockopt", "kill", "poll", "prctl", "pread64", "pwrite64", "read", "recvfrom",
-        "recvmsg", "seccomp", "sendmsg", "sendto", "setsockopt", "shutdown", "socket", "socketpair", "timerfd_settime",
-        "wait4", "write",
+        "getpid", "getsockname", "getsockopt", "kill", "newfstatat", "poll", "prctl", "pread64", "pwrite64", "read",
+        "recvfrom", "recvmsg", "seccomp", "sendmsg", "sendto", "setsockopt", "shutdown", "socket", "socketpair",
+        "timerfd_settime", "wait4", "write",
     ]
 
     static let ports = [

@@ -1,4 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
+//
+// syscalls: running(client): clock_nanosleep
 
 import ArgumentParser
 import ControlClient

@@ -72,7 +72,9 @@ struct ArgumentTests {
             ("-s /x status", "status -s /x"), ("-s/x --json flows", "flows list -s/x --json"),
             ("--pid 4 forward add -t 80", "forward add --pid 4 -t 80"),
             ("--pid=4 log level debug", "log level --pid=4 debug"),
-            ("--all flows kill tcp", "flows kill --all tcp"), ("flows --tcp", "flows list --tcp"),
+            ("--all flows kill tcp", "flows kill --all tcp"),
+            ("-s /x policy deny private", "policy deny -s /x private"),
+            ("-s /x flow-log rotate f", "flow-log rotate -s /x f"), ("flows --tcp", "flows list --tcp"),
             ("flows --help", "flows --help"), ("--help", "--help"), ("", ""), ("--bad status", "--bad status"),
             ("--generate-completion-script bash", "--generate-completion-script bash"),
         ])

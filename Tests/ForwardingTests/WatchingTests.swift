@@ -179,7 +179,7 @@ import Wire
                 "martian", "broadcast", "too_many_segments", "family_off", "unknown_protocol", "fragment",
                 "protocol_off", "no_host_address", "no_scope", "socket", "table_full", "unknown_flow", "out_of_order",
                 "out_of_window", "backlog_full", "not_sent", "link_refused", "spoofed_source",
-                "strange_source", "flood",
+                "strange_source", "flood", "denied", "limited",
             ])
         #expect(names.contains("malformed_truncated_ethernet"))
         world.send([0, 1, 2])

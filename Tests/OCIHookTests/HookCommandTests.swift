@@ -120,7 +120,7 @@ import Testing
     @Test("every option is decided on: allowed by default, impossible, or for an administrator to allow")
     func everyOption() throws {
         for option in OptionDescription.table {
-            let words = option.longName + (option.argument == nil ? "" : " x")
+            let words = option.longName + (option.argument == nil ? "" : "=x")
             let line = try Self.arguments(["io.tapas.options": words]) ?? ""
             let isRefused = line.contains("is not allowed") || line.contains("cannot be used in a hook")
             #expect(isRefused == !AllowedOptions.standard.contains(option.name), "\(option.longName): \(line)")

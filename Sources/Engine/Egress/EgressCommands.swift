@@ -2,7 +2,7 @@
 //
 // `policy.list`, `policy.test`, `policy.allow`, `policy.deny`, `policy.reload`, `flow-log.rotate` and `watch.flows`.
 //
-// syscalls: running(control): close fstat read
+// syscalls: running(control): fstat newfstatat read
 
 internal import Control
 internal import Forwarding

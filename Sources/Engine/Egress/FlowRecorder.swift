@@ -9,7 +9,7 @@
 //
 // Nothing here waits: poll(2) says that a pipe has room before at most `PIPE_BUF` bytes are written to it.
 //
-// syscalls: running(control, data-path): close poll write
+// syscalls: running(control, data-path): poll write
 
 internal import Forwarding
 internal import Glibc

@@ -2,7 +2,7 @@
 //
 // The engine's side of `--persist`; Supervisor.swift has the theory of operation.
 //
-// syscalls: setup(main): close fcntl getsockopt
+// syscalls: setup(main): close fcntl
 // syscalls: running(ports): close
 
 internal import Glibc

@@ -7,7 +7,7 @@
 // the older value. Each has a header of 16 bytes: a number that grows with each value, and the length of the value. The
 // header is cleared first and written last, so that a half-written value does not count.
 //
-// syscalls: setup(main): memfd_create pread64 pwrite64
+// syscalls: setup(main): close memfd_create pread64 pwrite64
 // syscalls: running(control, ports, namespace): pwrite64
 
 internal import CLinux

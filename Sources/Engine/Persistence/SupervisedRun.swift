@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): getpid rt_sigaction
+// syscalls: setup(main): close fcntl getpid rt_sigaction
 
 internal import Diagnostics
 internal import Forwarding

@@ -34,8 +34,8 @@
 // `--persist` (Server.swift). It then closes the channel, and the engine ends. If the supervisor is killed, the kernel
 // kills the engine (PR_SET_PDEATHSIG), and the command's init.
 //
-// syscalls: setup(main): clone clock_nanosleep close close_range execveat fcntl getpid kill openat pidfd_open poll prctl
-// syscalls: setup(main): dup3 readlink wait4 waitid
+// syscalls: setup(main): access clone close close_range execveat fcntl getpid kill openat pidfd_open poll prctl
+// syscalls: setup(main): dup3 readlinkat wait4 waitid
 
 internal import CLinux
 internal import Diagnostics

@@ -8,6 +8,7 @@ import NetworkModel
 import NetworkTypes
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import Control
@@ -141,8 +142,9 @@ private func eventually(_ condition: () async -> Bool) async throws {
     }
 }
 
-@Suite("control server", .timeLimit(.minutes(1))) struct ControlServerTests {
-    @Test("the file has mode 0600, a stale one is replaced, a live one refused, and it goes at the end")
+@Suite("control server", .timeLimit(.minutes(3))) struct ControlServerTests {
+    @Test(
+        "the file has mode 0600, a stale one is replaced, a live one refused, and it goes at the end", .takesPortsBack)
     func theFileHasMode0600() async throws {
         let bench = try await Bench()
         var status = stat()

@@ -31,7 +31,12 @@ extension RoamingCase {
             row: "9b", name: "a connection is under way when the Wi-Fi changes", start: [.host(Net.wifi)],
             steps: [
                 .internet("link set wlan0 down"),
-                .connectsMeanwhile("tcp4", [.internet("link set wlan0 up"), .host(otherWifi)]),
+                // The old address goes first: with it, the open that waits could be answered as soon as there is a carrier.
+                .connectsMeanwhile(
+                    "tcp4",
+                    [
+                        .host("address flush dev wlan0 scope global"), .internet("link set wlan0 up"), .host(otherWifi),
+                    ]),
                 .becomes(guestOtherWifi),
             ]),
         .init(

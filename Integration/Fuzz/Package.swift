@@ -82,7 +82,7 @@ let package = Package(
         fuzzer(
             of: "DataPath", ["Forwarding", "LinuxSystem", "Services", "Wire", "NetworkModel", "NetworkTypes", logging]),
         fuzzer(of: "Control", ["ControlProtocol", "JSON"]),
-        fuzzer(of: "Frame", ["Services", "Wire", "NetworkModel", "NetworkTypes"]),
+        fuzzer(of: "Frame", ["FuzzSupport", "Services", "Wire", "NetworkModel", "NetworkTypes"]),
         fuzzer(of: "Frames", ["Services", "Wire", "NetworkModel", "NetworkTypes"]),
         fuzzer(of: "Hook", ["OCIHook", "Options"]),
         fuzzer(of: "Pesto", ["ControlProtocol", "NetworkModel", "NetworkTypes"]),

@@ -35,9 +35,8 @@ enum LabFiles {
         }
         let programs = FilePath(#filePath).removingLastComponent().appending("Programs")
         let names = [
-            "agent", "client", "deciding_rule", "dns", "flood", "freeze_thread", "left_behind", "netstate", "pattern",
-            "pesto", "raw", "device",
-            "serve", "terminal", "zone",
+            "agent", "client", "deciding_rule", "dns", "flood", "freeze_thread", "left_behind", "name_server",
+            "netstate", "pattern", "pesto", "raw", "device", "serve", "terminal", "zone",
         ]
         for name in names {
             try copy(programs.appending(name + ".py").string, to: "\(directory)/programs/\(name).py", mode: 0o644)

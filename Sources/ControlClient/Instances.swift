@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: running(client): close fstat getdents64 geteuid newfstatat openat
+// syscalls: running(client): close fcntl fstat getdents64 geteuid newfstatat openat
 
 internal import Control
 internal import Glibc
@@ -26,13 +26,8 @@ public enum Instances {
     /// - Returns: the instances; none if there is no such folder. Files that an ended instance has left behind are left
     ///   out.
     public static func running(in folder: String) -> [(process: Int32, path: String)] {
-        guard let directory = unsafe opendir(folder) else { return [] }
-        defer { unsafe _ = closedir(directory) }
         var found: [(process: Int32, path: String)] = []
-        while let entry = unsafe readdir(directory) {
-            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-                unsafe pointer.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
-            }
+        for name in Folder.names(in: folder) {
             guard name.hasSuffix(".sock"), let process = Int32(name.dropLast(5)), process > 0 else { continue }
             found.append((process, "\(folder)/\(name)"))
         }

@@ -1,8 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: called(any): close fstat getdents64 newfstatat openat read readlinkat
-
-internal import Glibc
+// syscalls: called(any): close fcntl fstat getdents64 newfstatat openat read readlinkat
 
 /// The process that holds a socket, as /proc tells it to those who may look into that process (proc(5)).
 public struct SocketOwner: Sendable {
@@ -16,9 +14,9 @@ public struct SocketOwner: Sendable {
     /// - Parameter inode: the number of the socket.
     public init?(of inode: UInt32) {
         let link = "socket:[\(inode)]"
-        for name in Self.names(in: "/proc") {
+        for name in Folder.names(in: "/proc") {
             guard let id = Int(name) else { continue }
-            for file in Self.names(in: "/proc/\(name)/fd")
+            for file in Folder.names(in: "/proc/\(name)/fd")
             where SymbolicLink.target("/proc/\(name)/fd/\(file)") == link {
                 self.id = id
                 self.name = Self.name(of: name) ?? "?"
@@ -36,17 +34,4 @@ public struct SocketOwner: Sendable {
     /// - Parameter process: its process id, or `self`.
     /// - Returns: its name; nil if there is no such process.
     public static func name(of process: String) -> String? { SmallFile.line("/proc/\(process)/comm") }
-
-    private static func names(in path: String) -> [String] {
-        guard let folder = unsafe opendir(path) else { return [] }
-        defer { unsafe closedir(folder) }
-        var names: [String] = []
-        while let entry = unsafe readdir(folder) {
-            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-                unsafe pointer.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
-            }
-            names.append(name)
-        }
-        return names
-    }
 }

@@ -133,22 +133,12 @@ final class Caller {
     private func findEpolls(_ proc: CInt) -> [CInt]? {
         let number = unsafe tapas_open_below(proc, "\(thread)/fd", O_RDONLY | O_DIRECTORY)
         guard number >= 0 else { return nil }
-        guard let folder = unsafe fdopendir(number) else {
-            close(number)
-            return nil
-        }
-        defer { unsafe closedir(folder) }
-        var found: [CInt] = []
-        var count = 0
-        while let entry = unsafe readdir(folder) {
-            let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-                unsafe String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            guard let descriptor = CInt(name) else { continue }
-            count += 1
-            guard count <= Self.mostDescriptors else { return nil }
-            if Self.link(number, name) == "anon_inode:[eventpoll]" { found.append(descriptor) }
-        }
-        return found
+        let folder = OwnedFileDescriptor(taking: number)
+        // Names are read by a copy, since links are read in the folder afterwards.
+        guard let copy = try? folder.duplicate(),
+            // `.` and `..` are no descriptors.
+            let names = Folder.names(closing: copy.release().rawValue, atMost: Self.mostDescriptors + 2)
+        else { return nil }
+        return names.compactMap { CInt($0) }.filter { Self.link(folder.rawValue, "\($0)") == "anon_inode:[eventpoll]" }
     }
 }

@@ -129,18 +129,6 @@ extension Supervisor {
     private static func numbers(in folder: CInt, _ path: String) -> [CInt] {
         let number = unsafe tapas_open_below(folder, path, O_RDONLY | O_DIRECTORY)
         guard number >= 0 else { return [] }
-        guard let folder = unsafe fdopendir(number) else {
-            close(number)
-            return []
-        }
-        defer { unsafe closedir(folder) }
-        var found: [CInt] = []
-        while let entry = unsafe readdir(folder) {
-            let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-                unsafe String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if let number = CInt(name) { found.append(number) }
-        }
-        return found
+        return Folder.names(closing: number)?.compactMap { CInt($0) } ?? []
     }
 }

@@ -87,7 +87,9 @@ struct ListeningSockets: ~Copyable {
         case .files(let files):
             for file in transport == .tcp ? files[0...1] : files[2...3] where file.rawValue >= 0 {
                 guard let text = Self.text(file.rawValue) else { return nil }
-                sockets += ProcNet.parse(text, transport: transport)
+                sockets += ProcNet.parse(text, isTCP: transport == .tcp).map {
+                    ListedSocket(port: $0.port, user: $0.user, inode: $0.inode)
+                }
             }
         }
         return sockets

@@ -4,8 +4,8 @@
 // only for processes that may be inspected: those of the same user, and none from inside a user namespace of our own.
 // So the owners of the requested ports are determined at the very start.
 //
-// syscalls: setup(main): geteuid
-// syscalls: running(ports): geteuid
+// syscalls: setup(main): close fcntl fstat getdents64 geteuid newfstatat openat read readlinkat
+// syscalls: running(ports): close geteuid openat read
 
 internal import Glibc
 internal import LinuxSystem

@@ -112,6 +112,8 @@ enum CallTable {
         "SmallFile.line(": ["openat", "read", "close"],
         "SmallFile.contents(": ["read"],
         "SymbolicLink.target(": ["readlinkat"],
+        "Folder.names(": ["close", "fcntl", "fstat", "getdents64", "newfstatat", "openat"],
+        "SocketOwner(": ["close", "fcntl", "fstat", "getdents64", "newfstatat", "openat", "read", "readlinkat"],
     ]
 
     /// The modules that declare these functions: a Swift file that imports none of them cannot call them.

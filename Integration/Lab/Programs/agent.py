@@ -157,16 +157,6 @@ def run_try(kind, address, seconds, port=PORT):
 
 # DNS: enough of RFC 1035 for one question about one name.
 
-def exactly(sock, count):
-    data = b""
-    while len(data) < count:
-        piece = sock.recv(count - len(data))
-        if not piece:
-            raise EOFError
-        data += piece
-    return data
-
-
 def ask(kind, address, seconds):
     identifier = int.from_bytes(os.urandom(2), "big")
     query = struct.pack("!HHHHHH", identifier, 0x0100, 1, 0, 0, 0) + b"\x03web\x07example\0" + struct.pack("!HH", 16, 1)

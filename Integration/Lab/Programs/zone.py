@@ -5,10 +5,10 @@ A record is an address, `>NAME` for a CNAME, or `xCOUNT` for that many addresses
 is 1 s. Other names do not exist. Each query is written to standard output: "asked NAME TYPE udp|tcp".
 """
 import ipaddress
-import socket
 import struct
 import sys
-import threading
+
+from name_server import serve
 
 
 def wire(name):
@@ -57,43 +57,5 @@ def answer(zone, query, transport):
     return query[:2] + struct.pack("!HHHHH", flags, 1, count, 0, 0) + query[12:end + 4] + body
 
 
-def exactly(sock, count):
-    data = b""
-    while len(data) < count:
-        piece = sock.recv(count - len(data))
-        if not piece:
-            raise EOFError
-        data += piece
-    return data
-
-
-def serve_stream(sock, zone):
-    try:
-        while True:
-            length = struct.unpack("!H", exactly(sock, 2))[0]
-            reply = answer(zone, exactly(sock, length), "tcp")
-            sock.sendall(struct.pack("!H", len(reply)) + reply)
-    except (EOFError, OSError):
-        sock.close()
-
-
-def accept(listener, zone):
-    while True:
-        sock, _ = listener.accept()
-        threading.Thread(target=serve_stream, args=(sock, zone), daemon=True).start()
-
-
-where = sys.argv[1]
 ZONE = {part.split("=")[0]: part.split("=")[1].split(",") for part in sys.argv[2:]}
-family = socket.AF_INET6 if ":" in where else socket.AF_INET
-streams = socket.socket(family, socket.SOCK_STREAM)
-streams.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-streams.bind((where, 53))
-streams.listen(16)
-datagrams = socket.socket(family, socket.SOCK_DGRAM)
-datagrams.bind((where, 53))
-threading.Thread(target=accept, args=(streams, ZONE), daemon=True).start()
-print("ready", flush=True)
-while True:
-    message, peer = datagrams.recvfrom(4096)
-    datagrams.sendto(answer(ZONE, message, "udp"), peer)
+serve(sys.argv[1], lambda query, transport: answer(ZONE, query, transport))

@@ -64,6 +64,8 @@ actor EgressControl {
     }
 
     /// The way from the queue back to this actor; used on the control loop only, after it was made.
+    ///
+    /// @unchecked: it is written once, in `init`, before anything is recorded, and read on the control loop.
     private final class Weak: @unchecked Sendable {
         weak var control: EgressControl?
 

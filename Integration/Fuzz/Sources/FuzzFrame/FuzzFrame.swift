@@ -1,5 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 
+import FuzzSupport
 import NetworkModel
 import NetworkTypes
 import Services
@@ -40,19 +41,7 @@ private let rules: TranslationRules = {
     return rules
 }()
 
-private let settings: ServiceSettings = {
-    var settings = ServiceSettings()
-    settings.services = .all
-    settings.v4.isEnabled = true
-    settings.v4.guestAddress = Prefix("192.0.2.15/24")
-    settings.v4.serverAddress = IPv4Address("192.0.2.2")
-    settings.v4.guestAddresses = [IPv4Address(192, 0, 2, 15)]
-    settings.v4.ownAddresses = [IPv4Address(192, 0, 2, 2), IPv4Address(192, 0, 2, 3)]
-    settings.v6.isEnabled = true
-    settings.v6.guestAddress = Prefix("2001:db8::15/64")
-    settings.v6.ownAddress = IPv6Address("fe80::1")
-    return settings
-}()
+private let settings = Frames.settings
 
 private func answer(_ frame: Span<UInt8>, _ summary: FrameSummary) {
     var reply = [UInt8](repeating: 0, count: 2048)

@@ -1,0 +1,1 @@
+../../Integration/Fuzz/Sources/FuzzNetlink/EveryNetlinkParser.swift

@@ -183,7 +183,7 @@ extension Scenarios {
                 #expect(try await ask("policy", "reload").status == 0)
                 let list = try await ask("policy", "list")
                 #expect(list.output.contains("allow 203.0.113.0/24  (tapasctl, "), "\(list)")
-                #expect(list.output.contains("deny 198.51.100.0/24  (\(rules), 0 flows)"), "\(list)")
+                #expect(list.output.contains("deny 198.51.100.0/24  (\(rules), 0 times)"), "\(list)")
 
                 // The log continues in another file.
                 let next = lab.newPath("next")

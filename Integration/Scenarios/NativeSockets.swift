@@ -116,7 +116,7 @@ extension Scenarios {
                 try await eventually("it is connected") { running.output.contains("native=1") }
                 try await laptop.host.ip("address del 192.0.2.10/24 dev eth0")
                 let outcome = try await running.end(within: .seconds(10))
-                // The socket is shut down; which error that is depends on whether the command reads or writes.
+                // The socket is dissolved: a recv(2) that waits gets EPIPE, a later one ECONNRESET.
                 #expect(
                     ["ended: ECONNRESET", "ended: EPIPE"].contains { outcome.output.contains($0) }, "\(outcome)")
             }

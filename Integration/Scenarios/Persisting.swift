@@ -73,6 +73,47 @@ extension Scenarios {
             }
         }
 
+        @Test("the record of flows goes on in the same descriptor, and added rules on what may leave stay")
+        func egress() async throws {
+            try await withLab { lab in
+                let laptop = try await Laptop(in: lab)
+                let (log, learned, output) = (lab.newPath("log"), lab.newPath("learned"), lab.newPath("output"))
+                let socket = lab.newPath("c")
+                let connects =
+                    "import socket, sys; socket.create_connection(('203.0.113.1', int(sys.argv[1])), 3).close()"
+                // The descriptor has the number that engines have their channel at.
+                let script = """
+                    exec "$0" --config-net --persist -c \(socket) --flow-log fd:3 --learn \(learned) -- sh -c '
+                        python3 -c "$0" 7009 && echo first; while ! [ -e \(output).killed ]; do sleep 0.05; done
+                        python3 -c "$0" 7009 2>/dev/null || echo denied
+                        python3 -c "$0" 7001 && echo third' "$1" 3>\(log)
+                    """
+                let running = try await laptop.host.start(["sh", "-c", script, binary, connects], tested: true)
+                try await running.wrote("first")
+                func ask(_ words: String...) async throws -> String {
+                    try await laptop.host.must([controlBinary, "-s", socket + ".ctl"] + words)
+                }
+                _ = try await ask("policy", "deny", "tcp:203.0.113.1:7009")
+                let engine = "import json, sys; print(json.load(sys.stdin)['engine'])"
+                let kill = "kill -9 $(\(controlBinary) -s \(socket).ctl --json status | python3 -c \"\(engine)\")"
+                try await laptop.host.must(["sh", "-c", kill])
+                try await eventually("there is another engine") {
+                    try await laptop.host.run([controlBinary, "-s", socket + ".ctl", "status"]).output
+                        .contains("1 restart")
+                }
+                #expect(try await ask("policy", "list").contains("deny tcp:203.0.113.1:7009  (tapasctl, "))
+                try await laptop.host.must(["touch", output + ".killed"])
+                let end = try await running.end(within: .seconds(10))
+                #expect(end.output == "first\ndenied\nthird\n", "\(end)")
+                let lines = contents(of: log)
+                for words in [
+                    #""event":"open","verdict":"allow","rule":"default","protocol":"tcp""#,
+                    #""event":"deny","verdict":"deny","rule":"deny tcp:203.0.113.1:7009""#, #""remote_port":7001"#,
+                ] { #expect(lines.contains(words), "\(lines)") }
+                #expect(contents(of: learned).contains("allow tcp:203.0.113.1:7009\n"))
+            }
+        }
+
         @Test("connections of the lost engine are reset at once; rules changed at run time stay")
         func flowsAndRules() async throws {
             try await withLab { lab in

@@ -18,8 +18,8 @@
 //     the same calls of 32-bit programs            ENOSYS: these have no sockets
 //
 // With the last but one, only the threads of one process share descriptors. So a process with one thread cannot exchange
-// a descriptor behind a call that waits for its answer. read, write, send, recv and all other calls are allowed by the
-// kernel's table without executing the filter (since Linux 5.11).
+// a descriptor behind a call that waits for its answer. read, write, recv and all other calls whose arguments it does not
+// test are allowed by the kernel's table without executing the filter (since Linux 5.11).
 //
 // Landlock is the second line: it denies TCP's bind(2) and connect(2) to the command altogether, and the supervisor makes
 // these calls in its place. So even if the kernel carries out a reported call (SECCOMP_USER_NOTIF_FLAG_CONTINUE) on

@@ -11,9 +11,9 @@ public enum PolicyText {
         for rule in answer["rules"]?.array ?? [] {
             lines.append(
                 "\(number(rule["number"]))  \(text(rule["verdict"])) \(text(rule["specification"]))  "
-                    + "(\(text(rule["origin"])), \(number(rule["hits"])) flows)")
+                    + "(\(text(rule["origin"])), \(number(rule["hits"])) times)")
         }
-        lines.append("otherwise \(text(answer["default"]))  (\(number(answer["default_hits"])) flows)")
+        lines.append("otherwise \(text(answer["default"]))  (\(number(answer["default_hits"])) times)")
         for name in answer["names"]?.array ?? [] {
             lines.append(
                 "\(text(name["name"])) is \(text(name["address"]))  (\(number(name["expires_in"])) s, "

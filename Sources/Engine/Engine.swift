@@ -68,6 +68,7 @@ public enum Engine {
                 return try SupervisedRun.run(
                     invocation, log: log, program: try EngineProgram.own(), namespaces: namespaces,
                     channels: supervisor,
+                    records: records.take(),
                     background: background, becoming: identity, helpers: helpers, controlFiles: controlFiles)
             }
             let session = try Session(
@@ -97,12 +98,12 @@ public enum Engine {
             log.setUpIsComplete()
             log.logger.warning("\(handover.cause): started anew (restart \(handover.restarts))")
         }
-        let egress = invocation.egress.decidesFlows ? try EgressRules(invocation.egress) : nil
-        var records = try FlowRecordFiles(handedOver: invocation.egress)
-        try records.open(invocation.egress, becoming: nil)
+        let added = handover.addedEgressRules
+        let decides = invocation.egress.decidesFlows || !added.isEmpty
+        let egress = decides ? try EgressRules(invocation.egress, added: added) : nil
         let session = try Session(
             invocation, log: log, handover: handover, helpers: helpers, controlFiles: controlFiles, egress: egress,
-            records: records.take())
+            records: FlowRecordFiles(handover))
         let ending = try session.run()
         if case .status(let status) = ending { handover.reportEnd(status) }
         return ending

@@ -167,7 +167,7 @@ struct Session: ~Copyable {
             loop: loop, command: command, signals: signals, watch: watch, exit: supervisor?.exit, handover: handover,
             logger: log.logger)
         let egressControl = EgressControl(
-            egress, request: invocation.egress, loop: host.control, records: records.take(),
+            egress, request: invocation.egress, loop: host.control, records: records.take(), handover: handover,
             isControlled: !controlFiles.isEmpty)
         let forwarder = try Self.makeForwarder(
             invocation, network.link.take(), network.plan, capture.take(), server, log, egressControl)
@@ -200,9 +200,8 @@ struct Session: ~Copyable {
         if let background = background.take() { try background.becomeReady() }
         try supervisor?.reportReady(processID: getpid())
         try nullDevice?.replaceStandard()
-        try handover?.reportReady()
         defer { supervisor?.reportStopping() }
-        if egress?.settings.policy.hasNameRules == true, !invocation.hasRelay {
+        if egressControl.first?.policy.hasNameRules == true, !invocation.hasRelay {
             log.logger.warning(
                 "rules by name open nothing without a relay of queries: add --dns-forward")
         }
@@ -212,6 +211,8 @@ struct Session: ~Copyable {
         log.setUpIsComplete()
         if let nativeSockets { NativeSocketsControl.publish(network.plan, host.snapshot, to: nativeSockets) }
         try command?.release()
+        // With a supervisor that is what releases the command.
+        try handover?.reportReady()
         // What only threads of the running program have: the command has been started meanwhile.
         let filters = try Filters(invocation, command: command, helpers: helpers)
         let control = host.control
@@ -348,7 +349,7 @@ struct Session: ~Copyable {
         options.forwardsTCP = invocation.isEnabled(.tcp)
         options.forwardsUDP = invocation.isEnabled(.udp)
         options.forwardsICMP = invocation.isEnabled(.icmp)
-        options.egress = egress.first?.settings
+        options.egress = egress.first
         if invocation.egress.recordsFlows { options.flowEvents = egress.recorder?.queue }
         server.tap = link.tap
         let forwarder = try Forwarder(

@@ -36,7 +36,6 @@ extension Supervisor {
         guard socket.isTCP else { return .continues }
         let address = try readAddress(call, of: caller)
         guard socket.origin != .host else {
-            figures.refused += 1
             return .fails(.invalidArgument)
         }
         let number = socket.number
@@ -55,7 +54,6 @@ extension Supervisor {
     /// listen(2).
     func listen(_ call: tapas_notification, of caller: Caller, on socket: borrowing CallerSocket) -> Answer {
         guard socket.origin != .host else {
-            figures.refused += 1
             return .fails(.invalidArgument)
         }
         // The kernel notes who listens on a UNIX socket (SO_PEERCRED), so it should be the caller that does.
@@ -97,7 +95,6 @@ extension Supervisor {
         let value = try caller.read(call.arguments.3, Int(length))
         guard tapas_notification_waits(listener, call.id) != 0 else { return .nothing }
         if socket.origin == .host, !Self.isHarmless(level, name, value) {
-            figures.refused += 1
             return .fails(.notPermitted)
         }
         let number = socket.number
@@ -130,7 +127,6 @@ extension Supervisor {
     ) throws(Errno) -> Answer {
         let request = UInt32(truncatingIfNeeded: call.arguments.1)
         guard socket.origin != .host else {
-            figures.refused += 1
             return .fails(.notPermitted)
         }
         if caller.status(proc).isAlone { return .continues }

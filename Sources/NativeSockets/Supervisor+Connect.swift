@@ -53,7 +53,6 @@ extension Supervisor {
         {
             return answer
         }
-        figures.unswitched += 1
         return makeConnect(call, address, on: socket)
     }
 
@@ -113,10 +112,9 @@ extension Supervisor {
         guard tapas_notification_replace(listener, call.id, opened, number, closesOnExec ? 1 : 0) == 0 else {
             return currentErrno == .noSuchFileOrDirectory ? .nothing : nil
         }
-        figures.switched += 1
         switched.add(
             SwitchedSocket(
-                cookie: CallerSocket.cookie(of: opened), thread: caller.thread, descriptor: number, remote: target,
+                cookie: CallerSocket.cookie(of: opened), remote: target,
                 local: HostSocket.localEndpoint(opened) ?? target, opened: .now))
         forgetClosedSockets()
         guard error != nil else { return .returns(0) }
@@ -127,7 +125,8 @@ extension Supervisor {
             }
             return .nothing
         }
-        guard let original = try? socket.owned.duplicate() else { return .nothing }
+        // Without a descriptor for it the caller is told that the connection is under way, which is true.
+        guard let original = try? socket.owned.duplicate() else { return .fails(.nowInProgress) }
         return wait(
             call, for: host, address, replaced: (number, original.release().rawValue, closesOnExec),
             deadline: Self.deadline(socket))
@@ -145,7 +144,6 @@ extension Supervisor {
             }
             return answer
         }
-        figures.refused += 1
         if HostSocket.peerEndpoint(socket.number) != nil { return .fails(.socketIsConnected) }
         // TCP_SYN_SENT
         return .fails(socket.state == 2 ? .alreadyInProcess : .networkUnreachable)
@@ -187,7 +185,8 @@ extension Supervisor {
         var time = timeval()
         var length = socklen_t(MemoryLayout<timeval>.size)
         guard unsafe getsockopt(socket.number, SOL_SOCKET, SO_SNDTIMEO, &time, &length) == 0 else { return nil }
-        let milliseconds = Int64(time.tv_sec) * 1000 + Int64(time.tv_usec) / 1000
+        // The kernel takes any number of seconds; more than a day is as good as a day.
+        let milliseconds = min(Int64(time.tv_sec), 86_400) * 1000 + Int64(time.tv_usec) / 1000
         return milliseconds > 0 ? MonotonicTime.now.advanced(milliseconds: milliseconds) : nil
     }
 
@@ -203,6 +202,7 @@ extension Supervisor {
             }
             waiting[id] = WaitingCall(
                 socket: number, address: address, replaced: replaced, deadline: deadline, watch: watch)
+            checkWaitingCallsLater()
             return .nothing
         } catch {
             close(number)
@@ -235,8 +235,11 @@ extension Supervisor {
     }
 
     /// Gives up calls whose caller was interrupted or has ended, and those whose time is over.
-    func checkWaitingCallsLater() {
+    private func checkWaitingCallsLater() {
+        guard !willCheck, !waiting.isEmpty else { return }
+        willCheck = true
         loop.schedule(at: MonotonicTime.now.advanced(milliseconds: 200)) { [unowned self] now in
+            willCheck = false
             for (id, call) in waiting {
                 if tapas_notification_waits(listener, id) == 0 {
                     finish(id, .nothing)

@@ -25,8 +25,8 @@
 //     destination that leaves the host as it is (`NativeSettings.verdict`). It is never bound, made to listen, given
 //     options that lead it elsewhere, or asked about interfaces.
 //
-// The supervisor keeps no descriptor of a switched socket: otherwise the command could not close it. It remembers where
-// it has put each (`SwitchedSockets`) and takes it again when the host loses the socket's address.
+// The supervisor keeps no descriptor of a switched socket: otherwise the command could not close it. When the host loses
+// an address, the supervisor looks for its sockets among the descriptors of the command's processes, and ends them.
 //
 // A call that waits (connect(2) of a blocking socket) is answered later: the descriptor has been replaced by then, the
 // supervisor waits for its own, and calls connect(2) again for the result, as the kernel does inside. If a signal
@@ -79,7 +79,8 @@ final class Supervisor {
     private(set) var epollGeneration: UInt64 = 0
     var waiting: [UInt64: WaitingCall] = [:]
     var switched = SwitchedSockets()
-    var figures = NativeFigures()
+    /// Whether it is scheduled to look at the calls that wait.
+    var willCheck = false
 
     /// Makes a supervisor of descriptors that live as long as it does.
     init(engine: CInt, command: CInt, proc: CInt) throws(SystemCallError) {
@@ -99,7 +100,6 @@ final class Supervisor {
         commandWatch = try loop.watch(FileDescriptor(rawValue: command)) { [unowned self] _ in
             if !receiveFromCommand(), let id = commandWatch { loop.unwatch(id) }
         }
-        checkWaitingCallsLater()
         try loop.run(sink: NoEvents())
     }
 
@@ -113,7 +113,11 @@ final class Supervisor {
         let length = unsafe tapas_receive_descriptors(command, &error, MemoryLayout<CInt>.size, &received, 2, &count)
         if length < 0 { return currentErrno == .resourceTemporarilyUnavailable }
         guard length > 0 else { return false }
-        guard count == 1 else { return true }
+        // A word without its descriptor: the next one would be taken for it. Calls fail then, instead of waiting.
+        guard count == 1 else {
+            loop.stop()
+            return false
+        }
         guard namespaceSocket >= 0 else {
             namespaceSocket = received[0]
             _ = unsafe tapas_network_namespace_cookie(namespaceSocket, &namespaceCookie)
@@ -130,6 +134,7 @@ final class Supervisor {
                 loop.unwatch(id)
             }
         }
+        if watch == nil { loop.stop() }
         return false
     }
 
@@ -162,9 +167,7 @@ final class Supervisor {
     private func receiveNotification() {
         var notification = tapas_notification()
         guard unsafe tapas_notification_receive(listener, &notification) == 0 else { return }
-        let begin = MonotonicTime.now
         give(answer(notification), to: notification.id)
-        figures.count(nanoseconds: MonotonicTime.now.nanoseconds - begin.nanoseconds)
     }
 
     /// Answers a call; false if its caller has gone.

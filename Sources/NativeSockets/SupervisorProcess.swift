@@ -98,8 +98,8 @@ package final class SupervisorProcess: Sendable {
 
     /// Publishes settings.
     ///
-    /// A supervisor that does not take them within a second is ended: it must not go on with old
-    /// ones.
+    /// A supervisor whose channel stays full for a second is ended: it must not go on with old settings.
+    /// One that hangs before that is not noticed.
     ///
     /// - Returns: false if it is gone.
     package func publish(_ settings: NativeSettings) -> Bool {

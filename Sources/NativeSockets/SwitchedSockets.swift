@@ -13,9 +13,6 @@ internal import SystemPackage
 struct SwitchedSocket {
     /// The kernel's number of the socket.
     var cookie: UInt64
-    /// The thread that it was given, and the descriptor; it may have been passed on since.
-    var thread: pid_t
-    var descriptor: CInt
     /// Where it is connected to.
     var remote: Endpoint
     /// The host's address and port.
@@ -51,47 +48,30 @@ struct SwitchedSockets {
     }
 }
 
-/// What the supervisor has counted.
-struct NativeFigures {
-    /// Connections whose socket was replaced.
-    var switched: UInt64 = 0
-    /// Connections that the namespace's own socket has made.
-    var unswitched: UInt64 = 0
-    /// Calls on switched sockets that were refused.
-    var refused: UInt64 = 0
-    /// Switched sockets that were ended because the host lost their address.
-    var ended: UInt64 = 0
-    /// Notifications, by their time of service in microseconds as a power of two.
-    var times = [UInt64](repeating: 0, count: 24)
-
-    /// Counts a notification.
-    mutating func count(nanoseconds: Int64) {
-        let microseconds = UInt64(max(nanoseconds / 1000, 0))
-        times[min(UInt64.bitWidth - microseconds.leadingZeroBitCount, times.count - 1)] += 1
-    }
-}
-
 extension Supervisor {
     /// Ends the sockets whose address the host no longer has: their other end cannot answer any more.
     ///
-    /// They are taken from the processes that have them now, wherever they were passed to.
+    /// They are taken from the command's processes that have them now. A socket in flight between processes, of a process
+    /// whose first thread has ended, or outside of the command is not found.
     func endSocketsOfLostAddresses() {
         guard let present = settings.hostAddresses else { return }
         let hasLost = switched.all.values.contains { !present.contains(IPAddress(unmapping: $0.local.address)) }
         guard hasLost else { return }
-        let before = figures.ended
+        var ended = 0
         forEachHeldSocket { socket in
             guard let local = HostSocket.localEndpoint(socket.number) else { return }
             let address = IPAddress(unmapping: local.address)
             guard !address.isUnspecified, !present.contains(address) else { return }
-            if end(socket) { figures.ended += 1 }
+            if end(socket) { ended += 1 }
         }
-        if figures.ended > before {
-            tell(["log": .string("\(figures.ended - before) connections ended: the host has lost their address")])
+        if ended > 0 {
+            tell(["log": .string("\(ended) connections ended: the host has lost their address")])
         }
     }
 
-    /// Ends a connection: it is dissolved (connect(2), AF_UNSPEC), which resets both ends, and readers are told so.
+    /// Ends a connection: it is dissolved (connect(2), AF_UNSPEC), and readers are told so.
+    ///
+    /// The other end is reset if the host still has the address.
     func end(_ socket: borrowing CallerSocket) -> Bool {
         switched.remove(socket.cookie)
         var nowhere = sockaddr()

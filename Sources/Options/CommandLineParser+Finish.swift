@@ -44,11 +44,17 @@ extension CommandLineParser {
             (.spliceOnly, invocation.spliceOnly, "leave one of them out"),
             (.netnsOnly, invocation.netnsOnly, "the command needs a user namespace of its own; leave one of them out"),
             (.persist, invocation.persists, "a new engine could not take over its sockets; leave one of them out"),
+            (.egress, invocation.egress.hasRules, "no rule is asked for sockets of the host; leave one of them out"),
             (
-                .egress, invocation.egress.decidesFlows,
-                "no rule is asked for sockets of the host; leave one of them out"
+                .maxFlows, invocation.egress.maximumFlows != nil,
+                "sockets of the host are not counted; leave one of them out"
             ),
-            (.flowLog, invocation.egress.recordsFlows, "they are not recorded; leave one of them out"),
+            (
+                .maxFlowRate, invocation.egress.maximumFlowRate != nil,
+                "sockets of the host are not counted; leave one of them out"
+            ),
+            (.flowLog, invocation.egress.flowLog != nil, "they are not recorded; leave one of them out"),
+            (.learn, invocation.egress.learnPath != nil, "they are not recorded; leave one of them out"),
         ]
         for (name, isGiven, remedy) in contradictions where isGiven {
             throw UsageError(option, "contradicts \(OptionDescription.of(name).displayName); \(remedy)")

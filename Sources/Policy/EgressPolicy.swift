@@ -154,7 +154,7 @@ public struct EgressPolicy: Sendable {
         return denied ?? decision(byAddress, opening, name: nil)
     }
 
-    /// Decides again on a flow whose first bytes give a server's name (`--match-sni`).
+    /// Decides again on a flow whose first bytes give a server's name (no option uses it yet).
     ///
     /// - Parameters:
     ///   - opening: the flow.

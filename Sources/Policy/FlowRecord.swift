@@ -124,12 +124,16 @@ public struct FlowRecord: Hashable, Sendable {
         return .object(object)
     }
 
+    /// The reason of a denied connection to the relay, whose queries could not be read.
+    public static let streamOfQueries = "query-stream"
+
     /// The line of a file of rules that allows this, `allow SPEC`; nil for the end of a flow.
     ///
     /// An address that rules by name do not open, as a private one, is named itself. A query names no port, so its
     /// rule covers all.
     public var learnedRule: String? {
-        if event == .close { return nil }
+        // A rule for its address would not let a stream of queries through.
+        if event == .close || reason == Self.streamOfQueries { return nil }
         let known = name.flatMap { DomainName($0) }
         if event == .refuse {
             guard let known, reason == "name" else { return nil }

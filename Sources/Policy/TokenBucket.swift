@@ -2,7 +2,7 @@
 
 /// A token bucket (RFC 2697 §3): it limits the average rate and the burst.
 ///
-/// Units are bits for `--rate-out` and `--rate-in`, flows for `--max-flow-rate`. The level is kept in units times
+/// Units are flows for `--max-flow-rate`. The level is kept in units times
 /// nanoseconds, without rounding, so that no rate drifts. A single request may overdraw the bucket: a super-frame
 /// larger than the burst passes when the bucket is not empty, and the following ones wait longer.
 public struct TokenBucket: Hashable, Sendable {

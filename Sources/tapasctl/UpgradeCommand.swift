@@ -20,16 +20,22 @@ struct Upgrade: ParsableCommand {
     func run() throws {
         try instance.answer(
             { connection throws(ClientError) in
+                let restarts = try connection.result("status")["restarts"]?.integer ?? 0
                 let before = try connection.result("upgrade")
                 let limit = MonotonicTime.now.advanced(milliseconds: Self.patience)
                 while MonotonicTime.now < limit {
                     if let now = try? Self.ask(connection.path), now["engine"] != before["engine"] {
+                        // The former program is started if the new one ends too soon.
+                        guard now["restarts"]?.integer == restarts + 1 else {
+                            throw ClientError(
+                                "the new program ended while it started, and the former one goes on; see the instance's log")
+                        }
                         return ["before": before["version"] ?? .null, "version": now["version"] ?? .null]
                     }
                     var pause = timespec(tv_sec: 0, tv_nsec: 20_000_000)
                     _ = unsafe nanosleep(&pause, nil)
                 }
-                throw ClientError("the engine was not replaced; the instance's log says why")
+                throw ClientError("no new engine answers; see the instance's log")
             },
             text: { ["\($0["before"]?.string ?? "?") -> \($0["version"]?.string ?? "?")"] })
     }

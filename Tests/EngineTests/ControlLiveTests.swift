@@ -41,7 +41,7 @@ private final class Window: Sendable {
             memory: nil, start: .now, handover: nil, monitorFigures: { (nil, nil) })
         let egress = EgressControl(
             nil, request: EgressRequest(), loop: loop, records: try FlowRecordFiles(handedOver: EgressRequest()),
-            isControlled: true)
+            handover: nil, isControlled: true)
         let context = ControlContext(
             invocation: invocation, loop: loop, chronicle: chronicle, dataPath: nil, methods: methods, log: log,
             egress: egress, landlockVersion: 0)

@@ -173,6 +173,17 @@ struct EgressTests {
         #expect(world.forwarder.flowCount == 0)
     }
 
+    @Test("a connection to the relay, whose queries are not read, ends when names are refused from then on")
+    func streamOfQueries() throws {
+        let server = try HostEnd.listener(.v4)
+        let world = try Self.world(.allow, port: server.port)
+        world.send(GuestFrame.tcp(Self.path(), .syn, sequence: 5))
+        #expect(try world.next("an answer") { $0.isTCP }.flags == [.syn, .ack])
+        #expect(world.forwarder.publish(egress: try Self.settings(.allow, ["deny private"])) == 0)
+        #expect(world.forwarder.publish(egress: try Self.settings(.allow, ["deny tracker.example"])) == 1)
+        #expect(world.forwarder.flowCount == 0)
+    }
+
     @Test("opening and end of a flow are recorded")
     func record() throws {
         let queue = FlowEventQueue {}

@@ -145,7 +145,7 @@ enum EgressReport {
         } catch {
             throw ControlError(.invalidParameters, "\(error)")
         }
-        let policy = (await egress.present ?? EgressRules()).settings.policy
+        let policy = (await egress.settings ?? .allowingAll).policy
         let transport = wanted.transport ?? .tcp
         let port = transport == .icmp ? 0 : wanted.ports.first?.first ?? 443
         var answer: JSONObject = JSONObject()

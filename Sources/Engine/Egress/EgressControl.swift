@@ -17,9 +17,13 @@ internal import PortForwarding
 /// The rules on what may leave, and the record of flows, while the program runs.
 actor EgressControl {
     private let loop: EventLoop
-    /// The rules of the command line; nil without any.
-    let first: EgressRules?
+    /// The compiled rules of the start; nil without any.
+    let first: EgressSettings?
     private var rules: EgressRules?
+    /// The compiled rules in force; nil if there have never been any.
+    private(set) var settings: EgressSettings?
+    /// Keeps the rules that clients have added for the engine after this one.
+    private let handover: Handover?
     private let allowedSources: [Prefix]
     /// The record of flows; nil if nobody can read one.
     nonisolated let recorder: FlowRecorder?
@@ -42,13 +46,16 @@ actor EgressControl {
     ///   - request: the command line.
     ///   - loop: the control loop.
     ///   - records: the open files.
+    ///   - handover: the supervisor; nil without `--persist`.
     ///   - isControlled: whether clients may watch flows.
     init(
         _ rules: EgressRules?, request: EgressRequest, loop: EventLoop, records: consuming FlowRecordFiles,
-        isControlled: Bool
+        handover: Handover?, isControlled: Bool
     ) {
         self.loop = loop
-        first = rules
+        self.handover = handover
+        first = rules?.compiled()
+        settings = first
         self.rules = rules
         allowedSources = request.allowedSources
         isWatched = request.recordsFlows
@@ -90,9 +97,9 @@ actor EgressControl {
     /// Who may use the forwarded ports.
     nonisolated var portsPolicy: ForwardingPolicy { Self.policy(first, allowedSources) }
 
-    private static func policy(_ rules: EgressRules?, _ sources: [Prefix]) -> ForwardingPolicy {
+    private static func policy(_ settings: EgressSettings?, _ sources: [Prefix]) -> ForwardingPolicy {
         var policy = ForwardingPolicy()
-        policy.egress = rules?.settings.policy
+        policy.egress = settings?.policy
         policy.allowedSources = sources
         return policy
     }
@@ -105,9 +112,11 @@ actor EgressControl {
         var next = rules ?? EgressRules()
         guard body(&next) else { return nil }
         rules = next
-        let settings = next.settings
+        let settings = next.compiled()
+        self.settings = settings
+        handover?.record(addedEgressRules: next.addedText)
         let ended = await dataPath?.publish(egress: settings) ?? 0
-        await ports?.publish(Self.policy(next, allowedSources))
+        await ports?.publish(Self.policy(settings, allowedSources))
         return ended
     }
 

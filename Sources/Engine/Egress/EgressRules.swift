@@ -4,8 +4,8 @@
 //
 // The rules in force are made of two lists, and of nothing else: the command line with the contents of its files, and
 // the changes that clients of the control socket have made since. A change stands before the command line, the newest
-// first, because it would have no effect behind a rule that matches. Both lists are text (`PolicyRule.description`), so
-// that another process can make the same rules of them.
+// first, because it would have no effect behind a rule that matches. With `--persist` the next engine gets the changes as
+// lines of a file of rules, and reads the command line's files anew.
 //
 // syscalls: setup(main): close openat read readlinkat
 
@@ -48,8 +48,11 @@ struct EgressRules: Sendable {
 
     /// Reads the rules of the command line, with its files.
     ///
+    /// - Parameters:
+    ///   - request: the command line.
+    ///   - added: the rules that clients have added to the engine before this one (``addedText``).
     /// - Throws: One line on the first file that cannot be read or has a wrong line.
-    init(_ request: EgressRequest) throws(Failure) {
+    init(_ request: EgressRequest, added: [UInt8] = []) throws(Failure) {
         defaultVerdict = request.defaultVerdict ?? .allow
         deniesSilently = request.deniesSilently
         deniesNamesAsAbsent = request.deniesNamesAsAbsent
@@ -61,6 +64,11 @@ struct EgressRules: Sendable {
             case .rule(let rule): parts.append(.rule(rule))
             case .file(let path): parts.append(.file(path: Self.absolute(path), try Self.read(path)))
             }
+        }
+        do throws(PolicyError) {
+            changes = try RuleFile.read(added, name: "added rules")
+        } catch {
+            throw Failure("\(error)")
         }
         guard entries.count <= RuleFile.maximumCount else {
             throw Failure("--egress-file: more than \(RuleFile.maximumCount) rules in all; use prefixes or '*.'")
@@ -113,11 +121,11 @@ struct EgressRules: Sendable {
         parts.compactMap { if case .file(let path, _) = $0 { path } else { nil } }
     }
 
-    /// The changes since the start as lines of a file of rules, in the order in which they match.
-    var changesText: String { changes.map { "\($0)\n" }.joined() }
+    /// The rules that clients have added as lines of a file of rules, in the order in which they match.
+    var addedText: String { changes.map { "\($0)\n" }.joined() }
 
-    /// The compiled rules.
-    var settings: EgressSettings {
+    /// Compiles the rules.
+    func compiled() -> EgressSettings {
         var settings = EgressSettings(policy: EgressPolicy(rules: entries.map(\.rule), default: defaultVerdict))
         settings.deniesSilently = deniesSilently
         settings.deniesNamesAsAbsent = deniesNamesAsAbsent

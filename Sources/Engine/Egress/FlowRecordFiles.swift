@@ -1,6 +1,6 @@
 // Copyright the tapas authors. SPDX-License-Identifier: Apache-2.0
 //
-// syscalls: setup(main): close fcntl
+// syscalls: setup(main): close fcntl ioctl
 
 internal import CLinux
 internal import Glibc
@@ -30,6 +30,9 @@ struct FlowRecordFiles: ~Copyable {
         if flags & O_ACCMODE == O_RDONLY {
             throw Failure("--flow-log fd:\(number): it is open for reading only; give one that can be written to")
         }
+        if isatty(number) == 1 {
+            throw Failure("--flow-log fd:\(number): a terminal can make the program wait; give a file or a pipe")
+        }
         // Standard output and error may be replaced; the program's own descriptor is not.
         let copy = fcntl(number, F_DUPFD_CLOEXEC, 3)
         guard copy >= 0 else { throw Failure("--flow-log fd:\(number): \(currentErrno.explanation)") }
@@ -38,6 +41,12 @@ struct FlowRecordFiles: ~Copyable {
     }
 
     private init() {}
+
+    /// Takes over the files that a supervisor has opened.
+    init(_ handover: Handover) {
+        log = handover.take(Handover.Name.flowLog)
+        learned = handover.take(Handover.Name.learned)
+    }
 
     /// Opens the files that the command line names.
     ///

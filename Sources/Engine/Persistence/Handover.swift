@@ -22,10 +22,13 @@ final class Handover: Sendable {
         static let tap = "tap"
         static let log = "log"
         static let capture = "capture"
+        static let flowLog = "flow-log"
+        static let learned = "learned"
         static let control = "control"
         static let upstreamControl = "upstream-control"
         static let forwards = ["forwards.0", "forwards.1"]
         static let ownership = ["ownership.0", "ownership.1"]
+        static let egress = ["egress.0", "egress.1"]
         static let listeners = "listen/"
     }
 
@@ -50,6 +53,7 @@ final class Handover: Sendable {
     let cause: String
     private let forwards: StateFile
     private let ownership: StateFile
+    private let egress: StateFile
 
     /// Receives what the supervisor has; nil if the program was not started by one.
     ///
@@ -66,22 +70,24 @@ final class Handover: Sendable {
         InheritedDescriptors.closeAll(keeping: [FileDescriptor(rawValue: Self.channelNumber)])
         channel = HandoverChannel(OwnedFileDescriptor(taking: Self.channelNumber))
         var state = State()
-        var begin: (UInt32, Int32, String)?
-        while begin == nil {
+        let begin: (UInt32, Int32, String)
+        receiving: while true {
             guard channel.wait(milliseconds: 10_000) else { throw Failure("the supervisor says nothing") }
             switch channel.receive() {
             case .message(.given(let name), let descriptor?):
                 state.given[name] = descriptor
                 if name.hasPrefix(Name.listeners) { state.listeners.insert(name) }
-            case .message(.begin(let restarts, let instance, let cause), nil): begin = (restarts, instance, cause)
+            case .message(.begin(let restarts, let instance, let cause), nil):
+                begin = (restarts, instance, cause)
+                break receiving
             case .ended: throw Failure("the supervisor has ended")
             case .message, .nonsense, .nothing: continue
             }
         }
-        guard let begin else { throw Failure("the supervisor says nothing") }
         (restarts, instance, cause) = begin
         forwards = try Self.file(Name.forwards, &state)
         ownership = try Self.file(Name.ownership, &state)
+        egress = try Self.file(Name.egress, &state)
         self.state = Mutex(state)
     }
 
@@ -138,6 +144,12 @@ final class Handover: Sendable {
 
     /// The rules that the predecessor had changed while it ran; nil if they are those of the command line.
     var changedForwards: [PortForward]? { forwards.read().flatMap { KeptRules.read($0) } }
+
+    /// The rules on what may leave that clients have added, as lines of a file of rules; none if there never were any.
+    var addedEgressRules: [UInt8] { egress.read() ?? [] }
+
+    /// Records the rules on what may leave that clients have added.
+    func record(addedEgressRules text: String) { egress.write(Array(text.utf8)) }
 
     /// The fingerprints of what of the namespace's configuration is ours.
     var ownedFingerprints: Set<UInt64> {

@@ -18,10 +18,12 @@ enum SupervisedRun {
     /// - Throws: One line on the failure.
     static func run(
         _ invocation: Invocation, log: Log, program: EngineProgram, namespaces: consuming GivenNamespaces,
-        channels: SupervisorChannels, background: consuming Background?, becoming identity: Identity?,
+        channels: SupervisorChannels, records: consuming FlowRecordFiles, background: consuming Background?,
+        becoming identity: Identity?,
         helpers: HelperProcesses, controlFiles: ControlFiles
     ) throws -> Ending {
         var background = background
+        var records = records
         var pidFile = try Session.openPIDFile(invocation, identity)
         var capture = try Session.openCaptureFile(invocation, identity)
         let isEarly = identity == nil || ControlSocketSetup.needsRoot(invocation)
@@ -60,11 +62,15 @@ enum SupervisedRun {
         supervisor.keep(Handover.Name.network, try network.duplicate())
         if let device = device.take() { supervisor.keep(Handover.Name.device, device) }
         if let capture = capture.take() { supervisor.keep(Handover.Name.capture, capture) }
+        if let file = records.log.take() { supervisor.keep(Handover.Name.flowLog, file) }
+        if let file = records.learned.take() { supervisor.keep(Handover.Name.learned, file) }
         if let file = log.destinations.fileDescriptor {
             supervisor.keep(Handover.Name.log, try OwnedFileDescriptor.duplicate(of: file))
         }
         if let window = window.take() { window.giveListeners { supervisor.keep($0, $1) } }
-        for name in Handover.Name.forwards + Handover.Name.ownership { supervisor.keep(name, try StateFile.memory()) }
+        for name in Handover.Name.forwards + Handover.Name.ownership + Handover.Name.egress {
+            supervisor.keep(name, try StateFile.memory())
+        }
         do {
             try supervisor.startEngine()
             let ending = try server.run(NoEvents())

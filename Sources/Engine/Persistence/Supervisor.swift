@@ -17,7 +17,7 @@
 // listens; it sends these descriptors back, and says when a listening socket is closed. A later one finds them, and goes
 // on with them instead of making new ones: the tap's interface stays, and connections wait in the backlog of the listening
 // sockets. What else an engine must know of its predecessor is in memory that the supervisor keeps without looking at it
-// (StateFile.swift): rules that were changed at run time, and what of the namespace's configuration is ours.
+// (StateFile.swift): changed rules of forwarded ports and added rules on what may leave, and what of the namespace's configuration is ours.
 //
 // An engine that ends by a signal, or without having said that it ends, is followed by another one, at most five times
 // within a minute. SIGKILL does not count if the engine had served for half a second: it comes from outside, and says
@@ -138,29 +138,28 @@ final class Supervisor {
         do throws(SystemCallError) {
             for (name, file) in kept { try near.send(.given(name), with: file.file.descriptor) }
             try near.send(.begin(restarts: restarts, instance: getpid(), cause: cause))
-            source = try server.loop.watch(near.descriptor) { [unowned self] _ in takeMessages() }
+            source = try server.loop.watch(near.descriptor) { [unowned self] _ in takeMessage() }
         } catch {
             guard error.errno == .brokenPipe else {
                 Self.end(process)
                 throw error
             }
             // It has ended already, which the watch would have told.
-            source = try server.loop.watch(near.descriptor) { [unowned self] _ in takeMessages() }
+            source = try server.loop.watch(near.descriptor) { [unowned self] _ in takeMessage() }
         }
         engine = EngineProcess(process: process, channel: near, source: source)
     }
 
     // MARK: Messages
 
-    private func takeMessages() {
-        while let channel = engine?.channel {
-            switch channel.receive() {
-            case .nothing: return
-            case .ended: return engineDidEnd()
-            case .nonsense: continue
-            case .message(let message, let descriptor):
-                take(message, descriptor.map { OwnedFileDescriptor(taking: $0) })
-            }
+    private func takeMessage() {
+        // One at a time: an engine that never stops must not keep the supervisor from signals and from the command's end.
+        guard let channel = engine?.channel else { return }
+        switch channel.receive() {
+        case .nothing, .nonsense: return
+        case .ended: engineDidEnd()
+        case .message(let message, let descriptor):
+            take(message, descriptor.map { OwnedFileDescriptor(taking: $0) })
         }
     }
 
@@ -214,7 +213,7 @@ final class Supervisor {
         }
         cause = "the engine was ended by \(death)"
         if let former = formerProgram {
-            cause = "the new program ended by \(death) while it started: the former one goes on"
+            cause = "the new program was ended by \(death) while it started, and the former one takes its place"
             program = former
             formerProgram = nil
         }

@@ -39,14 +39,16 @@ extension DataPath {
     mutating func passesGate(_ key: FlowKey, _ summary: FrameSummary, frame: Span<UInt8>) -> Bool {
         guard let gate else { return true }
         let isForRelay = isForRelay(key)
-        // The relay's queries are decided by name. Those over UDP never come here.
+        // The relay's queries are decided by name. Those over UDP to port 53 never come here.
+        if isForRelay { gate.beginQuery() }
         var limit: EgressGate.Limit?
         if isForRelay ? gate.allowsAllQueries : gate.admits(key, now: now.nanoseconds) {
             limit = gate.exceededLimit(count: table.count, now: now.nanoseconds)
             if limit == nil { return true }
         }
         counters.drop(limit == nil ? FlowDropReason.denied : .limited)
-        record(.deny, key, isForRelay ? EgressGate.Note() : gate.latest, reason: limit?.rawValue)
+        record(
+            .deny, key, gate.latest, reason: limit?.rawValue ?? (isForRelay ? Policy.FlowRecord.streamOfQueries : nil))
         // What opens too fast is dropped, so that the namespace's kernel tries again.
         if gate.settings.deniesSilently || limit == .rate { return false }
         if summary.kind == .tcp {
@@ -156,11 +158,11 @@ extension DataPath {
     ///
     /// - Returns: the number of flows that were ended.
     mutating func adopt(_ settings: EgressSettings) -> Int {
-        guard let gate else {
+        if let gate {
+            gate.adopt(settings)
+        } else {
             gate = EgressGate(settings, rules: translator.rules, events: options.flowEvents)
-            return endDeniedFlows { _ in true }
         }
-        gate.adopt(settings)
         return endDeniedFlows { _ in true }
     }
 
@@ -178,7 +180,9 @@ extension DataPath {
         ending = .denied
         defer { ending = nil }
         return resetFlows { flow in
-            guard flow.flags.isDisjoint(with: [.inbound, .dns]), isConcerned(flow.key) else { return false }
+            guard !flow.flags.contains(.inbound), isConcerned(flow.key) else { return false }
+            // Queries over UDP are decided one by one; a stream of them is not read.
+            if flow.flags.contains(.dns) { return flow.key.transport == .tcp && !gate.allowsAllQueries }
             return gate.decide(flow.key, now: time).verdict == .deny
         }
     }

@@ -97,8 +97,11 @@ final class EgressGate {
 
     /// Decides on a flow.
     func decide(_ key: FlowKey, now: Int64) -> EgressPolicy.Decision {
-        let opening = EgressPolicy.Opening(
-            PolicyTransport(key.transport), to: key.remoteAddress, port: key.remotePort)
+        decide(.init(PolicyTransport(key.transport), to: key.remoteAddress, port: key.remotePort), now: now)
+    }
+
+    /// Decides on an opening.
+    func decide(_ opening: EgressPolicy.Opening, now: Int64) -> EgressPolicy.Decision {
         let known = names.names(of: opening.address, now: UInt64(clamping: now))
         return settings.policy.decide(opening, names: known, in: surroundings)
     }
@@ -113,6 +116,9 @@ final class EgressGate {
         pending = Note(rule: decision.rule.map { settings.policy.rules[$0] }, name: decision.name)
         return decision.verdict == .allow
     }
+
+    /// A flow to the relay opens, on which no rule for flows decides.
+    func beginQuery() { pending = Note() }
 
     /// The limits on the number of flows.
     enum Limit: String {

@@ -86,8 +86,7 @@ extension Forwarder {
         withPath { path in
             guard let gate = path.gate else { return nil }
             path.now = .now
-            let names = gate.names.names(of: opening.address, now: UInt64(clamping: path.now.nanoseconds))
-            return gate.settings.policy.decide(opening, names: names, in: gate.surroundings)
+            return gate.decide(opening, now: path.now.nanoseconds)
         }
     }
 }

@@ -48,7 +48,7 @@ let package = Package(
         room(
             "Forwarding",
             [
-                "Wire", "Services", "VirtualMachine", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
+                "Wire", "Services", "Policy", "VirtualMachine", "LinuxSystem", "CLinux", "NetworkModel", "NetworkTypes",
                 systemPackage, logging,
             ],
             [.unsafeFlags(["-enable-testing"])]),
@@ -56,7 +56,7 @@ let package = Package(
         .systemLibrary(name: "CMnl", path: "Rooms/CMnl", pkgConfig: "libmnl"),
         room("Netlink", ["CMnl", "CLinux", "LinuxSystem", "NetworkModel", "NetworkTypes", systemPackage]),
         room("Policy", ["Wire", "JSON", "NetworkTypes"]),
-        room("Options", ["NetworkModel", "NetworkTypes", "CLinux"]),
+        room("Options", ["Policy", "NetworkModel", "NetworkTypes", "CLinux"]),
         room("JSON"),
         room("OCIHook", ["JSON", "Options", "NetworkTypes"]),
         // The pure part of the room Control, as links to single files.

@@ -175,6 +175,13 @@ extension Scenarios {
                 #expect(try await ask("policy", "allow", "203.0.113.0/24").status == 0)
                 #expect(try await Self.connect(laptop.guest, "tcp", Self.far[0], 7009) == "ok at once\n")
 
+                // Of a name that has not been asked for yet, the port counts, too.
+                #expect(try await ask("policy", "deny", "tcp:named.example:443").status == 0)
+                #expect(
+                    try await ask("policy", "test", "tcp:named.example:443").output
+                        == "deny: deny tcp:named.example:443\n")
+                #expect(try await ask("policy", "test", "tcp:named.example:80").status == 0)
+
                 // The file is read again as a whole, or not at all.
                 try await laptop.host.must(["sh", "-c", "printf 'deny any\\nallow nothing here\\n' > \(rules)"])
                 let wrong = try await ask("policy", "reload")

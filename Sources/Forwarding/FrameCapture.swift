@@ -59,7 +59,7 @@ public struct FrameCapture: ~Copyable {
 
     /// Goes on with a capture that a process before this one began.
     ///
-    /// - Parameter file: the file, of which the regular one ends with the last frame.
+    /// - Parameter file: the file. In a regular file, the last frame is at the end.
     public init(continuing file: consuming OwnedFileDescriptor) {
         var status = stat()
         let isRegular = unsafe fstat(file.rawValue, &status) == 0 && status.st_mode & S_IFMT == S_IFREG

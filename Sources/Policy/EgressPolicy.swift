@@ -169,6 +169,21 @@ public struct EgressPolicy: Sendable {
         decide(opening, names: names.filter { $0.name == serverName }, in: surroundings)
     }
 
+    /// Decides on a flow to a public address that has one name only.
+    ///
+    /// - Parameters:
+    ///   - transport: its protocol.
+    ///   - port: the port.
+    ///   - name: the name.
+    /// - Returns: the decision.
+    public func decide(_ transport: PolicyTransport, port: UInt16, name: DomainName) -> Decision {
+        var first = RuleGroups.none
+        for group in groups(of: name) + [anywhereGroup].compactMap(\.self) {
+            first = min(first, groups.first(group, transport, port: port))
+        }
+        return decision(first, Opening(transport, to: .v4(.unspecified), port: port), name: name)
+    }
+
     private func decision(_ first: Int32, _ opening: Opening, name: DomainName?) -> Decision {
         if first != RuleGroups.none {
             return Decision(verdict: rules[Int(first)].verdict, rule: Int(first), name: name)

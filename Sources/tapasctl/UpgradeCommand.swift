@@ -28,7 +28,8 @@ struct Upgrade: ParsableCommand {
                         // The former program is started if the new one ends too soon.
                         guard now["restarts"]?.integer == restarts + 1 else {
                             throw ClientError(
-                                "the new program ended while it started, and the former one goes on; see the instance's log")
+                                "the new program ended while it started, and the former one goes on; see the instance's log"
+                            )
                         }
                         return ["before": before["version"] ?? .null, "version": now["version"] ?? .null]
                     }

@@ -166,8 +166,9 @@ enum EgressReport {
             let known = await dataPath?.egressState?.names ?? []
             addresses = known.filter { $0.name == name }.map(\.address)
             if addresses.isEmpty {
-                answer["verdict"] = .string(decision.verdict.rawValue)
-                answer["rule"] = .string(words(decision, policy))
+                let flow = decision.verdict == .deny ? decision : policy.decide(transport, port: port, name: name)
+                answer["verdict"] = .string(flow.verdict.rawValue)
+                answer["rule"] = .string(words(flow, policy))
             }
         case .namesBelow, .word:
             throw ControlError(.invalidParameters, "'\(text)': give an address or a name")

@@ -21,8 +21,9 @@
 //
 // An engine that ends by a signal, or without having said that it ends, is followed by another one, at most five times
 // within a minute. SIGKILL does not count if the engine had served for half a second: it comes from outside, and says
-// nothing of the next engine. Its flows are lost. The kernel has closed their sockets, so that remote ends know; the new engine lists
-// the namespace's connections and has their ends look at their state, which ends in a reset (`Forwarder.challenge`).
+// nothing of the next engine. The flows of the old engine are lost. The kernel closes their sockets, so remote ends know;
+// the new engine lists the namespace's connections and has their ends look at their state, which ends in a reset
+// (`Forwarder.challenge`).
 //
 // Trust: an engine is hostile when it has been taken over. The supervisor reads messages of at most 512 bytes from it,
 // with a byte for the kind and a name; it replaces only the tap and listening sockets, and executes nothing but the

@@ -37,6 +37,8 @@ import sys
 import threading
 import time
 
+from name_server import exactly
+
 PORT = 7300
 # Of ip(7) and ipv6(7); Python's socket module has no names for them.
 IP_PKTINFO, IP_RECVERR, IP_FREEBIND, IPV6_RECVERR = 8, 11, 15, 25
